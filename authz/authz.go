@@ -1,0 +1,123 @@
+// Package authz decides whether a request may go on: whether its secret belongs to a key that
+// may be used now, from this client address, for this. It knows no protocol and does no I/O
+// but the store's.
+package authz
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"extauthz/keystore"
+)
+
+// A Request is what a decision is made on.
+type Request struct {
+	// Secret is what the caller sent; empty for none. A secret that was sent more than once
+	// comes joined by commas, and so belongs to no key.
+	Secret keystore.Secret
+
+	// ClientAddr is the one address that the whitelist is held against. The zero Addr says
+	// that it could not be determined: a key with a whitelist is then refused.
+	ClientAddr netip.Addr
+}
+
+// A Decision is the outcome for one request. Its zero value refuses.
+type Decision struct {
+	Code Code
+	Key  *keystore.Key // the key that the secret belongs to; nil where none was found
+}
+
+// An Authorizer makes decisions. It is safe for concurrent use.
+type Authorizer struct {
+	store keystore.Store
+	now   func() time.Time
+}
+
+// New returns an Authorizer over the store. now is the clock that expiry is held against;
+// [time.Now] in production.
+func New(store keystore.Store, now func() time.Time) *Authorizer {
+	return &Authorizer{store: store, now: now}
+}
+
+// Authorize runs the checks in their order, and the first that fails decides. A refusal is a
+// Decision, not an error: an error says why no decision could be made, and the Decision
+// beside it is then [Unavailable]. The store is asked at most once.
+func (a *Authorizer) Authorize(ctx context.Context, r Request) (Decision, error) {
+	e := evaluations.Get().(*evaluation)
+	defer e.release()
+	e.a, e.ctx, e.request = a, ctx, r
+	for i := range checks {
+		if ok, err := checks[i].holds(e); err != nil {
+			return Decision{Key: e.key}, err
+		} else if !ok {
+			return Decision{Code: checks[i].code, Key: e.key}, nil
+		}
+	}
+	return Decision{Code: Valid, Key: e.key}, nil
+}
+
+// An evaluation is one decision under way: what the checks read and leave for each other.
+type evaluation struct {
+	a       *Authorizer
+	ctx     context.Context //nolint:containedctx // lives as long as one call
+	request Request
+	key     *keystore.Key // set by known
+}
+
+// The checks are called through a table, so what they are given would be allocated for each
+// request if it were not kept here.
+var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
+
+func (e *evaluation) release() {
+	*e = evaluation{}
+	evaluations.Put(e)
+}
+
+// A check is one row of the decision.
+type check struct {
+	code  Code // what a request is told where the check does not hold
+	holds func(*evaluation) (bool, error)
+	// says explains the check's outcome to the operator, in a few words without the secret.
+	says func(e *evaluation, ok bool) string
+}
+
+// checks is the order in which a decision is made. Nothing after the first that fails runs.
+var checks = [...]check{
+	{MissingKey, (*evaluation).present, (*evaluation).sayPresent},
+	{NotFound, (*evaluation).known, (*evaluation).sayKnown},
+	{Disabled, (*evaluation).enabled, (*evaluation).sayEnabled},
+	{Expired, (*evaluation).unexpired, (*evaluation).sayUnexpired},
+	{Forbidden, (*evaluation).listed, (*evaluation).sayListed},
+}
+
+func (e *evaluation) present() (bool, error) { return e.request.Secret != "", nil }
+
+// known finds the key. A secret that no key can have costs the store nothing: one that is too
+// long, or that holds a comma, as a header that was sent twice does.
+func (e *evaluation) known() (bool, error) {
+	s := e.request.Secret
+	if len(s) > keystore.MaxSecretLen || strings.IndexByte(string(s), ',') >= 0 {
+		return false, nil
+	}
+	k, err := e.a.store.Lookup(e.ctx, s.Hash())
+	if errors.Is(err, keystore.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	e.key = k
+	return true, nil
+}
+
+func (e *evaluation) enabled() (bool, error) { return e.key.Enabled, nil }
+
+func (e *evaluation) unexpired() (bool, error) { return !e.key.ExpiredAt(e.a.now()), nil }
+
+func (e *evaluation) listed() (bool, error) {
+	return e.key.Broken == nil && e.key.Whitelist.Contains(e.request.ClientAddr), nil
+}

@@ -1,0 +1,60 @@
+package authz
+
+// A Code is the outcome of one decision. Its zero value is [Unavailable]: what was never
+// decided is refused.
+type Code uint8
+
+// The codes, in the order of the checks that give them.
+const (
+	Unavailable             Code = iota // no decision could be made
+	MissingKey                          // the request carries no secret
+	NotFound                            // no key has this secret
+	Disabled                            // the key is switched off
+	Expired                             // the key's time is over
+	Forbidden                           // the client address is not in the key's whitelist
+	InsufficientPermissions             // the key lacks a permission that the route asks for
+	RateLimited                         // a rate limit of the key has no room
+	Valid                               // every check holds: the only code that allows
+)
+
+var codeNames = [...]string{
+	Unavailable:             "UNAVAILABLE",
+	MissingKey:              "MISSING_KEY",
+	NotFound:                "NOT_FOUND",
+	Disabled:                "DISABLED",
+	Expired:                 "EXPIRED",
+	Forbidden:               "FORBIDDEN",
+	InsufficientPermissions: "INSUFFICIENT_PERMISSIONS",
+	RateLimited:             "RATE_LIMITED",
+	Valid:                   "VALID",
+}
+
+// Codes returns every code, in order.
+func Codes() []Code {
+	codes := make([]Code, len(codeNames))
+	for i := range codes {
+		codes[i] = Code(i)
+	}
+	return codes
+}
+
+// ParseCode returns the code with this name, such as FORBIDDEN.
+func ParseCode(name string) (Code, bool) {
+	for i, n := range codeNames {
+		if n == name {
+			return Code(i), true
+		}
+	}
+	return Unavailable, false
+}
+
+// String returns the code as callers see it, such as FORBIDDEN.
+func (c Code) String() string {
+	if int(c) < len(codeNames) {
+		return codeNames[c]
+	}
+	return codeNames[Unavailable]
+}
+
+// Allowed reports whether a request with this outcome may go on: whether it is [Valid].
+func (c Code) Allowed() bool { return c == Valid }

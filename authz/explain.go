@@ -1,0 +1,105 @@
+package authz
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"extauthz/keystore"
+)
+
+// A Step is one check of a decision, told to the operator.
+type Step struct {
+	Code   Code   // what a request is told where this check does not hold
+	Ran    bool   // false for the checks after the one that decided
+	Holds  bool   // false where it did not run
+	Detail string // a few words on what it found; never the secret
+}
+
+// Explain makes the decision that [Authorizer.Authorize] would make and tells every check of
+// it, in order.
+func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, error) {
+	e := &evaluation{a: a, ctx: ctx, request: r}
+	steps := make([]Step, len(checks))
+	decision, decided := Decision{}, false
+	var failure error
+	for i, c := range checks {
+		steps[i].Code = c.code
+		if decided {
+			continue
+		}
+		ok, err := c.holds(e)
+		steps[i].Ran, steps[i].Holds = true, ok
+		switch {
+		case err != nil:
+			decided, failure = true, err
+			steps[i].Detail = err.Error()
+		case !ok:
+			decided, decision.Code = true, c.code
+			fallthrough
+		default:
+			steps[i].Detail = c.says(e, ok)
+		}
+	}
+	decision.Key = e.key
+	if !decided {
+		decision.Code = Valid
+	}
+	return decision, steps, failure
+}
+
+func (e *evaluation) sayPresent(ok bool) string {
+	if !ok {
+		return "the request carries no secret"
+	}
+	return "the request carries a secret"
+}
+
+func (e *evaluation) sayKnown(ok bool) string {
+	switch {
+	case ok && e.key.Name != "":
+		return fmt.Sprintf("the secret belongs to %s (%s)", e.key.ID, e.key.Name)
+	case ok:
+		return "the secret belongs to " + e.key.ID
+	case len(e.request.Secret) > keystore.MaxSecretLen:
+		return fmt.Sprintf("the secret is longer than %d bytes, so no key can have it", keystore.MaxSecretLen)
+	}
+	return "no key has this secret"
+}
+
+func (e *evaluation) sayEnabled(ok bool) string {
+	if !ok {
+		return "the key is disabled"
+	}
+	return "the key is enabled"
+}
+
+func (e *evaluation) sayUnexpired(ok bool) string {
+	switch {
+	case e.key.Expires.IsZero():
+		return "the key does not expire"
+	case ok:
+		return "the key expires at " + e.key.Expires.Format(time.RFC3339)
+	}
+	return "the key expired at " + e.key.Expires.Format(time.RFC3339)
+}
+
+func (e *evaluation) sayListed(ok bool) string {
+	k, addr := e.key, e.request.ClientAddr.Unmap()
+	switch {
+	case k.Broken != nil:
+		return "the key's record cannot be read: " + k.Broken.Error()
+	case !k.Whitelist.Restricted():
+		return "the key has no whitelist, so it may be used from any address"
+	case !addr.IsValid():
+		return "the key has a whitelist, and the client address could not be determined"
+	case !ok:
+		return fmt.Sprintf("%s is in none of the key's %d ranges", addr, len(k.Whitelist.Prefixes()))
+	}
+	for _, p := range k.Whitelist.Prefixes() {
+		if p.Contains(addr) {
+			return fmt.Sprintf("%s is in %s", addr, keystore.FormatWhitelistEntry(p))
+		}
+	}
+	return fmt.Sprintf("%s is in the whitelist", addr)
+}

@@ -1,0 +1,160 @@
+// Package keystore says what an API key is, what a store of keys promises, and keeps the
+// records of a slow store close at hand. The stores themselves are in the folders below it.
+package keystore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Key is one API key's record. It is immutable once it has been handed out: stores replace
+// a record, they do not change it, so that it may be read by any number of goroutines. The
+// zero value is a key that refuses: it is disabled, and its whitelist is empty.
+type Key struct {
+	ID         string    // what is logged and shown, such as key_acme_prod
+	Name       string    // for people; may be empty
+	Hash       Hash      // of the secret
+	Whitelist  Whitelist // from where the key may be used
+	Enabled    bool
+	Expires    time.Time // the last moment at which the key may be used; zero: never expires
+	ExternalID string    // the owner in the operator's own terms; may be empty
+
+	Permissions []string    // what the key may do, beside what its roles stand for
+	Roles       []string    // names of lists of permissions
+	Ratelimits  []Ratelimit // none: not limited
+
+	Meta json.RawMessage // the operator's own notes, as JSON; never sent to a caller
+
+	// Broken says why a record that its store could not read whole must refuse; nil for a
+	// sound one. A broken key is refused as FORBIDDEN, never treated as unrestricted.
+	Broken error
+}
+
+// A Ratelimit bounds how often a key may be used.
+type Ratelimit struct {
+	Name     string
+	Limit    int64         // at most so much cost …
+	Duration time.Duration // … in any such stretch of time
+	OnDemand bool          // counts only where a route names it (auto_apply: false)
+}
+
+// ExpiredAt reports whether now is after the moment at which the key expires.
+func (k *Key) ExpiredAt(now time.Time) bool {
+	return !k.Expires.IsZero() && now.After(k.Expires)
+}
+
+// Validate reports everything that is wrong with the key, as errors joined by
+// [errors.Join], each about one field. Stores call it before they write a key.
+func (k *Key) Validate() error {
+	var errs []error
+	add := func(field string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", field, err))
+		}
+	}
+	add("id", ValidateID(k.ID))
+	add("name", ValidateName(k.Name))
+	if k.Hash == (Hash{}) {
+		add("hash", errors.New("missing: write the SHA-256 of the secret"))
+	}
+	if k.Whitelist.Restricted() && len(k.Whitelist.Prefixes()) == 0 {
+		add("ip_whitelist", ErrEmptyWhitelist)
+	}
+	add("external_id", ValidateExternalID(k.ExternalID))
+	for _, p := range k.Permissions {
+		add("permissions", ValidatePermission(p))
+	}
+	for _, r := range k.Roles {
+		add("roles", ValidatePermission(r))
+	}
+	add("ratelimits", ValidateRatelimits(k.Ratelimits))
+	if len(k.Meta) > 0 && !json.Valid(k.Meta) {
+		add("meta", errors.New("not JSON"))
+	}
+	return errors.Join(errs...)
+}
+
+// ErrEmptyWhitelist refuses a list that says neither "anyone" nor "no one".
+var ErrEmptyWhitelist = errors.New("the list is empty, which says neither \"anyone\" nor \"no one\": leave the field out to allow every address, or write enabled: false to allow none")
+
+// ValidateID checks a key's id: 1 to 128 letters, digits and . _ - : characters.
+func ValidateID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("missing: write an id such as key_acme_prod")
+	case len(id) > 128:
+		return fmt.Errorf("%d characters long: write at most 128", len(id))
+	case strings.IndexFunc(id, func(r rune) bool { return !isNameRune(r) }) >= 0:
+		return fmt.Errorf("%q has a character other than letters, digits and . _ - : in it", id)
+	}
+	return nil
+}
+
+// ValidateName checks a key's name: at most 256 bytes, none of them a control character.
+func ValidateName(name string) error {
+	if len(name) > 256 {
+		return fmt.Errorf("%d bytes long: write at most 256", len(name))
+	}
+	if i := strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		return fmt.Errorf("%q has a control character in it", name)
+	}
+	return nil
+}
+
+// ValidateExternalID checks an external id, which is sent as a header's value: at most 256
+// printable ASCII characters (RFC 9110 section 5.5), no space at either end.
+func ValidateExternalID(id string) error {
+	switch {
+	case len(id) > 256:
+		return fmt.Errorf("%d characters long: write at most 256", len(id))
+	case strings.IndexFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) >= 0:
+		return fmt.Errorf("%q has a character that no header can carry: write printable ASCII", id)
+	case strings.TrimSpace(id) != id:
+		return fmt.Errorf("%q has spaces around it: write %q", id, strings.TrimSpace(id))
+	}
+	return nil
+}
+
+// ValidatePermission checks the name of a permission or a role: 1 to 256 letters, digits and
+// . _ - : * / characters.
+func ValidatePermission(p string) error {
+	switch {
+	case p == "":
+		return errors.New("an empty name: write one such as documents.read")
+	case len(p) > 256:
+		return fmt.Errorf("%d characters long: write at most 256", len(p))
+	case strings.IndexFunc(p, func(r rune) bool { return !isNameRune(r) && r != '*' && r != '/' }) >= 0:
+		return fmt.Errorf("%q has a character other than letters, digits and . _ - : * / in it", p)
+	}
+	return nil
+}
+
+// ValidateRatelimits checks a key's rate limits: names that are its own, a limit of at least
+// 1, a duration from 1 s to 366 days.
+func ValidateRatelimits(limits []Ratelimit) error {
+	var errs []error
+	for i, l := range limits {
+		if err := ValidateID(l.Name); err != nil {
+			errs = append(errs, fmt.Errorf("name: %w", err))
+		}
+		if slices.ContainsFunc(limits[:i], func(o Ratelimit) bool { return o.Name == l.Name }) {
+			errs = append(errs, fmt.Errorf("name: %q stands twice: give each limit a name of its own", l.Name))
+		}
+		if l.Limit < 1 {
+			errs = append(errs, fmt.Errorf("limit: %d: write at least 1", l.Limit))
+		}
+		if l.Duration < time.Second || l.Duration > 366*24*time.Hour {
+			errs = append(errs, fmt.Errorf("duration: %s: write one from 1s to 8784h", l.Duration))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isNameRune(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' ||
+		r == '.' || r == '_' || r == '-' || r == ':'
+}

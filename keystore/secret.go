@@ -1,0 +1,72 @@
+package keystore
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+)
+
+// MaxSecretLen is the longest secret, in bytes, that can belong to a key.
+const MaxSecretLen = 512
+
+// A Secret is what a caller sends to prove that it holds a key. It is never stored: stores
+// hold its [Hash]. Printing or logging a Secret by any of fmt's or slog's ways writes
+// REDACTED; only an explicit conversion to string reveals it. The zero value is no secret.
+type Secret string
+
+// Hash returns the SHA-256 of the whole secret.
+func (s Secret) Hash() Hash {
+	if len(s) <= MaxSecretLen {
+		// A buffer on the stack spares the conversion's allocation.
+		var buf [MaxSecretLen]byte
+		return sha256.Sum256(buf[:copy(buf[:], s)])
+	}
+	return sha256.Sum256([]byte(s))
+}
+
+const redacted = "REDACTED"
+
+// String returns REDACTED.
+func (Secret) String() string { return redacted }
+
+// GoString returns REDACTED.
+func (Secret) GoString() string { return redacted }
+
+// LogValue returns REDACTED.
+func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// A Hash is the SHA-256 of a secret: the only trace of it that a store holds. The zero value
+// is no secret's hash.
+type Hash [sha256.Size]byte
+
+// ParseHash reads a hash written as 64 hexadecimal digits, in either case, or as standard
+// base64 with padding (44 characters).
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	switch len(s) {
+	case hex.EncodedLen(len(h)):
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			return Hash{}, fmt.Errorf("hash has 64 characters, but not all are hexadecimal digits: write the SHA-256 of the secret as `extauthz key hash` prints it")
+		}
+		copy(h[:], b)
+	case base64.StdEncoding.EncodedLen(len(h)):
+		b, err := base64.StdEncoding.Strict().DecodeString(s)
+		if err != nil || len(b) != len(h) {
+			return Hash{}, fmt.Errorf("hash has 44 characters, but is not standard base64 of 32 bytes: write the SHA-256 of the secret as `extauthz key hash` prints it")
+		}
+		copy(h[:], b)
+	default:
+		// The text is not repeated: a secret may have been pasted in the hash's place.
+		return Hash{}, fmt.Errorf("hash has %d characters: write the SHA-256 of the secret, as 64 hexadecimal digits or 44 characters of base64; `extauthz key hash` prints it", len(s))
+	}
+	if h == (Hash{}) {
+		return Hash{}, fmt.Errorf("hash is all zeros, which is no secret's: write the SHA-256 of the secret as `extauthz key hash` prints it")
+	}
+	return h, nil
+}
+
+// String returns the hash as 64 lower-case hexadecimal digits.
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
