@@ -47,6 +47,16 @@ func (k *Key) ExpiredAt(now time.Time) bool {
 	return !k.Expires.IsZero() && now.After(k.Expires)
 }
 
+// Clone returns a copy that shares nothing that can be changed with the key.
+func (k *Key) Clone() *Key {
+	c := *k
+	c.Permissions = slices.Clone(k.Permissions)
+	c.Roles = slices.Clone(k.Roles)
+	c.Ratelimits = slices.Clone(k.Ratelimits)
+	c.Meta = slices.Clone(k.Meta)
+	return &c
+}
+
 // Validate reports everything that is wrong with the key, as errors joined by
 // [errors.Join], each about one field. Stores call it before they write a key.
 func (k *Key) Validate() error {

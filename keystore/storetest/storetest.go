@@ -1,0 +1,192 @@
+// Package storetest holds what every store of keys must do, as tests: a store's own test
+// calls [Run], and [RunWatcher] where it can tell of changes.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"extauthz/keystore"
+)
+
+// A Backend is a store whose keys can be edited.
+type Backend interface {
+	keystore.Store
+	keystore.Editor
+}
+
+// A Feature is a part of a key that a store may not keep yet.
+type Feature string
+
+// The features that [Run] can leave out.
+const (
+	Permissions Feature = "permissions"
+	Roles       Feature = "roles"
+	Ratelimits  Feature = "ratelimits"
+)
+
+// Run tests everything that [keystore.Store] and [keystore.Editor] promise, but for the
+// features named in without. open returns a fresh, empty store for each subtest and cleans
+// up by t.Cleanup.
+//
+// What the Editor reads back shows its own edits at once. Lookup may show them later, as a
+// cache or a file that is read again does: Run waits up to 10 s for that.
+func Run(t *testing.T, open func(t *testing.T) Backend, without ...Feature) {
+	s := suite{open: open, without: without}
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"Lookup", s.lookup},
+		{"RoundTrip", s.roundTrip},
+		{"Add", s.add},
+		{"Validate", s.validate},
+		{"Put", s.put},
+		{"PutTaken", s.putTaken},
+		{"Update", s.update},
+		{"UpdateRefused", s.updateRefused},
+		{"UpdateConcurrent", s.updateConcurrent},
+		{"RotateHash", s.rotateHash},
+		{"Delete", s.delete},
+		{"Keys", s.keys},
+		{"Cancelled", s.cancelled},
+		{"WholeRecords", s.wholeRecords},
+		{"NotShared", s.notShared},
+	} {
+		t.Run(test.name, test.run)
+	}
+}
+
+// NewKey returns a sound, enabled key that may be used from the whitelist's entries, or from
+// anywhere where there are none. Its hash is that of [SecretOf] its id. It panics where an
+// entry is none.
+func NewKey(id string, whitelist ...string) *keystore.Key {
+	k := &keystore.Key{ID: id, Hash: SecretOf(id).Hash(), Whitelist: keystore.Anywhere(), Enabled: true}
+	if len(whitelist) > 0 {
+		k.Whitelist = Whitelist(whitelist...)
+	}
+	return k
+}
+
+// SecretOf returns the secret of the key that [NewKey] makes with this id.
+func SecretOf(id string) keystore.Secret { return keystore.Secret("secret of " + id) }
+
+// Whitelist returns the whitelist of the entries. It panics where an entry is none.
+func Whitelist(entries ...string) keystore.Whitelist {
+	prefixes := make([]netip.Prefix, len(entries))
+	for i, e := range entries {
+		p, err := keystore.ParseWhitelistEntry(e)
+		if err != nil {
+			panic("storetest: " + err.Error())
+		}
+		prefixes[i] = p
+	}
+	return keystore.NewWhitelist(prefixes)
+}
+
+type suite struct {
+	open    func(*testing.T) Backend
+	without []Feature
+}
+
+func (s suite) has(f Feature) bool { return !slices.Contains(s.without, f) }
+
+// full returns a key with every field set that the store keeps.
+func (s suite) full(id string) *keystore.Key {
+	k := NewKey(id, "192.168.1.100", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::7", "0.0.0.0/0", "::/0")
+	k.Name = `Zürich & 東京: "prod" – #1, 'x' 🔑`
+	k.Enabled = false
+	k.Expires = time.Date(2027, 1, 31, 23, 59, 58, 123456000, time.UTC)
+	k.ExternalID = "acme: #42"
+	k.Meta = json.RawMessage(`{"plan":"pro","seats":12,"share":0.5,"tags":["a","ü",null,true],"nested":{"yes":"no","empty":""}}`)
+	if s.has(Permissions) {
+		k.Permissions = []string{"documents.read", "documents.*", "admin:users/write"}
+	}
+	if s.has(Roles) {
+		k.Roles = []string{"reader", "billing"}
+	}
+	if s.has(Ratelimits) {
+		k.Ratelimits = []keystore.Ratelimit{
+			{Name: "requests", Limit: 100, Duration: time.Minute},
+			{Name: "exports", Limit: 5, Duration: 90 * time.Minute, OnDemand: true},
+		}
+	}
+	return k
+}
+
+// describe writes a key down for comparison, the same for keys that mean the same.
+func describe(k *keystore.Key) string {
+	if k == nil {
+		return "no key"
+	}
+	whitelist := "anywhere"
+	if k.Whitelist.Restricted() {
+		whitelist = fmt.Sprint(k.Whitelist.Prefixes())
+	}
+	expires := "never"
+	if !k.Expires.IsZero() {
+		expires = k.Expires.UTC().Format(time.RFC3339Nano)
+	}
+	return fmt.Sprintf("id %s\nname %s\nhash %s\nwhitelist %s\nenabled %t\nexpires %s\nexternal_id %s\npermissions %q\nroles %q\nratelimits %v\nmeta %s\nbroken %v\n",
+		k.ID, k.Name, k.Hash, whitelist, k.Enabled, expires, k.ExternalID,
+		k.Permissions, k.Roles, k.Ratelimits, canonical(k.Meta), k.Broken)
+}
+
+// canonical writes JSON with its fields in order and no spaces; databases do not keep them.
+func canonical(meta json.RawMessage) string {
+	if len(meta) == 0 || string(meta) == "null" {
+		return "none"
+	}
+	d := json.NewDecoder(bytes.NewReader(meta))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return fmt.Sprintf("not JSON: %s", meta)
+	}
+	b, _ := json.Marshal(v) // what was decoded can be encoded
+	return string(b)
+}
+
+func same(t *testing.T, got, want *keystore.Key) {
+	t.Helper()
+	if g, w := describe(got), describe(want); g != w {
+		t.Fatalf("the key differs\ngot:\n%s\nwant:\n%s", g, w)
+	}
+}
+
+// must fails the test where an edit failed.
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until ok holds; what it returns beside is told where it never does.
+func eventually(t *testing.T, ok func() (bool, string)) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+		done, got := ok()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 10 s still: %s", got)
+		}
+	}
+}
+
+// finds waits until the store finds exactly this key by its hash.
+func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
+	t.Helper()
+	eventually(t, func() (bool, string) {
+		got, err := s.Lookup(context.Background(), want.Hash)
+		return err == nil && describe(got) == describe(want), fmt.Sprintf("%s(error: %v)\nwant:\n%s", describe(got), err, describe(want))
+	})
+}

@@ -1,0 +1,97 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"extauthz/keystore"
+)
+
+// RunWatcher tests what [keystore.Watcher] promises of a Backend that is one. open returns a
+// fresh, empty store for each subtest.
+func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
+	t.Run("Watch", func(t *testing.T) { watchTells(t, open(t)) })
+}
+
+// A recorder keeps what it is told.
+type recorder struct {
+	mu   sync.Mutex
+	told []keystore.Hash // the zero hash stands for all
+}
+
+func (r *recorder) InvalidateAll() { r.Invalidate(keystore.Hash{}) }
+
+func (r *recorder) Invalidate(h keystore.Hash) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = append(r.told, h)
+}
+
+// since returns what was told after the first n.
+func (r *recorder) since(n int) []keystore.Hash {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.told[n:])
+}
+
+// watch starts the store's Watch and stops it when the test ends.
+func watch(t *testing.T, b Backend, inv keystore.Invalidator) {
+	t.Helper()
+	w, ok := b.(keystore.Watcher)
+	if !ok {
+		t.Fatalf("%T is no keystore.Watcher", b)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Watch(ctx, inv) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Watch ended with %v, want its ctx's error", err)
+		}
+	})
+}
+
+func watchTells(t *testing.T, b Backend) {
+	var r recorder
+	watch(t, b, &r)
+	told := func(n int, hashes ...keystore.Hash) {
+		t.Helper()
+		eventually(t, func() (bool, string) {
+			got := r.since(n)
+			for _, h := range hashes {
+				if !slices.Contains(got, h) && !slices.Contains(got, keystore.Hash{}) {
+					return false, fmt.Sprintf("told of %v, want %v", got, hashes)
+				}
+			}
+			return true, ""
+		})
+	}
+	told(0, keystore.Hash{}) // everything, once it listens
+
+	k, other := NewKey("key_a", "10.0.0.0/8"), NewKey("key_b")
+	edit := func(do func() error, hashes ...keystore.Hash) {
+		t.Helper()
+		n := len(r.since(0))
+		must(t, do())
+		told(n, hashes...)
+	}
+	ctx := t.Context()
+	edit(func() error { return b.Add(ctx, k) }, k.Hash)
+	edit(func() error { return b.Put(ctx, []*keystore.Key{other}) }, other.Hash)
+	edit(func() error {
+		return b.Update(ctx, k.ID, func(k *keystore.Key) error { k.Enabled = false; return nil })
+	}, k.Hash)
+	rotated := SecretOf("rotated").Hash()
+	edit(func() error {
+		return b.Update(ctx, k.ID, func(k *keystore.Key) error { k.Hash = rotated; return nil })
+	}, k.Hash, rotated)
+	moved := NewKey("key_b")
+	moved.Hash = SecretOf("moved").Hash()
+	edit(func() error { return b.Put(ctx, []*keystore.Key{moved}) }, other.Hash, moved.Hash)
+	edit(func() error { return b.Delete(ctx, k.ID) }, rotated)
+}
