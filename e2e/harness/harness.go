@@ -1,0 +1,120 @@
+// Package harness starts what a test through the real Envoy needs: Envoy itself, the extauthz
+// binary, and an upstream that keeps what it was sent. Everything listens on loopback, is
+// stopped when the test ends, and shows its log when the test failed.
+package harness
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience is how long anything is waited for on a busy machine before the test fails.
+const Patience = 30 * time.Second
+
+// Envoy returns the path of the Envoy binary. The test fails where there is none.
+func Envoy(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(Root(t), ".tools", "envoy")
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no Envoy at .tools/envoy: run `make test`, or `make envoy` for Envoy alone (%v)", err)
+	}
+	return path
+}
+
+// Root returns the folder of the module, found from the working directory upwards.
+func Root(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	for ; err == nil; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	t.Fatalf("no go.mod in %s or above (%v)", dir, err)
+	return ""
+}
+
+// Extauthz returns the path of the extauthz binary, built once a test run from the tree as it
+// is, with the race detector where the test has it.
+func Extauthz(t testing.TB) string {
+	t.Helper()
+	root := Root(t)
+	path, err := buildOnce(root)
+	if err != nil {
+		t.Fatalf("build extauthz: %v", err)
+	}
+	return path
+}
+
+var (
+	building sync.Once
+	built    string
+	buildErr error
+)
+
+func buildOnce(root string) (string, error) {
+	building.Do(func() { built, buildErr = build(root) })
+	return built, buildErr
+}
+
+// build puts the binary under .tools. Several test processes may do so at once, and one may
+// run what another is about to replace: each builds its own file and renames it.
+func build(root string) (string, error) {
+	dir := filepath.Join(root, ".tools", "test")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	work, err := os.MkdirTemp(dir, "build-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(work)
+	name, args := "extauthz", []string{"build", "-buildvcs=false"}
+	if raceEnabled {
+		name, args = "extauthz-race", append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, "-o", filepath.Join(work, name), "./cmd/extauthz")...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	path := filepath.Join(dir, name)
+	return path, os.Rename(filepath.Join(work, name), path)
+}
+
+// FreeAddr returns an address on 127.0.0.1 that nothing listens on. Its port is below those
+// that the system gives to outgoing connections, so that none of them takes it before its
+// server starts.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port from 12000 to 31999")
+	return ""
+}
+
+// Eventually polls until ok is true, and fails the test with what it waited for where that is
+// not so within [Patience].
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s", Patience, what)
+		}
+	}
+}
