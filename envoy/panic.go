@@ -1,0 +1,35 @@
+package envoy
+
+import (
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// panicError says that a check panicked, and where, in one line. It is called by the deferred
+// function that recovered the value. Of the value it says only the type, unless the runtime
+// made it: what was being worked on, secrets too, may be in it.
+func panicError(value any) error {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])
+	var where []string
+	panicked := false
+	for len(where) < 8 {
+		f, more := frames.Next()
+		switch {
+		case strings.HasPrefix(f.Function, "runtime."):
+			panicked = panicked || f.Function == "runtime.gopanic"
+		case panicked:
+			where = append(where, fmt.Sprintf("%s (%s:%d)", f.Function, filepath.Base(f.File), f.Line))
+		}
+		if !more {
+			break
+		}
+	}
+	what := fmt.Sprintf("%T", value)
+	if err, ok := value.(runtime.Error); ok {
+		what = err.Error()
+	}
+	return fmt.Errorf("the check panicked (%s) in %s", what, strings.Join(where, " < "))
+}
