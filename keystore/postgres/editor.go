@@ -1,0 +1,196 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"extauthz/keystore"
+)
+
+const (
+	pageSize = 500   // keys that a listing reads at once
+	putSize  = 10000 // keys that Put writes in one transaction
+)
+
+var (
+	columns   = strings.Split(columnList, ", ")
+	insertKey = `INSERT INTO extauthz.keys (` + columnList + `) VALUES (` + placeholders() + `)`
+	updateKey = `UPDATE extauthz.keys SET (` + columnList + `) = (` + placeholders() + `) WHERE id = $1`
+	mergeKeys = `INSERT INTO extauthz.keys (` + columnList + `) SELECT ` + columnList + ` FROM pg_temp.extauthz_put ORDER BY id
+		ON CONFLICT (id) DO UPDATE SET (` + columnList + `) = (` + qualified("excluded") + `)
+		WHERE (` + qualified("keys") + `) IS DISTINCT FROM (` + qualified("excluded") + `)`
+)
+
+func placeholders() string {
+	list := make([]string, len(columns))
+	for i := range list {
+		list[i] = fmt.Sprintf("$%d", i+1)
+	}
+	return strings.Join(list, ", ")
+}
+
+func qualified(table string) string {
+	return table + "." + strings.Join(columns, ", "+table+".")
+}
+
+// Keys implements [keystore.Editor]. It reads in pages and holds no connection between them,
+// so that keys may be edited meanwhile. Rows that cannot be read whole are yielded too, as
+// keys that are Broken.
+func (s *Store) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key, error] {
+	return func(yield func(*keystore.Key, error) bool) {
+		for {
+			page, err := collect(s.pool.Query(ctx, selectKeys+` WHERE id > $1 ORDER BY id LIMIT $2`, after, pageSize))
+			if err != nil {
+				yield(nil, s.conn.failure(err))
+				return
+			}
+			for _, k := range page {
+				if after = k.ID; !yield(k, nil) {
+					return
+				}
+			}
+			if len(page) < pageSize {
+				return
+			}
+		}
+	}
+}
+
+// Key implements [keystore.Editor].
+func (s *Store) Key(ctx context.Context, id string) (*keystore.Key, error) {
+	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE id = $1`, id))
+	return k, s.conn.failure(err)
+}
+
+// Add implements [keystore.Editor].
+func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
+	row, err := sound(k)
+	if err != nil {
+		return err
+	}
+	_, err = s.pool.Exec(ctx, insertKey, row...)
+	return s.editFailure(k.ID, err)
+}
+
+// Put implements [keystore.Editor]. It writes 10,000 keys in one transaction, and of a key
+// that is given twice the last.
+func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
+	byID := make(map[string][]any, len(keys))
+	for _, k := range keys {
+		row, err := sound(k)
+		if err != nil {
+			return err
+		}
+		byID[k.ID] = row
+	}
+	// In order, so that two Puts at once wait for each other rather than lock each other out.
+	ids := slices.Sorted(maps.Keys(byID))
+	for chunk := range slices.Chunk(ids, putSize) {
+		rows := pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
+		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return merge(ctx, tx, rows) })
+		if err != nil {
+			return s.editFailure("", err)
+		}
+	}
+	return nil
+}
+
+func merge(ctx context.Context, tx pgx.Tx, rows pgx.CopyFromSource) error {
+	if _, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE extauthz_put (LIKE extauthz.keys) ON COMMIT DROP`); err != nil {
+		return err
+	}
+	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", "extauthz_put"}, columns, rows); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, mergeKeys)
+	return err
+}
+
+// Update implements [keystore.Editor]. Of a key that is Broken it writes only whether it is
+// enabled, unless change replaces the record whole and sets Broken to nil.
+func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
+	var refused error // not the database's
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		k, err := one(tx.Query(ctx, selectKeys+` WHERE id = $1 FOR UPDATE`, id))
+		if err != nil {
+			return err
+		}
+		before := k.Clone()
+		if refused = change(k); refused != nil {
+			return refused
+		}
+		if k.Broken != nil {
+			before.Enabled = k.Enabled
+			if !reflect.DeepEqual(before, k) {
+				refused = fmt.Errorf("key %q cannot be read whole, so it can only be enabled, disabled, replaced or deleted: %w", id, k.Broken)
+				return refused
+			}
+			_, err = tx.Exec(ctx, `UPDATE extauthz.keys SET enabled = $2 WHERE id = $1`, id, k.Enabled)
+			return err
+		}
+		var row []any
+		if k.ID != id {
+			refused = fmt.Errorf("the id of key %q cannot change", id)
+		} else {
+			row, refused = sound(k)
+		}
+		if refused != nil {
+			return refused
+		}
+		_, err = tx.Exec(ctx, updateKey, row...)
+		return err
+	})
+	if refused != nil {
+		return refused
+	}
+	return s.editFailure(id, err)
+}
+
+// Delete implements [keystore.Editor].
+func (s *Store) Delete(ctx context.Context, id string) error {
+	tag, err := s.pool.Exec(ctx, `DELETE FROM extauthz.keys WHERE id = $1`, id)
+	if err != nil {
+		return s.conn.failure(err)
+	}
+	if tag.RowsAffected() == 0 {
+		return keystore.ErrNotFound
+	}
+	return nil
+}
+
+// sound returns the row of a key that may be written.
+func sound(k *keystore.Key) ([]any, error) {
+	err := k.Validate()
+	if err == nil {
+		err = k.Broken
+	}
+	var row []any
+	if err == nil {
+		row, err = values(k)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", k.ID, err)
+	}
+	return row, nil
+}
+
+// editFailure is failure for an edit, of the key with this id where it is of one.
+func (s *Store) editFailure(id string, err error) error {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok || pgErr.Code != "23505": // unique_violation
+		return s.conn.failure(err)
+	case id == "":
+		return keystore.ErrExists
+	}
+	return fmt.Errorf("key %q: %w", id, keystore.ErrExists)
+}

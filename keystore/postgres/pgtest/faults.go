@@ -1,0 +1,88 @@
+//go:build linux
+
+package pgtest
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Close stops the server at once and removes its data.
+func (s *Server) Close() {
+	if s.cmd != nil {
+		s.Kill()
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// Stop shuts the server down in order, cutting its connections.
+func (s *Server) Stop(tb testing.TB) {
+	tb.Helper()
+	_ = s.cmd.Process.Signal(syscall.SIGINT)
+	select {
+	case <-s.exited:
+	case <-time.After(patience):
+		tb.Fatalf("the server does not stop\n%s", s.Log())
+	}
+}
+
+// Kill ends every process of the server by SIGKILL, as a crash of its machine would.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGSTOP) // so that none is born meanwhile
+	s.signal(syscall.SIGKILL)
+	<-s.exited
+}
+
+// Restart starts the server again after Stop or Kill, at the same address.
+func (s *Server) Restart(tb testing.TB) {
+	tb.Helper()
+	if err := s.run(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Pause freezes every process of the server by SIGSTOP: its connections stay open, and
+// nothing answers.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+// signal reaches the server and its children, which are not of its process group.
+func (s *Server) signal(sig syscall.Signal) {
+	select {
+	case <-s.exited:
+		return // its number may be another's by now
+	default:
+	}
+	children := childrenOf(s.cmd.Process.Pid)
+	_ = s.cmd.Process.Signal(sig)
+	if sig == syscall.SIGSTOP {
+		children = childrenOf(s.cmd.Process.Pid) // the last that were born
+	}
+	for _, pid := range children {
+		_ = syscall.Kill(pid, sig) // it may have ended
+	}
+}
+
+// childrenOf reads proc_pid_stat(5).
+func childrenOf(parent int) []int {
+	var pids []int
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		stat, _ := os.ReadFile(file)
+		// pid (name) state ppid …, and the name may hold anything.
+		fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+		if len(fields) > 1 && string(fields[1]) == strconv.Itoa(parent) {
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}

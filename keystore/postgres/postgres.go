@@ -1,0 +1,106 @@
+// Package postgres keeps keys in a PostgreSQL database, for many replicas to share. It works
+// with PostgreSQL 13 and later, and is tested on 15.
+//
+// Keys are rows of the table extauthz.keys, whose columns are the fields of a key file; any
+// client may edit them. [Migrate] makes it. A server that only reads needs
+//
+//	GRANT USAGE ON SCHEMA extauthz TO …;
+//	GRANT SELECT ON extauthz.keys, extauthz.schema_version TO …;
+//
+// and `extauthz key` needs INSERT, UPDATE and DELETE on extauthz.keys, and TEMPORARY on the
+// database (which everyone has by default).
+//
+// [Store.Watch] holds one connection beside the pool, for LISTEN. A pooler in front of the
+// database must not take that away: use one in session mode, or none.
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"extauthz/keystore"
+)
+
+// Options say where the keys are and who hears of trouble. Hooks may be nil; they must be
+// quick and safe for concurrent use.
+type Options struct {
+	// DSN is a URL, such as postgres://extauthz@db:5432/extauthz?sslmode=verify-full, or the
+	// keyword form of libpq. What it leaves out comes from the PG… environment variables
+	// and the password file. TLS is set by sslmode, sslrootcert, sslcert and sslkey; the
+	// pool by pool_max_conns (8 by default) and its like; see pgxpool.ParseConfig.
+	//
+	// Where it names several hosts, only one that takes writes is used, unless
+	// target_session_attrs says otherwise: a standby that lags would still tell of a key
+	// that was just revoked.
+	DSN string
+
+	// OnBroken hears of each look-up that found a row that cannot be read whole.
+	OnBroken func(id string, err error)
+
+	// OnChannel hears when the channel that tells of changes comes up (err is nil) and when
+	// it goes down, with why. It is called by Watch, once for each turn; a channel that has
+	// never been up goes down once.
+	OnChannel func(up bool, err error)
+}
+
+// A Store finds and edits keys in a database. Make one with [Open]. It is safe for concurrent
+// use. Its errors hold no password.
+type Store struct {
+	pool    *pgxpool.Pool
+	conn    connection
+	options Options
+}
+
+var (
+	_ keystore.Store   = (*Store)(nil)
+	_ keystore.Editor  = (*Store)(nil)
+	_ keystore.Watcher = (*Store)(nil)
+)
+
+// Open returns a store on the database. It connects when it is first asked, so a database
+// that is out of reach is no error: [Store.Ready] tells. The store must be closed.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	conn, err := parseDSN(o.DSN)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, conn.pool.Copy())
+	if err != nil {
+		return nil, conn.failure(err)
+	}
+	return &Store{pool: pool, conn: conn, options: o}, nil
+}
+
+// Close waits for the calls that are under way and closes every connection.
+func (s *Store) Close() { s.pool.Close() }
+
+// Ready returns nil where keys can be looked up now, and otherwise why not.
+func (s *Store) Ready(ctx context.Context) error {
+	var version int
+	if err := s.pool.QueryRow(ctx, selectVersion).Scan(&version); err != nil {
+		return s.conn.failure(err)
+	}
+	if version < latest() {
+		return fmt.Errorf("postgres: the schema is at version %d, and this program needs %d: run `extauthz store migrate`", version, latest())
+	}
+	if _, err := s.Lookup(ctx, keystore.Hash{}); !errors.Is(err, keystore.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// Lookup implements [keystore.Store]. It is one indexed, prepared query. It waits for a
+// connection of the pool where all are in use, until ctx ends.
+func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
+	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE hash = $1`, h[:]))
+	if err != nil {
+		return nil, s.conn.failure(err)
+	}
+	if k.Broken != nil && s.options.OnBroken != nil {
+		s.options.OnBroken(k.ID, k.Broken)
+	}
+	return k, nil
+}

@@ -1,0 +1,250 @@
+package postgres
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"extauthz/keystore"
+)
+
+const (
+	columnList = `id, name, hash, ip_whitelist, enabled, expires, external_id, permissions, roles, ratelimits, meta`
+	selectKeys = `SELECT ` + columnList + ` FROM extauthz.keys`
+)
+
+// values returns the key's columns, in the order of columnList. What is not set is NULL, so
+// that a key has one way to be written.
+func values(k *keystore.Key) ([]any, error) {
+	limits, err := encodeRatelimits(k.Ratelimits)
+	if err != nil {
+		return nil, err
+	}
+	var expires *time.Time
+	if !k.Expires.IsZero() {
+		expires = &k.Expires
+	}
+	meta := []byte(k.Meta)
+	if len(meta) == 0 || string(meta) == "null" {
+		meta = nil
+	}
+	return []any{
+		k.ID, orNull(k.Name), k.Hash[:], k.Whitelist.Prefixes(), k.Enabled, expires, orNull(k.ExternalID),
+		listOrNull(k.Permissions), listOrNull(k.Roles), limits, meta,
+	}, nil
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+func listOrNull(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
+}
+
+// collect reads all rows of a query for columnList. It takes what Query returns.
+func collect(rows pgx.Rows, err error) ([]*keystore.Key, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var keys []*keystore.Key
+	for rows.Next() {
+		keys = append(keys, decode(rows))
+	}
+	return keys, rows.Err()
+}
+
+// one is collect for a query that finds at most one row.
+func one(rows pgx.Rows, err error) (*keystore.Key, error) {
+	keys, err := collect(rows, err)
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nil, keystore.ErrNotFound
+	}
+	return keys[0], nil
+}
+
+// decode reads the row at hand, column by column, so that one that cannot be read leaves the
+// others readable. A key that is not sound is broken, and its whitelist is empty.
+func decode(rows pgx.Rows) *keystore.Key {
+	r := reader{rows: rows}
+	k := &keystore.Key{
+		ID:          r.text("id"),
+		Name:        r.text("name"),
+		Hash:        r.hash(),
+		Whitelist:   r.whitelist(),
+		Enabled:     read[bool](&r, "enabled"),
+		Expires:     r.expires(),
+		ExternalID:  r.text("external_id"),
+		Permissions: r.list("permissions"),
+		Roles:       r.list("roles"),
+		Ratelimits:  r.ratelimits(),
+		Meta:        read[[]byte](&r, "meta"),
+	}
+	err := errors.Join(r.errs...)
+	if err == nil {
+		err = k.Validate()
+	}
+	if err != nil {
+		k.Broken, k.Whitelist = err, keystore.Whitelist{}
+	}
+	return k
+}
+
+// A reader reads the columns of one row from left to right and keeps what went wrong.
+type reader struct {
+	rows pgx.Rows
+	next int
+	errs []error
+}
+
+func (r *reader) wrong(column string, err error) {
+	r.errs = append(r.errs, fmt.Errorf("%s: %w", column, err))
+}
+
+// read returns the next column, or the zero value where it cannot be read.
+func read[T any](r *reader, column string) T {
+	var v T
+	i := r.next
+	r.next++
+	field := r.rows.FieldDescriptions()[i]
+	if err := r.rows.Conn().TypeMap().Scan(field.DataTypeOID, field.Format, r.rows.RawValues()[i], &v); err != nil {
+		r.wrong(column, err)
+		return *new(T)
+	}
+	return v
+}
+
+func (r *reader) text(column string) string {
+	if s := read[*string](r, column); s != nil {
+		return *s
+	}
+	return ""
+}
+
+func (r *reader) hash() keystore.Hash {
+	b := read[[]byte](r, "hash")
+	if len(b) != len(keystore.Hash{}) {
+		r.wrong("hash", fmt.Errorf("%d bytes long: write the 32 bytes of the secret's SHA-256", len(b)))
+		return keystore.Hash{}
+	}
+	return keystore.Hash(b)
+}
+
+func (r *reader) whitelist() keystore.Whitelist {
+	if r.rows.RawValues()[r.next] == nil {
+		r.next++
+		return keystore.Anywhere()
+	}
+	// An empty list is left to Validate.
+	prefixes := read[[]netip.Prefix](r, "ip_whitelist")
+	for i, p := range prefixes {
+		if !p.IsValid() {
+			r.wrong("ip_whitelist", errors.New("NULL stands for an entry: write an address or a CIDR range"))
+			return keystore.Whitelist{}
+		}
+		if p.Addr().Is4In6() {
+			var err error
+			if prefixes[i], err = keystore.ParseWhitelistEntry(p.String()); err != nil {
+				r.wrong("ip_whitelist", err)
+				return keystore.Whitelist{}
+			}
+		}
+	}
+	return keystore.NewWhitelist(prefixes)
+}
+
+func (r *reader) expires() time.Time {
+	t := read[pgtype.Timestamptz](r, "expires")
+	switch {
+	case !t.Valid: // NULL
+	case t.InfinityModifier != pgtype.Finite:
+		r.wrong("expires", fmt.Errorf("%s: write a time, or NULL for a key that never expires", t.InfinityModifier))
+	case t.Time.IsZero():
+		r.wrong("expires", errors.New("the first moment of year 1, which stands for none: write a later one, or NULL for a key that never expires"))
+	}
+	return t.Time.UTC()
+}
+
+func (r *reader) list(column string) []string {
+	var list []string
+	for _, s := range read[[]*string](r, column) {
+		if s == nil {
+			r.wrong(column, errors.New("NULL stands for an entry: write a name"))
+			return nil
+		}
+		list = append(list, *s)
+	}
+	return list
+}
+
+// A ratelimit is a rate limit as the ratelimits column and key files write it.
+type ratelimit struct {
+	Name      string `json:"name"`
+	Limit     int64  `json:"limit"`
+	Duration  string `json:"duration"`
+	AutoApply *bool  `json:"auto_apply,omitempty"` // true where it is left out
+}
+
+func encodeRatelimits(limits []keystore.Ratelimit) ([]byte, error) {
+	if len(limits) == 0 {
+		return nil, nil
+	}
+	rows := make([]ratelimit, len(limits))
+	for i, l := range limits {
+		rows[i] = ratelimit{Name: l.Name, Limit: l.Limit, Duration: l.Duration.String()}
+		if l.OnDemand {
+			rows[i].AutoApply = new(false)
+		}
+	}
+	return json.Marshal(rows)
+}
+
+func (r *reader) ratelimits() []keystore.Ratelimit {
+	raw := read[[]byte](r, "ratelimits")
+	if raw == nil {
+		return nil
+	}
+	limits, err := decodeRatelimits(raw)
+	if err != nil {
+		r.wrong("ratelimits", err)
+	}
+	return limits
+}
+
+func decodeRatelimits(raw []byte) ([]keystore.Ratelimit, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	var rows []ratelimit
+	err := d.Decode(&rows)
+	if err == nil && rows == nil {
+		err = errors.New("null")
+	}
+	if err != nil {
+		return nil, fmt.Errorf(`%w: write a list such as [{"name": "requests", "limit": 100, "duration": "1m"}]`, err)
+	}
+	limits := make([]keystore.Ratelimit, len(rows))
+	for i, row := range rows {
+		duration, err := time.ParseDuration(row.Duration)
+		if err != nil {
+			return nil, fmt.Errorf("duration: %q: write one such as 1m or 24h", row.Duration)
+		}
+		limits[i] = keystore.Ratelimit{Name: row.Name, Limit: row.Limit, Duration: duration, OnDemand: row.AutoApply != nil && !*row.AutoApply}
+	}
+	return limits, nil
+}
