@@ -1,0 +1,63 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// An Address is where a listener stands, as [net.Listen] takes it. The zero value is nowhere.
+type Address struct {
+	Network string // tcp or unix
+	Address string
+}
+
+// maxSocketPath is what sockaddr_un holds, without the NUL at its end (unix(7)).
+const maxSocketPath = 107
+
+// ParseAddress reads host:port or unix:/path. A host is an IP address or a name; without one
+// it is every address of the machine. Port 0 is any free port.
+func ParseAddress(s string) (Address, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok {
+		switch {
+		case !filepath.IsAbs(path):
+			return Address{}, errors.New("the path of a unix socket is not absolute: write one such as unix:/run/extauthz/extauthz.sock")
+		case len(path) > maxSocketPath:
+			return Address{}, fmt.Errorf("the path of a unix socket is %d bytes long: write at most %d", len(path), maxSocketPath)
+		}
+		return Address{Network: "unix", Address: path}, nil
+	}
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, "/ ") {
+		return Address{}, errors.New("not a listen address: write host:port, such as 127.0.0.1:9191 or [::1]:9191, or unix:/path")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return Address{}, errors.New("no port from 0 to 65535: write one such as 127.0.0.1:9191")
+	}
+	return Address{Network: "tcp", Address: s}, nil
+}
+
+// String returns the address as [ParseAddress] reads it, or none.
+func (a Address) String() string {
+	switch a.Network {
+	case "":
+		return "none"
+	case "unix":
+		return "unix:" + a.Address
+	}
+	return a.Address
+}
+
+// Local reports whether only this machine can reach the address.
+func (a Address) Local() bool {
+	host, _, err := net.SplitHostPort(a.Address)
+	if a.Network != "tcp" || err != nil {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+}

@@ -1,0 +1,158 @@
+// Package config is the server's configuration: what can be set, what each setting means and
+// what it is when it is not set. It reads the YAML strictly and starts nothing.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"extauthz/authz"
+	"extauthz/strictyaml"
+)
+
+// A Config is everything that can be set. Its fields are the fields of the file, in
+// snake_case. Any text in the file may hold ${NAME}, which stands for that environment
+// variable; $${ stands for ${ itself.
+type Config struct {
+	// Listen is where the gRPC server listens: host:port or unix:/path.
+	// Default: 127.0.0.1:9191.
+	Listen Address
+
+	Admin         Admin
+	KeySources    []KeySource // where the secret is looked for, in order; default: header x-api-key
+	ForwardKey    bool        // whether the secret goes on to the upstream; default: false
+	ClientAddress ClientAddress
+	Store         Store
+	Cache         Cache
+
+	// Statuses replaces the HTTP status of refusals, each from 400 to 599, such as
+	// {EXPIRED: 403}. Default: none replaced.
+	Statuses map[authz.Code]int
+
+	Log      Log
+	Shutdown Shutdown
+	GRPC     GRPC // grpc in the file
+
+	// Warnings is what is allowed but is hardly meant. It is not a field of the file.
+	Warnings strictyaml.Errors
+}
+
+// Admin is the listener of /healthz, /readyz and /metrics.
+type Admin struct {
+	// Listen is host:port, unix:/path, or none for no such listener. What it serves is not
+	// secret, but is not for callers either. Default: 127.0.0.1:9192.
+	Listen Address
+}
+
+// A KeySource is one place where a caller may put the secret. Exactly one of Header, Query
+// and Cookie is set.
+type KeySource struct {
+	Header string // a header's name, in lower case
+	Scheme string // with Header: the value is this scheme, a space, and the secret
+	Query  string // a query parameter's name
+	Cookie string // a cookie's name
+}
+
+// ClientAddress says how the one address is found that whitelists are held against.
+type ClientAddress struct {
+	// From is peer (the connection's other end, never a header), x_forwarded_for, or header.
+	// Default: peer.
+	From string
+
+	// TrustedProxies, with x_forwarded_for, lists the proxies whose entries are believed.
+	// Exactly one of TrustedProxies and TrustedHops is set then.
+	TrustedProxies []netip.Prefix
+
+	// TrustedHops, with x_forwarded_for, is the number of proxies in front of Envoy, counted
+	// as Envoy's xff_num_trusted_hops; from 1 to 100.
+	TrustedHops int
+
+	// XFFAppended, with trusted_hops, says whether Envoy itself appends to
+	// x-forwarded-for (use_remote_address: true). xff_appended in the file. Default: true.
+	XFFAppended bool
+
+	// Header, with from: header, is the one header that the operator's own proxy sets and
+	// overwrites; in lower case.
+	Header string
+}
+
+// The values of [ClientAddress.From].
+const (
+	FromPeer          = "peer"
+	FromXForwardedFor = "x_forwarded_for"
+	FromHeader        = "header"
+)
+
+// Store says where the keys are: exactly one of its fields is set. It has no default.
+type Store struct {
+	YAML *YAMLStore // yaml in the file
+}
+
+// YAMLStore is a key file, or a folder of them, held in memory and followed as it changes.
+type YAMLStore struct {
+	Path string // a relative one starts from the configuration file's folder
+}
+
+// Cache is what is kept of a store across the network. A YAML store is in memory as it is and
+// has no use for it. [keystore.Cache] says what the times mean in full.
+type Cache struct {
+	Size         int           // records kept, from 1; default: 100000
+	TTL          time.Duration // how long a record answers unasked; default: 1m
+	MaxStale     time.Duration // how long one serves a store out of reach, 0 for never; default: 10m
+	NegativeSize int           // unknown hashes kept, from 1; default: 10000
+	NegativeTTL  time.Duration // how long one stays unknown unasked, 0 for not at all; default: 5s
+
+	// MaxInFlight bounds the look-ups under way; past it requests are UNAVAILABLE at once.
+	// Default: 1024.
+	MaxInFlight int
+
+	// LookupTimeout bounds one look-up. Keep it below Envoy's timeout for the check, which is
+	// 200ms unless it is set. Default: 150ms.
+	LookupTimeout time.Duration
+}
+
+// Log says what is logged, on standard error.
+type Log struct {
+	Level  slog.Level // debug, info, warn or error; default: info
+	Format string     // text or json; default: text
+}
+
+// Shutdown says how the server stops on SIGTERM or SIGINT.
+type Shutdown struct {
+	// Drain is how long it goes on serving while its health says NOT_SERVING, so that Envoy
+	// sees it and goes elsewhere. Default: 5s.
+	Drain time.Duration
+
+	// Timeout is how long requests in flight may take after that. Default: 20s.
+	Timeout time.Duration
+}
+
+// GRPC bounds the gRPC server.
+type GRPC struct {
+	// MaxMessageSize is the largest check taken, in bytes, from 1024. One grows with Envoy's
+	// with_request_body and with large headers. Default: 4194304.
+	MaxMessageSize int
+
+	// MaxConnectionAge closes a connection, gracefully, when it is so old, so that Envoys
+	// spread over new replicas behind a plain TCP load balancer. 0 for never. Default: 0s.
+	MaxConnectionAge time.Duration
+}
+
+// Default returns the configuration of an empty file: complete but for the store.
+func Default() *Config {
+	return &Config{
+		Listen:        Address{Network: "tcp", Address: "127.0.0.1:9191"},
+		Admin:         Admin{Listen: Address{Network: "tcp", Address: "127.0.0.1:9192"}},
+		KeySources:    []KeySource{{Header: "x-api-key"}},
+		ClientAddress: ClientAddress{From: FromPeer, XFFAppended: true},
+		Cache: Cache{
+			Size: 100_000, TTL: time.Minute, MaxStale: 10 * time.Minute,
+			NegativeSize: 10_000, NegativeTTL: 5 * time.Second,
+			MaxInFlight: 1024, LookupTimeout: 150 * time.Millisecond,
+		},
+		Log:      Log{Level: slog.LevelInfo, Format: "text"},
+		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
+		GRPC:     GRPC{MaxMessageSize: 4 << 20},
+	}
+}

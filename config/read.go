@@ -1,0 +1,227 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"extauthz/authz"
+	"extauthz/strictyaml"
+)
+
+// Overrides is what a command line says. What is not empty wins over the file.
+type Overrides struct {
+	Keys   string // a YAML store's path, from the working directory; replaces the whole store
+	Listen string
+	Admin  string
+}
+
+// Load reads the configuration at path, or takes every default where path is "", and puts the
+// overrides on top. Its error is a [strictyaml.Errors] that holds everything wrong at once. No
+// error holds what an environment variable stands for. The Config beside an error is what
+// could be read.
+func Load(path string, o Overrides) (*Config, error) {
+	r := &reader{c: Default()}
+	if path != "" {
+		r.File, r.Expand = path, func(s string) (string, error) { return expand(s, os.LookupEnv) }
+		r.file()
+	}
+	r.override(o)
+	r.warn(o)
+	slices.SortStableFunc(r.Errors, func(a, b *strictyaml.Error) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	r.c.Warnings = r.Warnings
+	return r.c, r.Err()
+}
+
+// A reader fills a Config from one file.
+type reader struct {
+	strictyaml.Decoder
+	c    *Config
+	root *yaml.Node // nil where there is no file, or none with fields in it
+
+	hasStore    bool       // the file names a store, be it rightly or not
+	addressFrom *yaml.Node // the header that client_address reads, where it reads one
+	adminListen *yaml.Node // where the file has it
+}
+
+func (r *reader) file() {
+	data, err := os.ReadFile(r.File)
+	if err != nil {
+		var pathErr *os.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		r.Errorf(nil, "the configuration cannot be read: %v", err)
+		return
+	}
+	root := r.Parse(data)
+	if root == nil {
+		return
+	}
+	if r.Mapping(root, strictyaml.Fields{
+		"listen":         func(n *yaml.Node) { r.address(n, ParseAddress, &r.c.Listen) },
+		"admin":          r.admin,
+		"key_sources":    r.keySources,
+		"forward_key":    func(n *yaml.Node) { r.c.ForwardKey = r.Bool(n) },
+		"client_address": r.clientAddress,
+		"store":          r.store,
+		"cache":          r.cache,
+		"statuses":       r.statuses,
+		"log":            r.log,
+		"shutdown":       r.shutdown,
+		"grpc":           r.grpc,
+	}) {
+		r.root = root
+		r.apart()
+	}
+}
+
+func (r *reader) override(o Overrides) {
+	flag := func(name, value string, parse func(string) (Address, error), to *Address) {
+		if value == "" {
+			return
+		}
+		a, err := parse(value)
+		if err != nil {
+			r.Errors = append(r.Errors, &strictyaml.Error{File: name, Message: fmt.Sprintf("%q: %v", value, err)})
+			return
+		}
+		*to = a
+	}
+	flag("--listen", o.Listen, ParseAddress, &r.c.Listen)
+	flag("--admin", o.Admin, parseAdminAddress, &r.c.Admin.Listen)
+	switch {
+	case o.Keys != "":
+		r.c.Store = Store{YAML: &YAMLStore{Path: o.Keys}}
+	case r.File == "":
+		r.Errors = append(r.Errors, &strictyaml.Error{File: "extauthz", Message: "no keys are named: give --keys keys.yaml, or --config with a file whose store names them"})
+	case r.root != nil && !r.hasStore:
+		r.Errorf(r.root, "store is missing: write `store: {yaml: {path: keys.yaml}}`, or give --keys")
+	}
+}
+
+// warn tells what is allowed but hardly meant, wherever it was set.
+func (r *reader) warn(o Overrides) {
+	const open = "this can be reached from other machines, and asks for no password: let a firewall or a network policy guard it"
+	switch {
+	case r.c.Admin.Listen.Local():
+	case o.Admin != "":
+		r.Warnings = append(r.Warnings, &strictyaml.Error{File: "--admin", Message: open})
+	default:
+		r.Warnf(r.adminListen, open)
+	}
+}
+
+// parseAdminAddress also reads none, for no listener.
+func parseAdminAddress(s string) (Address, error) {
+	if s == "none" {
+		return Address{}, nil
+	}
+	return ParseAddress(s)
+}
+
+func (r *reader) admin(n *yaml.Node) {
+	r.Mapping(n, strictyaml.Fields{
+		"listen": func(n *yaml.Node) { r.adminListen = n; r.address(n, parseAdminAddress, &r.c.Admin.Listen) },
+	})
+}
+
+func (r *reader) store(n *yaml.Node) {
+	r.hasStore = true
+	backends, bad := 0, len(r.Errors)
+	r.Mapping(n, strictyaml.Fields{
+		"yaml": func(n *yaml.Node) { backends++; r.yamlStore(n) },
+	})
+	if backends != 1 && len(r.Errors) == bad {
+		r.Errorf(n, "a store has exactly one kind: write `yaml: {path: keys.yaml}`")
+	}
+}
+
+func (r *reader) yamlStore(n *yaml.Node) {
+	s, named := &YAMLStore{}, false
+	ok := r.Mapping(n, strictyaml.Fields{
+		"path": func(n *yaml.Node) {
+			named = true
+			path, ok := value(r, n, r.String)
+			switch {
+			case ok && path == "":
+				r.Errorf(n, "path is empty: write one such as keys.yaml")
+			case ok && !filepath.IsAbs(path):
+				path = filepath.Join(filepath.Dir(r.File), path)
+			}
+			s.Path = path
+		},
+	})
+	if ok && !named {
+		r.Errorf(n, "path is missing: write `yaml: {path: keys.yaml}`")
+	}
+	r.c.Store.YAML = s
+}
+
+func (r *reader) cache(n *yaml.Node) {
+	c := &r.c.Cache
+	r.Mapping(n, strictyaml.Fields{
+		"size":           func(n *yaml.Node) { r.number(n, &c.Size, 1, 100_000_000) },
+		"ttl":            func(n *yaml.Node) { r.duration(n, &c.TTL, time.Millisecond, 24*time.Hour) },
+		"max_stale":      func(n *yaml.Node) { r.duration(n, &c.MaxStale, 0, 7*24*time.Hour) },
+		"negative_size":  func(n *yaml.Node) { r.number(n, &c.NegativeSize, 1, 100_000_000) },
+		"negative_ttl":   func(n *yaml.Node) { r.duration(n, &c.NegativeTTL, 0, time.Hour) },
+		"max_in_flight":  func(n *yaml.Node) { r.number(n, &c.MaxInFlight, 1, 1_000_000) },
+		"lookup_timeout": func(n *yaml.Node) { r.duration(n, &c.LookupTimeout, time.Millisecond, time.Minute) },
+	})
+}
+
+func (r *reader) statuses(n *yaml.Node) {
+	r.c.Statuses = map[authz.Code]int{}
+	fields := strictyaml.Fields{}
+	for _, code := range authz.Codes() {
+		fields[code.String()] = func(n *yaml.Node) {
+			if code.Allowed() {
+				r.Errorf(n, "%s has no status of its own, the upstream's answer has: leave it out", code)
+				return
+			}
+			status := 0
+			if r.number(n, &status, 400, 599); status != 0 {
+				r.c.Statuses[code] = status
+			}
+		}
+	}
+	r.Mapping(n, fields)
+}
+
+func (r *reader) log(n *yaml.Node) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	r.Mapping(n, strictyaml.Fields{
+		"level": func(n *yaml.Node) {
+			var level string
+			r.oneOf(n, &level, "debug", "info", "warn", "error")
+			r.c.Log.Level = levels[level]
+		},
+		"format": func(n *yaml.Node) { r.oneOf(n, &r.c.Log.Format, "text", "json") },
+	})
+}
+
+func (r *reader) shutdown(n *yaml.Node) {
+	s := &r.c.Shutdown
+	r.Mapping(n, strictyaml.Fields{
+		"drain":   func(n *yaml.Node) { r.duration(n, &s.Drain, 0, time.Hour) },
+		"timeout": func(n *yaml.Node) { r.duration(n, &s.Timeout, 0, time.Hour) },
+	})
+}
+
+func (r *reader) grpc(n *yaml.Node) {
+	g := &r.c.GRPC
+	r.Mapping(n, strictyaml.Fields{
+		"max_message_size":   func(n *yaml.Node) { r.number(n, &g.MaxMessageSize, 1024, 1<<30) },
+		"max_connection_age": func(n *yaml.Node) { r.duration(n, &g.MaxConnectionAge, 0, 30*24*time.Hour) },
+	})
+}
