@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"extauthz/keystore"
 )
@@ -15,6 +16,34 @@ import (
 // fresh, empty store for each subtest.
 func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
 	t.Run("Watch", func(t *testing.T) { watchTells(t, open(t)) })
+	t.Run("Cache", func(t *testing.T) { cacheFollows(t, open(t)) })
+}
+
+// cacheFollows: what is told can be looked up by then. A cache that asks as soon as it is told
+// and keeps the answer for an hour would show the old record otherwise.
+func cacheFollows(t *testing.T, b Backend) {
+	config := keystore.DefaultCacheConfig()
+	config.TTL, config.NegativeTTL, config.LookupTimeout = time.Hour, time.Hour, 10*time.Second
+	c, err := keystore.NewCache(b, config)
+	must(t, err)
+	t.Cleanup(c.Close)
+	watch(t, b, c)
+
+	ctx := t.Context()
+	loses(t, c, version(0).Hash)
+	must(t, b.Add(ctx, version(0)))
+	finds(t, c, version(0))
+	for i := 1; i <= 10; i++ {
+		must(t, b.Update(ctx, version(0).ID, func(k *keystore.Key) error { *k = *version(i); return nil }))
+		finds(t, c, version(i))
+	}
+	rotated := version(11)
+	rotated.Hash = SecretOf("rotated").Hash()
+	must(t, b.Put(ctx, []*keystore.Key{rotated}))
+	loses(t, c, version(0).Hash)
+	finds(t, c, rotated)
+	must(t, b.Delete(ctx, rotated.ID))
+	loses(t, c, rotated.Hash)
 }
 
 // A recorder keeps what it is told.

@@ -1,0 +1,294 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// ErrBusy says that a [Cache] has as many look-ups under way as it may have.
+var ErrBusy = errors.New("too many look-ups in the key store are under way")
+
+var errClosed = errors.New("the cache is closed")
+
+// A CacheConfig says how much a [Cache] keeps and for how long. [DefaultCacheConfig] is a
+// sound one to start from.
+type CacheConfig struct {
+	Size     int           // records kept
+	TTL      time.Duration // how long a record answers after the store confirmed it
+	MaxStale time.Duration // the same, while the store cannot be reached; 0: not at all past TTL
+
+	NegativeSize int           // unknown hashes kept, apart from the records
+	NegativeTTL  time.Duration // how long an unknown hash is refused without asking; 0: not at all
+
+	// MaxInFlight bounds the look-ups under way for hashes that the cache knows nothing of,
+	// and as many again for records that are to be confirmed: a flood of random secrets
+	// cannot keep a revoked key's record from being asked for. Past it the answer is
+	// ErrBusy at once.
+	MaxInFlight int
+
+	// LookupTimeout bounds one look-up. It must be shorter than the timeout of whoever waits
+	// for the decision, which is 200 ms in Envoy unless it is set, so that there is still
+	// time to answer with a stale record.
+	LookupTimeout time.Duration
+
+	Log *slog.Logger // where outages are told; nil: nowhere
+}
+
+// DefaultCacheConfig returns what an operator who sets nothing gets.
+func DefaultCacheConfig() CacheConfig {
+	return CacheConfig{
+		Size:          100_000,
+		TTL:           time.Minute,
+		MaxStale:      10 * time.Minute,
+		NegativeSize:  10_000,
+		NegativeTTL:   5 * time.Second,
+		MaxInFlight:   1024,
+		LookupTimeout: 150 * time.Millisecond,
+	}
+}
+
+// Validate reports everything that is wrong with the sizes and times, by the names they have
+// in the configuration.
+func (c CacheConfig) Validate() error {
+	var errs []error
+	atLeast := func(field string, ok bool, got any, want string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: %v: write %s", field, got, want))
+		}
+	}
+	atLeast("size", c.Size >= 1, c.Size, "at least 1")
+	atLeast("ttl", c.TTL > 0, c.TTL, "a time above 0s, such as 1m")
+	atLeast("max_stale", c.MaxStale >= 0, c.MaxStale, "0s for never, or a time such as 10m")
+	atLeast("negative_size", c.NegativeSize >= 1, c.NegativeSize, "at least 1")
+	atLeast("negative_ttl", c.NegativeTTL >= 0, c.NegativeTTL, "0s for never, or a time such as 5s")
+	atLeast("max_in_flight", c.MaxInFlight >= 1, c.MaxInFlight, "at least 1")
+	atLeast("lookup_timeout", c.LookupTimeout > 0, c.LookupTimeout, "a time above 0s, such as 150ms")
+	return errors.Join(errs...)
+}
+
+// A Cache answers look-ups from memory, in front of a store that is slow or far away. It
+// keeps records, never decisions, and is safe for concurrent use.
+//
+// A record that the store confirmed less than TTL ago answers from memory; in the last fifth
+// of that time it is asked for again in the background. An older one is asked for before it
+// answers. Where the store cannot be reached then (any error but [ErrNotFound], no answer in
+// time, or [ErrBusy]), the record still answers until MaxStale after it was last confirmed;
+// after that the error does. If what failed was a look-up that took all of LookupTimeout, the
+// record answers for a second before it is asked for again, so that a store that hangs does
+// not slow every request.
+//
+// A record that was invalidated, by its hash or with all others, never answers again: neither
+// fresh nor stale, nor through a look-up that started before. The store must confirm it. So a
+// database that restarts is bridged by MaxStale until its connection is back and says
+// InvalidateAll; from then on the store is asked for every record first.
+//
+// There is at most one look-up under way for one hash; all who ask for it wait for it, each
+// no longer than until three quarters of the time that its own ctx leaves, so that there is
+// time to answer. A look-up does not end because one of them goes away.
+type Cache struct {
+	store  Store
+	config CacheConfig
+	start  time.Time // what the cache's times are counted from
+
+	ctx    context.Context //nolint:containedctx // what Close ends
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // of the look-ups under way
+
+	outage outage
+
+	mu      sync.Mutex // guards what follows
+	epoch   uint64     // counts InvalidateAll, from 1
+	records *simplelru.LRU[Hash, *record]
+	unknown *simplelru.LRU[Hash, negative]
+	flights map[Hash]*flight // those whose result may be kept
+	running map[bool]int     // look-ups under way, by whether the hash has a record
+	stats   CacheStats
+}
+
+var (
+	_ Store       = (*Cache)(nil)
+	_ Invalidator = (*Cache)(nil)
+)
+
+// A record is what the store last said of a hash that it knew.
+type record struct {
+	key       *Key
+	confirmed time.Duration // when the look-up that returned it started
+	epoch     uint64        // the cache's then; 0: invalidated by its hash
+	failed    bool          // a look-up since then could not be made
+	askAfter  time.Duration // the store hung: not to be asked for before
+}
+
+// A negative says until when a hash is unknown.
+type negative struct {
+	until time.Duration
+	epoch uint64
+}
+
+// hangPause is how long a record answers after a look-up for it timed out before it is asked
+// for again.
+const hangPause = time.Second
+
+// NewCache returns a cache in front of the store, or what is wrong with the configuration.
+// Close it when it is no longer used.
+func NewCache(store Store, config CacheConfig) (*Cache, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	if config.Log == nil {
+		config.Log = slog.New(slog.DiscardHandler)
+	}
+	c := &Cache{store: store, config: config, start: time.Now(), epoch: 1, flights: make(map[Hash]*flight), running: make(map[bool]int)}
+	var errs [2]error
+	c.records, errs[0] = simplelru.NewLRU[Hash, *record](config.Size, nil)
+	c.unknown, errs[1] = simplelru.NewLRU[Hash, negative](config.NegativeSize, nil)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
+}
+
+// Close ends the look-ups under way and waits for them. After it the cache answers only from
+// memory.
+func (c *Cache) Close() {
+	c.mu.Lock() // under which look-ups start
+	c.cancel()
+	c.mu.Unlock()
+	c.wg.Wait()
+}
+
+// now is the time since the cache was made. It counts by the monotonic clock alone, which is
+// read in half the time that [time.Now] takes.
+func (c *Cache) now() time.Duration { return time.Since(c.start) }
+
+// Invalidate implements [Invalidator].
+func (c *Cache) Invalidate(h Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Invalidations++
+	if r, ok := c.records.Peek(h); ok {
+		*r = record{} // its place is kept: this is a hash that the store knew
+	}
+	c.unknown.Remove(h)
+	delete(c.flights, h)
+}
+
+// InvalidateAll implements [Invalidator].
+func (c *Cache) InvalidateAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.Invalidations++
+	c.epoch++
+	clear(c.flights)
+}
+
+// Lookup implements [Store].
+func (c *Cache) Lookup(ctx context.Context, h Hash) (*Key, error) {
+	now := c.now()
+	c.mu.Lock()
+	if r, ok := c.records.Get(h); ok && r.epoch == c.epoch {
+		if age := now - r.confirmed; age < c.config.TTL {
+			if age >= c.config.TTL-c.config.TTL/5 && !r.failed {
+				c.refresh(h, now)
+			}
+			c.stats.Hits++
+			k := r.key
+			c.mu.Unlock()
+			return k, nil
+		}
+	}
+	c.mu.Unlock()
+	return c.miss(ctx, h)
+}
+
+// miss answers what no fresh record does.
+func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
+	limit := c.config.LookupTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)*3/4)
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	for again := false; ; again = true {
+		k, f, err := c.ask(ctx, h, again)
+		if f == nil {
+			return k, err
+		}
+		select {
+		case <-f.done:
+			switch {
+			case f.outdated:
+			case f.err == nil, errors.Is(f.err, ErrNotFound):
+				return f.key, f.err
+			default:
+				return c.stale(h, f.err)
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-timer.C:
+			return c.stale(h, fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded))
+		}
+	}
+}
+
+// ask answers from memory where it may; otherwise it returns the look-up to wait for.
+func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.now()
+	r, known := c.records.Get(h)
+	if known && r.epoch == c.epoch {
+		switch age := now - r.confirmed; {
+		case age < c.config.TTL: // another look-up has just ended
+			if !again {
+				c.stats.Hits++
+			}
+			return r.key, nil, nil
+		case age < c.config.MaxStale && now < r.askAfter:
+			c.stats.Stale++
+			return r.key, nil, nil
+		}
+	}
+	if n, ok := c.unknown.Get(h); ok && n.epoch == c.epoch && now < n.until {
+		c.stats.NegativeHits++
+		return nil, nil, ErrNotFound
+	}
+	if !again {
+		c.stats.Misses++
+	}
+	if f := c.flights[h]; f != nil {
+		return nil, f, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, nil, err
+	}
+	f, err := c.take(h, now, known)
+	if err != nil {
+		k, err := c.staleLocked(h, err)
+		return k, nil, err
+	}
+	return nil, f, nil
+}
+
+// stale returns the last known record where it may still answer, and err otherwise.
+func (c *Cache) stale(h Hash, err error) (*Key, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.staleLocked(h, err)
+}
+
+func (c *Cache) staleLocked(h Hash, err error) (*Key, error) {
+	r, ok := c.records.Peek(h)
+	if !ok || r.epoch != c.epoch || c.now()-r.confirmed >= c.config.MaxStale {
+		return nil, err
+	}
+	c.stats.Stale++
+	return r.key, nil
+}

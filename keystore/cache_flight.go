@@ -1,0 +1,169 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A flight is one look-up in the store, under way or done.
+type flight struct {
+	started time.Duration
+	known   bool          // the cache has a record of its hash
+	done    chan struct{} // closed when what follows is set
+	key     *Key
+	err     error
+
+	outdated bool // its hash was invalidated while it was under way
+}
+
+// refresh starts a look-up that no one waits for, unless one is under way; c.mu is held.
+func (c *Cache) refresh(h Hash, now time.Duration) {
+	if c.flights[h] != nil {
+		return
+	}
+	if _, err := c.take(h, now, true); err == nil {
+		c.stats.Refreshes++
+	}
+}
+
+// take starts a look-up, or says why none can be; c.mu is held.
+func (c *Cache) take(h Hash, now time.Duration, known bool) (*flight, error) {
+	if c.ctx.Err() != nil {
+		return nil, errClosed
+	}
+	if c.running[known] >= c.config.MaxInFlight {
+		c.stats.Busy++
+		return nil, ErrBusy
+	}
+	f := &flight{started: now, known: known, done: make(chan struct{})}
+	c.flights[h] = f
+	c.running[known]++
+	c.stats.Lookups++
+	c.wg.Go(func() {
+		f.key, f.err = c.lookup(h)
+		c.land(h, f)
+	})
+	return f, nil
+}
+
+// lookup asks the store. It runs in a goroutine of its own, where nobody else would catch a
+// panic.
+func (c *Cache) lookup(h Hash) (k *Key, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.config.Log.Error("the key store panicked", "panic", p, "stack", string(debug.Stack()))
+			k, err = nil, fmt.Errorf("the key store panicked: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(c.ctx, c.config.LookupTimeout)
+	defer cancel()
+	k, err = c.store.Lookup(ctx, h)
+	if err == nil && k == nil {
+		err = errors.New("the key store returned neither a key nor an error")
+	}
+	return k, err
+}
+
+// land keeps what a look-up found, unless its hash was invalidated meanwhile.
+func (c *Cache) land(h Hash, f *flight) {
+	now := c.now()
+	failure := f.err
+	if errors.Is(f.err, ErrNotFound) {
+		failure = nil // it is an answer
+	}
+	c.noteOutage(now, failure)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer close(f.done)
+	c.running[f.known]--
+	if failure != nil {
+		c.stats.Errors++
+	}
+	if c.flights[h] != f {
+		f.outdated = true
+		return
+	}
+	delete(c.flights, h)
+	switch {
+	case f.err == nil:
+		c.unknown.Remove(h)
+		c.records.Add(h, &record{key: f.key, confirmed: f.started, epoch: c.epoch})
+	case failure == nil:
+		c.records.Remove(h)
+		c.unknown.Add(h, negative{until: f.started + c.config.NegativeTTL, epoch: c.epoch})
+	default:
+		if r, ok := c.records.Peek(h); ok {
+			r.failed = true
+			if now-f.started >= c.config.LookupTimeout {
+				r.askAfter = now + hangPause
+			}
+		}
+	}
+}
+
+// An outage is a time in which the store cannot be reached.
+type outage struct {
+	on atomic.Bool
+
+	mu          sync.Mutex
+	since, last time.Duration // its first failed look-up and its last
+}
+
+// noteOutage tells the operator once that the store cannot be reached, and once that it can
+// be again: when it answers a second or more after it last failed.
+func (c *Cache) noteOutage(now time.Duration, err error) {
+	o := &c.outage
+	if err == nil && !o.on.Load() || c.ctx.Err() != nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err != nil && !o.on.Load():
+		o.since, o.last = now, now
+		o.on.Store(true)
+		c.config.Log.Error("the key store cannot be reached: keys that it confirmed before go on for max_stale after that, all others are refused as UNAVAILABLE",
+			"error", err, "max_stale", c.config.MaxStale)
+	case err != nil:
+		o.last = now
+	case o.on.Load() && now-o.last >= time.Second:
+		o.on.Store(false)
+		c.config.Log.Info("the key store can be reached again", "after", now-o.since)
+	}
+}
+
+// CacheStats is what a cache has done since it was made, and holds now.
+type CacheStats struct {
+	Hits         uint64 // answered by a fresh record
+	NegativeHits uint64 // refused by a fresh negative
+	Misses       uint64 // had to ask the store
+	Stale        uint64 // answered by a record past its TTL, as the store could not be asked
+
+	Lookups       uint64 // look-ups in the store, for misses and refreshes
+	Refreshes     uint64 // those before a record's TTL ended, which nobody waited for
+	Errors        uint64 // those that the store did not answer
+	Busy          uint64 // not made, as too many were under way
+	Invalidations uint64
+
+	InFlight    int // look-ups under way
+	Records     int
+	Negatives   int
+	StoreOutage bool // the store cannot be reached
+}
+
+// Stats returns the figures of this moment.
+func (c *Cache) Stats() CacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.InFlight = c.running[false] + c.running[true]
+	s.Records, s.Negatives = c.records.Len(), c.unknown.Len()
+	s.StoreOutage = c.outage.on.Load()
+	return s
+}

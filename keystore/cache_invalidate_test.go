@@ -1,0 +1,331 @@
+package keystore_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"extauthz/keystore"
+	"extauthz/keystore/storetest"
+)
+
+// ways are the two ways in which a record is invalidated.
+var ways = map[string]func(f *fixture){
+	"by hash": func(f *fixture) { f.Invalidate(f.known.Hash) },
+	"all":     func(f *fixture) { f.InvalidateAll() },
+}
+
+func TestCacheInvalidate(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				f.finds("")
+				f.rename("new")
+				f.finds("")
+				invalidate(f)
+				f.finds("new")
+				f.asked(2)
+				f.finds("new")
+				f.asked(2)
+				if s := f.Stats(); s.Invalidations != 1 || s.Records != 1 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+// What was invalidated must be confirmed: it is not served stale, however young it is.
+func TestCacheInvalidatedNeverStale(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				f.finds("")
+				f.store.Fail(errDown)
+				invalidate(f)
+				f.fails(errDown)
+				f.fails(errDown)
+				f.store.Fail(nil)
+				f.finds("")
+				f.store.Fail(errDown)
+				time.Sleep(time.Minute)
+				f.finds("") // confirmed since: stale again
+			})
+		})
+	}
+}
+
+// A look-up that started before its hash was invalidated answers no one and is not kept, even
+// where it ends after a later one.
+func TestCacheInvalidateDuringLookup(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				slow := make(chan struct{})
+				f.store.set(slow, false)
+				var early sync.WaitGroup
+				early.Go(func() { f.finds("new") })
+				f.asked(1) // the old record is on its way
+				f.store.set(nil, false)
+				f.rename("new")
+				invalidate(f)
+				f.finds("new") // does not wait for the look-up under way
+				f.asked(2)
+				close(slow)
+				early.Wait()
+				f.finds("new")
+				f.asked(2)
+			})
+		})
+	}
+}
+
+// The same where the look-up under way is the last to end, and nobody else has asked.
+func TestCacheInvalidateDuringRefresh(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				f.finds("")
+				time.Sleep(50 * time.Second)
+				slow := make(chan struct{})
+				f.store.set(slow, false)
+				f.finds("")
+				f.asked(2)
+				f.rename("new")
+				invalidate(f)
+				f.store.set(nil, false)
+				close(slow)
+				f.asked(2)
+				f.finds("new")
+				f.asked(3)
+			})
+		})
+	}
+}
+
+// A caller whose stale record is invalidated while it waits does not get it.
+func TestCacheInvalidateWhileWaiting(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				f.finds("")
+				f.store.set(nil, true)
+				time.Sleep(time.Minute)
+				var waiting sync.WaitGroup
+				waiting.Go(func() {
+					if k, err := f.Lookup(f.Context(), f.known.Hash); k != nil || err == nil {
+						t.Errorf("found %v, error %v; want an error", k, err)
+					}
+				})
+				synctest.Wait()
+				invalidate(f)
+				waiting.Wait()
+			})
+		})
+	}
+}
+
+func TestCacheNegative(t *testing.T) {
+	for name, invalidate := range ways {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(f *fixture) {
+				if err := f.store.Delete(f.Context(), f.known.ID); err != nil {
+					t.Fatal(err)
+				}
+				f.fails(keystore.ErrNotFound)
+				time.Sleep(5*time.Second - time.Nanosecond)
+				f.fails(keystore.ErrNotFound)
+				f.asked(1)
+				time.Sleep(time.Nanosecond)
+				f.fails(keystore.ErrNotFound)
+				f.asked(2)
+				if err := f.store.Add(f.Context(), f.known); err != nil {
+					t.Fatal(err)
+				}
+				invalidate(f)
+				f.finds("") // a new key works at once
+				if s := f.Stats(); s.NegativeHits != 1 || s.Negatives != 0 || s.Records != 1 {
+					t.Errorf("%+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestCacheNoNegatives(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.store.Delete(f.Context(), f.known.ID)
+		f.fails(keystore.ErrNotFound)
+		f.fails(keystore.ErrNotFound)
+		f.asked(2)
+	}, func(c *keystore.CacheConfig) { c.NegativeTTL = 0 })
+}
+
+// A flood of random secrets takes bounded room, and none from the records.
+func TestCacheFlood(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		for i := range 90 {
+			k := storetest.NewKey(fmt.Sprintf("key_%d", i))
+			if err := f.store.Add(f.Context(), k); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Lookup(f.Context(), k.Hash); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 10_000 {
+			_, err := f.Lookup(f.Context(), keystore.Secret(fmt.Sprint(i)).Hash())
+			if !errors.Is(err, keystore.ErrNotFound) {
+				t.Fatal(err)
+			}
+		}
+		f.asked(90 + 10_000)
+		for i := range 90 {
+			if _, err := f.Lookup(f.Context(), storetest.SecretOf(fmt.Sprintf("key_%d", i)).Hash()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.asked(90 + 10_000)
+		for i := 9_950; i < 10_000; i++ { // those it still remembers
+			f.Lookup(f.Context(), keystore.Secret(fmt.Sprint(i)).Hash())
+		}
+		f.asked(90 + 10_000)
+		if s := f.Stats(); s.Records != 90 || s.Negatives != 50 || s.NegativeHits != 50 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Past the cap the answer is an error at once, except for a hash whose look-up is under way.
+// A flood leaves room for the records that are to be confirmed.
+func TestCacheBusy(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.rename("new")
+		time.Sleep(time.Minute)
+		release := make(chan struct{})
+		f.store.set(release, false)
+		var flood sync.WaitGroup
+		for _, i := range []byte{1, 2, 3, 3} {
+			flood.Go(func() { f.Lookup(f.Context(), keystore.Hash{i}) })
+		}
+		f.asked(1 + 3)
+		start := time.Now()
+		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, keystore.ErrBusy) || time.Since(start) != 0 {
+			t.Errorf("error %v after %s, want ErrBusy at once", err, time.Since(start))
+		}
+		f.asked(1 + 3)
+		if s := f.Stats(); s.Busy != 1 || s.InFlight != 3 {
+			t.Errorf("%+v", s)
+		}
+		f.store.set(nil, false)
+		f.finds("new") // not the stale one
+		close(release)
+		flood.Wait()
+		if s := f.Stats(); s.InFlight != 0 {
+			t.Errorf("%d in flight when all is quiet", s.InFlight)
+		}
+		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("error %v once there is room", err)
+		}
+	}, func(c *keystore.CacheConfig) { c.MaxInFlight = 3 })
+}
+
+// Where even the records to be confirmed are too many, they answer stale.
+func TestCacheBusyStale(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		other := storetest.NewKey("key_b")
+		if err := f.store.Add(f.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		f.finds("")
+		if _, err := f.Lookup(f.Context(), other.Hash); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		release := make(chan struct{})
+		f.store.set(release, false)
+		var waiting sync.WaitGroup
+		waiting.Go(func() { f.Lookup(f.Context(), other.Hash) })
+		synctest.Wait()
+		f.finds("")
+		f.Invalidate(f.known.Hash)
+		f.fails(keystore.ErrBusy)
+		close(release)
+		waiting.Wait()
+	}, func(c *keystore.CacheConfig) { c.MaxInFlight = 1 })
+}
+
+// Whatever happens in whatever order, an answer keeps to the rules: it is what the store
+// holds, or what it held when it last confirmed the key, not longer ago than it may be.
+func TestCacheModel(t *testing.T) {
+	for seed := range uint64(50) {
+		inBubble(t, func(f *fixture) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			version, down := 0, false
+			var seen string         // what the store last answered; "" for what must be asked first
+			var confirmed time.Time // and when
+			failed := false         // a refresh since then
+			for step := range 400 {
+				switch r.IntN(7) {
+				case 0:
+					if !down {
+						version++
+						f.rename(fmt.Sprint(version))
+					}
+				case 1:
+					down = !down
+					f.store.Fail(map[bool]error{true: errDown}[down])
+				case 2, 3:
+					time.Sleep(time.Duration(r.IntN(100)) * time.Second)
+				case 4:
+					f.Invalidate(f.known.Hash)
+					seen = ""
+				case 5:
+					f.InvalidateAll()
+					seen = ""
+				default:
+					time.Sleep(time.Millisecond)
+				}
+				k, err := f.Lookup(f.Context(), f.known.Hash)
+				synctest.Wait()
+				age, current := time.Since(confirmed), "v"
+				if version > 0 {
+					current = fmt.Sprint(version)
+				}
+				name := "v"
+				if k != nil && k.Name != "" {
+					name = k.Name
+				}
+				switch {
+				case err != nil:
+					if !down || seen != "" && age < 10*time.Minute {
+						t.Fatalf("seed %d, step %d: %v, but down %t, seen %q, age %s", seed, step, err, down, seen, age)
+					}
+				case seen != "" && age < time.Minute, down && seen != "" && age < 10*time.Minute:
+					if name != seen {
+						t.Fatalf("seed %d, step %d: version %s, want what was last confirmed, %s", seed, step, name, seen)
+					}
+				case down:
+					t.Fatalf("seed %d, step %d: a record that may not answer did: age %s, seen %q", seed, step, age, seen)
+				default:
+					if name != current {
+						t.Fatalf("seed %d, step %d: version %s, want %s", seed, step, name, current)
+					}
+				}
+				// The store was asked where there was nothing fresh, and once in the
+				// background in the last fifth.
+				switch asked := seen == "" || age >= time.Minute || age >= 48*time.Second && !failed; {
+				case asked && down:
+					failed = true
+				case asked:
+					seen, confirmed, failed = current, time.Now(), false
+				}
+			}
+		})
+	}
+}

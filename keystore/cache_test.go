@@ -1,0 +1,422 @@
+package keystore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"extauthz/keystore"
+	"extauthz/keystore/storetest"
+)
+
+func TestCacheConformance(t *testing.T) {
+	for name, size := range map[string]int{"one shard": 4, "shards": 2048} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, func(t *testing.T) storetest.Backend {
+				m := storetest.NewMemory()
+				config := keystore.DefaultCacheConfig()
+				config.Size, config.TTL, config.LookupTimeout = size, time.Hour, 10*time.Second
+				c, err := keystore.NewCache(m, config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(context.Background())
+				ended := make(chan error)
+				go func() { ended <- m.Watch(ctx, c) }()
+				t.Cleanup(func() { cancel(); <-ended; c.Close() })
+				return struct {
+					keystore.Store
+					keystore.Editor
+				}{c, m}
+			})
+		})
+	}
+}
+
+func TestCacheConfigValidate(t *testing.T) {
+	if err := keystore.DefaultCacheConfig().Validate(); err != nil {
+		t.Errorf("the default: %v", err)
+	}
+	_, err := keystore.NewCache(storetest.NewMemory(), keystore.CacheConfig{MaxStale: -1, NegativeTTL: -1})
+	want := `size: 0: write at least 1
+ttl: 0s: write a time above 0s, such as 1m
+max_stale: -1ns: write 0s for never, or a time such as 10m
+negative_size: 0: write at least 1
+negative_ttl: -1ns: write 0s for never, or a time such as 5s
+max_in_flight: 0: write at least 1
+lookup_timeout: 0s: write a time above 0s, such as 150ms`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// A gate is a store whose look-ups can be counted, held up and made to hang.
+type gate struct {
+	*storetest.Memory
+	mu    sync.Mutex
+	asked int
+	hold  chan struct{} // not nil: the answer, already fetched, waits for it to be closed
+	hang  bool          // no answer until ctx ends
+}
+
+func (g *gate) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
+	g.mu.Lock()
+	g.asked++
+	hold, hang := g.hold, g.hang
+	g.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, fmt.Errorf("querying: %w", ctx.Err())
+	}
+	k, err := g.Memory.Lookup(ctx, h)
+	if hold != nil {
+		<-hold
+	}
+	return k, err
+}
+
+func (g *gate) set(hold chan struct{}, hang bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hold, g.hang = hold, hang
+}
+
+// A fixture is a cache over a gate, in a bubble with a clock of its own.
+type fixture struct {
+	*testing.T
+	*keystore.Cache
+	store *gate
+	log   *bytes.Buffer
+	known *keystore.Key
+}
+
+var errDown = errors.New("connection refused")
+
+// inBubble runs test with a cache of a minute's TTL and ten minutes' MaxStale, whose store
+// holds one key.
+func inBubble(t *testing.T, test func(f *fixture), options ...func(*keystore.CacheConfig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fixture{T: t, log: new(bytes.Buffer), known: storetest.NewKey("key_a", "10.0.0.0/8")}
+		f.store = &gate{Memory: storetest.NewMemory(f.known)}
+		config := keystore.DefaultCacheConfig()
+		config.Size, config.NegativeSize = 100, 50
+		config.Log = slog.New(slog.NewTextHandler(f.log, nil))
+		for _, o := range options {
+			o(&config)
+		}
+		c, err := keystore.NewCache(f.store, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		f.Cache = c
+		test(f)
+	})
+}
+
+func (f *fixture) finds(name string) {
+	f.Helper()
+	k, err := f.Lookup(f.Context(), f.known.Hash)
+	if err != nil || k.Name != name {
+		f.Fatalf("found %+v, error %v; want the key with name %q", k, err, name)
+	}
+}
+
+func (f *fixture) fails(want error) {
+	f.Helper()
+	if k, err := f.Lookup(f.Context(), f.known.Hash); k != nil || !errors.Is(err, want) {
+		f.Fatalf("found %+v, error %v; want error %v", k, err, want)
+	}
+}
+
+func (f *fixture) asked(want int) {
+	f.Helper()
+	synctest.Wait()
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	if f.store.asked != want {
+		f.Fatalf("the store was asked %d times, want %d", f.store.asked, want)
+	}
+}
+
+// rename changes the key in the store, of which the cache is not told.
+func (f *fixture) rename(name string) {
+	f.Helper()
+	err := f.store.Update(f.Context(), f.known.ID, func(k *keystore.Key) error { k.Name = name; return nil })
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func TestCacheTTL(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.rename("new")
+		time.Sleep(47 * time.Second) // before the last fifth of the minute
+		f.finds("")
+		f.asked(1)
+		time.Sleep(13 * time.Second) // a minute to the dot
+		f.finds("new")
+		f.asked(2)
+	})
+}
+
+func TestCacheRefresh(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.rename("new")
+		time.Sleep(48 * time.Second)
+		release := make(chan struct{})
+		f.store.set(release, false)
+		f.finds("") // no one waits
+		f.finds("")
+		f.asked(2) // and it is asked for once
+		close(release)
+		synctest.Wait()
+		f.finds("new")
+		time.Sleep(47 * time.Second)
+		f.finds("new")
+		f.asked(2)
+		if s := f.Stats(); s.Refreshes != 1 || s.Misses != 1 || s.Hits != 4 || s.Lookups != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// A refresh that fails is harmless within the TTL, and is not tried again before its end.
+func TestCacheRefreshFails(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.Fail(errDown)
+		time.Sleep(50 * time.Second)
+		for range 5 {
+			f.finds("")
+			f.asked(2)
+			time.Sleep(time.Second)
+		}
+		f.store.Fail(nil)
+		f.rename("new")
+		time.Sleep(5 * time.Second)
+		f.finds("new")
+	})
+}
+
+func TestCacheStale(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.Fail(errDown)
+		time.Sleep(time.Minute)
+		f.finds("")
+		f.asked(2) // it was asked first
+		f.finds("")
+		f.asked(3)
+		time.Sleep(9*time.Minute - time.Nanosecond)
+		f.finds("")
+		time.Sleep(time.Nanosecond)
+		f.fails(errDown)
+		if s := f.Stats(); s.Stale != 3 || s.Errors != 4 || !s.StoreOutage {
+			t.Errorf("%+v", s)
+		}
+		if n := strings.Count(f.log.String(), "cannot be reached"); n != 1 {
+			t.Errorf("the outage is logged %d times, want once:\n%s", n, f.log)
+		}
+		f.store.Fail(nil)
+		f.rename("new")
+		time.Sleep(time.Second)
+		f.finds("new")
+		time.Sleep(time.Minute)
+		f.finds("new")
+		if n := strings.Count(f.log.String(), "reached again"); n != 1 || f.Stats().StoreOutage {
+			t.Errorf("its end is logged %d times, want once:\n%s", n, f.log)
+		}
+	})
+}
+
+// What the store says of a key counts as soon as it can be asked again.
+func TestCacheRevokedInOutage(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.Fail(errDown)
+		time.Sleep(2 * time.Minute)
+		f.finds("")
+		f.store.Fail(nil)
+		if err := f.store.Delete(f.Context(), f.known.ID); err != nil {
+			t.Fatal(err)
+		}
+		f.fails(keystore.ErrNotFound)
+		f.store.Fail(errDown)
+		time.Sleep(10 * time.Second)
+		f.fails(errDown) // the record is gone
+	})
+}
+
+func TestCacheNeverStale(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.Fail(errDown)
+		time.Sleep(time.Minute - time.Nanosecond)
+		f.finds("")
+		time.Sleep(time.Nanosecond)
+		f.fails(errDown)
+	}, func(c *keystore.CacheConfig) { c.MaxStale = 0 })
+}
+
+// A store that hangs costs one caller the look-up's time, and the others nothing for a second.
+func TestCacheHang(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.set(nil, true)
+		time.Sleep(time.Minute)
+		took := func(want time.Duration) {
+			f.Helper()
+			start := time.Now()
+			f.finds("")
+			if took := time.Since(start); took != want {
+				f.Errorf("took %s, want %s", took, want)
+			}
+		}
+		took(150 * time.Millisecond)
+		synctest.Wait()
+		took(0)
+		time.Sleep(999 * time.Millisecond)
+		took(0)
+		f.asked(2)
+		time.Sleep(time.Millisecond)
+		took(150 * time.Millisecond)
+		f.asked(3)
+		time.Sleep(10 * time.Minute)
+		f.fails(context.DeadlineExceeded)
+	})
+}
+
+// The second's pause of a store that hangs adds nothing to MaxStale.
+func TestCacheHangMaxStale(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.set(nil, true)
+		time.Sleep(10*time.Minute - 500*time.Millisecond)
+		f.finds("") // 350ms are left
+		time.Sleep(350 * time.Millisecond)
+		f.fails(context.DeadlineExceeded)
+	})
+}
+
+// A record's age counts from when its look-up started, as it may have changed since.
+func TestCacheAgeFromStart(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		release := make(chan struct{})
+		f.store.set(release, false)
+		var first sync.WaitGroup
+		first.Go(func() { f.finds("") })
+		time.Sleep(100 * time.Millisecond)
+		close(release)
+		first.Wait()
+		f.rename("new")
+		time.Sleep(time.Minute - 100*time.Millisecond)
+		f.finds("new")
+	})
+}
+
+// A caller has its answer before its own time is over, whatever the look-up's is.
+func TestCacheCallerDeadline(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.set(nil, true)
+		time.Sleep(time.Minute)
+		ctx, cancel := context.WithTimeout(f.Context(), 100*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		if k, err := f.Lookup(ctx, f.known.Hash); k == nil || time.Since(start) != 75*time.Millisecond {
+			t.Errorf("found %v, error %v after %s; want the stale record after 75ms", k, err, time.Since(start))
+		}
+	})
+}
+
+func TestCacheOneFlight(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		release := make(chan struct{})
+		f.store.set(release, false)
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { f.finds("") })
+		}
+		f.asked(1)
+		close(release)
+		wg.Wait()
+		f.asked(1)
+	})
+}
+
+// One caller's end fails no other, not even the caller who came first.
+func TestCacheCancelledCaller(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		release := make(chan struct{})
+		f.store.set(release, false)
+		ctx, cancel := context.WithCancel(f.Context())
+		first := make(chan error)
+		go func() {
+			_, err := f.Lookup(ctx, f.known.Hash)
+			first <- err
+		}()
+		synctest.Wait()
+		var wg sync.WaitGroup
+		wg.Go(func() { f.finds("") })
+		synctest.Wait()
+		cancel()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the cancelled caller got %v", err)
+		}
+		close(release)
+		wg.Wait()
+		f.asked(1)
+	})
+}
+
+func TestCacheClose(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.finds("")
+		f.store.set(nil, true)
+		time.Sleep(50 * time.Second)
+		f.finds("") // starts a refresh, which hangs
+		start := time.Now()
+		f.Close()
+		if took := time.Since(start); took != 0 {
+			t.Errorf("Close waited %s for a look-up that it should have ended", took)
+		}
+		f.finds("")
+		if k, err := f.Lookup(f.Context(), keystore.Hash{1}); k != nil || err == nil || errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("after Close an unknown hash gives %v, %v; want an error other than ErrNotFound", k, err)
+		}
+		if strings.Contains(f.log.String(), "cannot be reached") {
+			t.Errorf("Close was logged as an outage:\n%s", f.log)
+		}
+	})
+}
+
+type storeFunc func() (*keystore.Key, error)
+
+func (s storeFunc) Lookup(context.Context, keystore.Hash) (*keystore.Key, error) { return s() }
+
+func TestCacheFaultyStore(t *testing.T) {
+	for name, store := range map[string]storeFunc{
+		"panics":  func() (*keystore.Key, error) { panic("a bug") },
+		"nothing": func() (*keystore.Key, error) { return nil, nil },
+	} {
+		c, err := keystore.NewCache(store, keystore.DefaultCacheConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k, err := c.Lookup(t.Context(), keystore.Hash{1}); k != nil || err == nil || errors.Is(err, keystore.ErrNotFound) {
+			t.Errorf("%s: %v, %v; want an error other than ErrNotFound", name, k, err)
+		}
+		c.Close()
+	}
+}
