@@ -129,12 +129,11 @@ func (t trustedHops) find(a *attributes) (netip.Addr, string, error) {
 	if !ok {
 		return netip.Addr{}, fromForwardedFor, errNoHeader
 	}
-	skip := t.n - 1
-	if t.appended {
-		skip++
-	}
 	entry, more := "", true
-	for range skip + 1 {
+	if t.appended {
+		list, _, more = cutLast(list)
+	}
+	for range t.n {
 		if !more {
 			return netip.Addr{}, fromForwardedFor, errFewEntries
 		}

@@ -23,15 +23,20 @@ func cookieValue(header, name string) string {
 	return value
 }
 
-// withoutCookies returns the header without the cookies of these names.
-func withoutCookies(header string, names []string) string {
+// withoutCookies returns the header without the cookies of these names, and whether it held
+// any.
+func withoutCookies(header string, names []string) (rest string, found bool) {
 	var kept []string
 	for pair := range strings.SplitSeq(header, ";") {
-		if !slices.ContainsFunc(names, func(name string) bool { return holdsCookie(pair, name) }) {
-			kept = append(kept, strings.Trim(pair, " \t"))
+		pair = strings.Trim(pair, " \t")
+		switch {
+		case slices.ContainsFunc(names, func(name string) bool { return holdsCookie(pair, name) }):
+			found = true
+		case pair != "":
+			kept = append(kept, pair)
 		}
 	}
-	return strings.Join(kept, "; ")
+	return strings.Join(kept, "; "), found
 }
 
 // holdsCookie reports whether the cookie is in the pair. Two cookie headers come joined by a

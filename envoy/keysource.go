@@ -108,16 +108,14 @@ func (s *Server) hide(a *attributes, used int, r *reply) {
 	}
 }
 
+// hideCookies takes the cookies of these names out of the cookie header.
 func (r *reply) hideCookies(a *attributes, names []string) {
-	header, ok := a.header("cookie")
-	if !ok {
-		return
-	}
-	rest := withoutCookies(header, names)
-	switch {
+	header, _ := a.header("cookie")
+	switch rest, found := withoutCookies(header, names); {
+	case !found:
 	case rest == "":
 		r.removeHeader("cookie")
-	case rest != header:
+	default:
 		r.headers = append(r.headers, field{"cookie", rest})
 	}
 }

@@ -66,7 +66,8 @@ func (r *reply) tell(o *Observation) {
 		r.clientAddr = o.ClientAddr.String()
 	}
 	if k := o.Decision.Key; k != nil {
-		r.keyID, r.externalID = k.ID, k.ExternalID
+		// A store that let bytes in that are no text must not make the reply unsendable.
+		r.keyID, r.externalID = sanitizeUTF8(k.ID), sanitizeUTF8(k.ExternalID)
 	}
 }
 
@@ -130,7 +131,11 @@ func (r *reply) httpStatus() int {
 // retryAfter returns the value of a retry-after header: whole seconds (RFC 9110 section
 // 10.2.3), rounded up, at least 1.
 func retryAfter(d time.Duration) int64 {
-	return max(1, int64((d+time.Second-1)/time.Second))
+	seconds := int64(d / time.Second)
+	if d%time.Second > 0 {
+		seconds++
+	}
+	return max(1, seconds)
 }
 
 // appendBody appends the body of a refusal.
