@@ -118,7 +118,7 @@ func merge(ctx context.Context, tx pgx.Tx, rows pgx.CopyFromSource) error {
 // Update implements [keystore.Editor]. Of a key that is Broken it writes only whether it is
 // enabled, unless change replaces the record whole and sets Broken to nil.
 func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
-	var refused error // not the database's
+	var refused error // by change or for what it made, not by the database
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		k, err := one(tx.Query(ctx, selectKeys+` WHERE id = $1 FOR UPDATE`, id))
 		if err != nil {
@@ -128,22 +128,12 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 		if refused = change(k); refused != nil {
 			return refused
 		}
-		if k.Broken != nil {
-			before.Enabled = k.Enabled
-			if !reflect.DeepEqual(before, k) {
-				refused = fmt.Errorf("key %q cannot be read whole, so it can only be enabled, disabled, replaced or deleted: %w", id, k.Broken)
-				return refused
-			}
+		if k.Broken != nil && onlyEnabled(before, k) {
 			_, err = tx.Exec(ctx, `UPDATE extauthz.keys SET enabled = $2 WHERE id = $1`, id, k.Enabled)
 			return err
 		}
 		var row []any
-		if k.ID != id {
-			refused = fmt.Errorf("the id of key %q cannot change", id)
-		} else {
-			row, refused = sound(k)
-		}
-		if refused != nil {
+		if row, refused = changed(id, k); refused != nil {
 			return refused
 		}
 		_, err = tx.Exec(ctx, updateKey, row...)
@@ -153,6 +143,23 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 		return refused
 	}
 	return s.editFailure(id, err)
+}
+
+// onlyEnabled reports whether the two differ in nothing else.
+func onlyEnabled(before, after *keystore.Key) bool {
+	before.Enabled = after.Enabled
+	return reflect.DeepEqual(before, after)
+}
+
+// changed returns the row of a key that was changed.
+func changed(id string, k *keystore.Key) ([]any, error) {
+	switch {
+	case k.Broken != nil:
+		return nil, fmt.Errorf("key %q cannot be read whole, so it can only be enabled, disabled, replaced or deleted: %w", id, k.Broken)
+	case k.ID != id:
+		return nil, fmt.Errorf("the id of key %q cannot change", id)
+	}
+	return sound(k)
 }
 
 // Delete implements [keystore.Editor].

@@ -162,8 +162,9 @@ func (s *Server) run() error {
 	defer log.Close() //nolint:errcheck // the server has its own
 	args := []string{"-D", s.path("data"), "-p", strconv.Itoa(s.port)}
 	for _, setting := range []string{
+		// No setting may lose what was committed when the processes are killed.
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + s.dir, "max_connections=100",
-		"fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_wal_size=4GB",
+		"fsync=off", "full_page_writes=off", "max_wal_size=4GB",
 		"ssl=on", "ssl_cert_file=" + s.path("server.crt"), "ssl_key_file=" + s.path("server.key"),
 	} {
 		args = append(args, "-c", setting)
