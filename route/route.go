@@ -1,0 +1,233 @@
+// Package route finds the rule that the operator wrote for a request's host, method and path,
+// in the way that leaves no second reading of the path to slip past it.
+package route
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Rule says what the routes that it is for ask of a key.
+type Rule struct {
+	// Hosts are names or IP addresses, without a port, compared without case; *.example.com
+	// stands for every name below example.com, at any depth. None: every host.
+	Hosts []string
+
+	// PathPrefix begins with a slash and is compared by whole segments, so that /admin is for
+	// /admin, /admin/ and /admin/users, and neither for /administrator nor for /admin.json.
+	// Empty, or "/": every path, which is then not looked at.
+	PathPrefix string
+
+	// Methods are compared without case; GET stands for HEAD too, unless a rule for the same
+	// hosts and path names HEAD. None: every method.
+	Methods []string
+
+	Permissions string // a query; empty: asks for none
+	Ratelimits  string // costs; empty: names none
+}
+
+// A Table is a set of rules. It is immutable and safe for concurrent use. The zero value, and
+// nil, have no rule.
+type Table struct {
+	exact map[string][]entry // by host
+	below map[string][]entry // by what a host ends in, .example.com for *.example.com
+	every []entry            // for every host
+}
+
+// An entry is a rule for one of its hosts. Those of a host stand in the order in which they
+// are tried.
+type entry struct {
+	rule    *Rule
+	prefix  string // normal, without its trailing slash; empty for every path
+	methods []string
+}
+
+// A RuleError is one thing wrong with one rule.
+type RuleError struct {
+	Index int    // of the rule in the list
+	Field string // hosts, path_prefix or methods
+	Err   error
+}
+
+// Error returns the error as routes[i].field: message.
+func (e *RuleError) Error() string { return fmt.Sprintf("routes[%d].%s: %v", e.Index, e.Field, e.Err) }
+
+// Unwrap returns the error without its place.
+func (e *RuleError) Unwrap() error { return e.Err }
+
+// New returns a table of the rules. It returns no table but everything that is wrong with
+// them, each a [*RuleError], where a field cannot be read or two rules are for the same host,
+// path and method. It does not read what the rules ask for.
+func New(rules []Rule) (*Table, []*RuleError) {
+	t := &Table{exact: make(map[string][]entry), below: make(map[string][]entry)}
+	rules = slices.Clone(rules)
+	var errs []*RuleError
+	for i := range rules {
+		rule := &rules[i]
+		fail := func(field string, err error) { errs = append(errs, &RuleError{i, field, err}) }
+		e := entry{rule: rule}
+		var err error
+		if e.prefix, err = parsePrefix(rule.PathPrefix); err != nil {
+			fail("path_prefix", err)
+			continue
+		}
+		if e.methods, err = parseMethods(rule.Methods); err != nil {
+			fail("methods", err)
+			continue
+		}
+		if len(rule.Hosts) == 0 {
+			if t.every, err = add(t.every, e); err != nil {
+				fail("path_prefix", err)
+			}
+		}
+		for _, h := range rule.Hosts {
+			if err := t.addHost(h, e); err != nil {
+				fail("hosts", err)
+			}
+		}
+	}
+	if errs != nil {
+		return nil, errs
+	}
+	arrange(t.every)
+	for _, byHost := range []map[string][]entry{t.exact, t.below} {
+		for _, entries := range byHost {
+			arrange(entries)
+		}
+	}
+	return t, nil
+}
+
+func (t *Table) addHost(host string, e entry) error {
+	host, err := parseHost(host)
+	if err != nil {
+		return err
+	}
+	byHost := t.exact
+	if name, ok := strings.CutPrefix(host, "*"); ok {
+		host, byHost = name, t.below
+	}
+	byHost[host], err = add(byHost[host], e)
+	return err
+}
+
+func add(entries []entry, e entry) ([]entry, error) {
+	for _, o := range entries {
+		both := slices.ContainsFunc(e.methods, func(m string) bool { return slices.Contains(o.methods, m) })
+		if o.prefix == e.prefix && (both || len(o.methods) == 0 && len(e.methods) == 0) {
+			return entries, errors.New("an earlier rule is for the same host, path and method: write them as one")
+		}
+	}
+	return append(entries, e), nil
+}
+
+// arrange puts the most specific entry first: the longest path, then one that names methods.
+func arrange(entries []entry) {
+	for i, e := range entries {
+		if slices.Contains(e.methods, "GET") && !slices.ContainsFunc(entries, func(o entry) bool {
+			return o.prefix == e.prefix && slices.Contains(o.methods, "HEAD")
+		}) {
+			entries[i].methods = append(slices.Clip(e.methods), "HEAD")
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int {
+		if d := len(b.prefix) - len(a.prefix); d != 0 {
+			return d
+		}
+		return min(len(b.methods), 1) - min(len(a.methods), 1)
+	})
+}
+
+// Match returns the most specific rule for a request, or nil where none is for it. A rule for
+// the exact host comes before one for *.name, a longer name before a shorter one, and those
+// before one for every host; then the longest path prefix wins, then a rule that names the
+// method.
+//
+// path may be followed by a query. Where a rule would have to be chosen by a host or a path on
+// which servers disagree, the error is [ErrAmbiguous], and the request must be refused; where
+// no rule depends on it, it is not looked at. See [NormalizeHost] and [NormalizePath].
+func (t *Table) Match(host, method, path string) (*Rule, error) {
+	if t == nil {
+		return nil, nil
+	}
+	m := matcher{method: method, path: path}
+	if len(t.exact)+len(t.below) > 0 {
+		host, err := NormalizeHost(host)
+		if err != nil {
+			return nil, err
+		}
+		if rule, err := m.among(t.exact[host]); rule != nil || err != nil {
+			return rule, err
+		}
+		// The names above it, the nearest first.
+		for i := range len(host) {
+			if host[i] == '.' && i > 0 {
+				if rule, err := m.among(t.below[host[i:]]); rule != nil || err != nil {
+					return rule, err
+				}
+			}
+		}
+	}
+	return m.among(t.every)
+}
+
+// A matcher is one search, which normalizes the path when a rule first depends on it.
+type matcher struct {
+	method, path string
+	normal       bool
+}
+
+func (m *matcher) among(entries []entry) (*Rule, error) {
+	for _, e := range entries {
+		if len(e.methods) > 0 && !slices.ContainsFunc(e.methods, func(o string) bool { return strings.EqualFold(o, m.method) }) {
+			continue
+		}
+		if e.prefix == "" {
+			return e.rule, nil
+		}
+		if !m.normal {
+			path, err := NormalizePath(m.path)
+			if err != nil {
+				return nil, err
+			}
+			m.path, m.normal = path, true
+		}
+		if rest, ok := strings.CutPrefix(m.path, e.prefix); ok && (rest == "" || rest[0] == '/') {
+			return e.rule, nil
+		}
+	}
+	return nil, nil
+}
+
+// parsePrefix returns a path prefix in its normal form without its trailing slash.
+func parsePrefix(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	if s[0] != '/' {
+		return "", fmt.Errorf("%q does not begin with a slash: write %q", s, "/"+s)
+	}
+	if strings.ContainsAny(s, "?#*") {
+		return "", fmt.Errorf("%q has a character that no prefix matches by: write the path alone, such as /admin, which is for all below it too", s)
+	}
+	normal, err := NormalizePath(s)
+	if err != nil {
+		return "", fmt.Errorf("%q: a request for it would always be refused: %w", s, err)
+	}
+	return strings.TrimSuffix(normal, "/"), nil
+}
+
+// parseMethods checks the methods, which are tokens (RFC 9110 section 9.1).
+func parseMethods(methods []string) ([]string, error) {
+	for i, m := range methods {
+		switch {
+		case m == "" || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "":
+			return nil, fmt.Errorf("%q is not a method: write one in capitals, such as GET or POST", m)
+		case slices.Contains(methods[:i], m):
+			return nil, fmt.Errorf("%q stands twice: write it once", m)
+		}
+	}
+	return methods, nil
+}
