@@ -1,0 +1,106 @@
+package envoy
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
+)
+
+// fuzzServer has every kind of key source, and one key that may be used from one network.
+func fuzzServer(f *testing.F) *Server {
+	return server(f, Config{
+		KeySources: []KeySource{
+			{Header: "x-api-key"}, {Header: "authorization", Scheme: "Bearer"}, {Query: "api_key"}, {Cookie: "key"},
+		},
+		ClientAddress: lb,
+		Authorizer:    authorizer(keyFor(fuzzSecret, "203.0.113.0/24")),
+	})
+}
+
+const fuzzSecret = "sk_fuzz_V9q"
+
+// addRequests seeds f with requests of every kind, in both encodings.
+func addRequests(f *testing.F) {
+	asks := []ask{
+		send(), send("x-api-key", fuzzSecret), send("x-api-key", fuzzSecret).from("203.0.113.9"),
+		send("x-api-key", fuzzSecret, "x-forwarded-for", "203.0.113.9, 10.0.0.2").from("10.0.0.1"),
+		send("authorization", "Bearer "+fuzzSecret, "content-type", "application/grpc").from("203.0.113.9"),
+		send("cookie", "a=1; key="+fuzzSecret, "x-extauthz-key-id", "root").from("203.0.113.9").to("/?api_key=x"),
+		send("x-request-id", "r1").from("").to("/p?api_key=" + fuzzSecret),
+	}
+	for _, a := range asks {
+		for _, req := range a.encodings {
+			b, err := proto.Marshal(req)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(b)
+		}
+	}
+}
+
+// FuzzCheck holds that whatever is sent is answered, and is let through only where it holds
+// the secret of a key.
+func FuzzCheck(f *testing.F) {
+	addRequests(f)
+	s := fuzzServer(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := new(authv3.CheckRequest)
+		if proto.Unmarshal(b, req) != nil {
+			return
+		}
+		resp, err := s.Check(t.Context(), req)
+		if err != nil || resp == nil {
+			t.Fatalf("got %v, %v", resp, err)
+		}
+		if codeOf(t, resp) == "VALID" && !holdsSecret(req) {
+			t.Errorf("let through without a secret: %v", req)
+		}
+		if _, err := proto.Marshal(resp); err != nil {
+			t.Errorf("the reply cannot be sent: %v", err)
+		}
+	})
+}
+
+// holdsSecret reports whether the secret stands anywhere in the request's path or headers.
+func holdsSecret(req *authv3.CheckRequest) bool {
+	http := req.GetAttributes().GetRequest().GetHttp()
+	all := http.GetPath()
+	if _, query, ok := strings.Cut(all, "?"); ok {
+		for parameter := range strings.SplitSeq(query, "&") {
+			decoded, _ := url.QueryUnescape(parameter)
+			all += "\n" + decoded
+		}
+	}
+	for _, value := range http.GetHeaders() {
+		all += "\n" + value
+	}
+	for _, h := range http.GetHeaderMap().GetHeaders() {
+		all += "\n" + h.GetValue() + "\n" + string(h.GetRawValue())
+	}
+	return strings.Contains(all, fuzzSecret)
+}
+
+// FuzzQuery holds the query's reading against net/url, wherever that reads all of the query.
+func FuzzQuery(f *testing.F) {
+	for _, seed := range []string{"k=v", "a=1&k=v", "k=a&k=b", "%6b=v", "k=%zz", "k=a+b", "=&&k", "k==", "?k=1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		got := queryValue("/p?"+query, "k")
+		values, err := url.ParseQuery(query)
+		if err != nil || strings.Contains(query, ";") {
+			return
+		}
+		want := values["k"]
+		if len(want) > 2 {
+			want = want[:2]
+		}
+		if got != strings.Join(want, ",") {
+			t.Errorf("%q: got %q, want %q", query, got, want)
+		}
+	})
+}

@@ -1,0 +1,66 @@
+package envoy
+
+import (
+	"net"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// dial serves s, and the health service beside it, on a port of its own until the test ends.
+func dial(t testing.TB, s *Server) *grpc.ClientConn {
+	t.Helper()
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(s.ServerOptions()...)
+	s.Register(g)
+	healthpb.RegisterHealthServer(g, health.NewServer())
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		g.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return conn
+}
+
+func TestOverGRPC(t *testing.T) {
+	s := server(t, Config{Authorizer: authorizer(keyFor("alpha", "192.0.2.0/24"))})
+	conn := dial(t, s)
+	client := authv3.NewAuthorizationClient(conn)
+	for want, a := range map[string]ask{
+		"VALID":       send("x-api-key", "alpha", "x-extauthz-key-id", "root"),
+		"FORBIDDEN":   send("x-api-key", "alpha", "x-request-id", "r1").from("198.51.100.1"),
+		"NOT_FOUND":   send("x-api-key", "beta", "content-type", "application/grpc"),
+		"MISSING_KEY": send().from(""),
+	} {
+		for encoding, req := range a.encodings {
+			resp, err := client.Check(t.Context(), req)
+			if err != nil || codeOf(t, resp) != want {
+				t.Fatalf("%s, %s: %v, %v", want, encoding, resp, err)
+			}
+			if direct, _ := s.Check(t.Context(), req); !sameReply(resp, direct) {
+				t.Errorf("%s, %s: over gRPC the reply is another:\ngot  %v\nwant %v", want, encoding, resp, direct)
+			}
+		}
+	}
+	if resp, err := client.Check(t.Context(), nil); err != nil || codeOf(t, resp) != "MISSING_KEY" {
+		t.Errorf("an empty request: %v, %v", resp, err)
+	}
+	if resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), nil); err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("health: %v, %v", resp, err)
+	}
+}

@@ -1,0 +1,187 @@
+package envoy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"extauthz/keystore"
+)
+
+// TestKeySources holds which secret is found, and that none goes upstream.
+func TestKeySources(t *testing.T) {
+	apiKey, bearer := KeySource{Header: "X-API-Key"}, KeySource{Header: "Authorization", Scheme: "Bearer"}
+	query, cookie := KeySource{Query: "api_key"}, KeySource{Cookie: "key"}
+	all := []KeySource{apiKey, bearer, query, cookie}
+	const absent, nobodys = "MISSING_KEY", "NOT_FOUND" // any other want is the secret of a key that is let through
+	tests := []struct {
+		name    string
+		sources []KeySource
+		ask     ask
+		want    string
+		upset   string // what must go upstream changed or not at all, comma-separated: a header's name, ?parameter, or name=value
+	}{
+		{"header", all[:1], send("x-api-key", "alpha"), "alpha", "x-api-key"},
+		{"header in another case", all[:1], send("X-Api-KEY", "alpha"), "alpha", "x-api-key"},
+		{"header with _", all[:1], send("x_api_key", "alpha"), absent, ""},
+		{"header, empty", all[:1], send("x-api-key", ""), absent, ""},
+		{"header, twice", all[:1], send("x-api-key", "alpha", "x-api-key", "alpha"), nobodys, ""},
+		{"header, twice, one empty", all[:1], send("x-api-key", "alpha", "x-api-key", ""), nobodys, ""},
+		{"header, a list", all[:1], send("x-api-key", "alpha,beta"), nobodys, ""},
+		{"header, spaces", all[:1], send("x-api-key", " alpha"), nobodys, ""},
+		{"header, too long", all[:1], send("x-api-key", strings.Repeat("a", keystore.MaxSecretLen+1)), nobodys, ""},
+		{"header, not UTF-8", all[:1], send("x-api-key", "alpha\xff"), nobodys, ""},
+		{"header, not seen", all, send("authorization", "Bearer alpha"), "alpha", "x-api-key,authorization"},
+
+		{"scheme", all, send("authorization", "Bearer alpha"), "alpha", "x-api-key,authorization"},
+		{"scheme in another case", all, send("authorization", "bEARER alpha"), "alpha", "x-api-key,authorization"},
+		{"scheme, more spaces", all, send("authorization", "Bearer    alpha"), "alpha", "x-api-key,authorization"},
+		{"scheme, no space", all, send("authorization", "Beareralpha"), absent, ""},
+		{"scheme, tab", all, send("authorization", "Bearer\talpha"), absent, ""},
+		{"scheme alone", all, send("authorization", "Bearer"), absent, ""},
+		{"scheme and a space", all, send("authorization", "Bearer "), absent, ""},
+		{"another scheme", all, send("authorization", "Basic YTpi"), absent, ""},
+		{"no scheme", all, send("authorization", "alpha"), absent, ""},
+		{"scheme, in two lines", all, send("authorization", "Bearer alpha", "authorization", "Bearer alpha"), nobodys, ""},
+		{"scheme, beside another", all, send("authorization", "Basic YTpi", "authorization", "Bearer alpha"), nobodys, ""},
+		{"scheme, two words", all, send("authorization", "Bearer alpha beta"), nobodys, ""},
+		{"two schemes, first", []KeySource{bearer, {Header: "authorization", Scheme: "ApiKey"}}, send("authorization", "Bearer alpha"), "alpha", "authorization"},
+		{"two schemes, second", []KeySource{bearer, {Header: "authorization", Scheme: "ApiKey"}}, send("authorization", "apikey alpha"), "alpha", "authorization"},
+		{"other scheme stays", all, send("x-api-key", "alpha", "authorization", "Basic YTpi"), "alpha", "x-api-key"},
+		{"other scheme with Bearer inside stays", all, send("x-api-key", "alpha", "authorization", `Basic YTpi Bearer`), "alpha", "x-api-key"},
+		{"scheme with a tab is removed", all, send("x-api-key", "alpha", "authorization", "Bearer\tbeta"), "alpha", "x-api-key,authorization"},
+
+		{"query", all, send().to("/p?api_key=alpha"), "alpha", "x-api-key,?api_key"},
+		{"query among others", all, send().to("/p?a=1&api_key=alpha&b"), "alpha", "x-api-key,?api_key"},
+		{"query, value encoded", all, send().to("/p?api_key=%61lph%61"), "alpha", "x-api-key,?api_key"},
+		{"query, plus is a space", all, send().to("/p?api_key=two+words"), "two words", "x-api-key,?api_key"},
+		{"query, name encoded", all, send().to("/p?api%5fkey=alpha"), "alpha", "x-api-key,?api%5fkey"},
+		{"query, value with = in it", all, send().to("/p?api_key=a=b"), "a=b", "x-api-key,?api_key"},
+		{"query, value with ? in it", all, send().to("/p?api_key=a?b"), "a?b", "x-api-key,?api_key"},
+		{"query, another case", all, send().to("/p?API_KEY=alpha"), absent, ""},
+		{"query, empty", all, send().to("/p?api_key="), absent, ""},
+		{"query, no value", all, send().to("/p?api_key"), absent, ""},
+		{"query, twice", all, send().to("/p?api_key=alpha&api_key=alpha"), nobodys, ""},
+		{"query, twice, one empty", all, send().to("/p?api_key=&api_key=alpha"), nobodys, ""},
+		{"query, two spellings", all, send().to("/p?api_key=alpha&%61pi_key=alpha"), nobodys, ""},
+		{"query, semicolon is no separator", all, send().to("/p?a=1;api_key=alpha"), absent, ""},
+		{"query, semicolon in the value", all, send().to("/p?api_key=alpha;b=1"), nobodys, ""},
+		{"query, malformed escape in the value", all, send().to("/p?api_key=alpha%"), nobodys, ""},
+		{"query, malformed escape, twice", all, send().to("/p?api_key=%zz&api_key=%zz"), nobodys, ""},
+		{"query, malformed escape in a name", all, send().to("/p?api%5_key=alpha"), absent, ""},
+		{"query, comma", all, send().to("/p?api_key=alpha%2Cbeta"), nobodys, ""},
+		{"query, NUL", all, send().to("/p?api_key=alpha%00"), nobodys, ""},
+		{"query, fragment", all, send().to("/p?api_key=alpha#x"), nobodys, ""},
+		{"query in the path", all, send().to("/p&api_key=alpha"), absent, ""},
+		{"query after a second ?", all, send().to("/p?x?api_key=alpha"), absent, ""},
+		{"query, beside a header", all, send("x-api-key", "alpha").to("/p?%61pi_key=beta&api_key=&api_key=beta"), "alpha", "x-api-key,?api_key,?%61pi_key"},
+
+		{"cookie", all, send("cookie", "key=alpha"), "alpha", "x-api-key,cookie"},
+		{"cookie among others", all, send("cookie", "a=1; key=alpha; b=2"), "alpha", "x-api-key,cookie=a=1; b=2"},
+		{"cookie, no spaces", all, send("cookie", "a=1;key=alpha;b=2"), "alpha", "x-api-key,cookie=a=1; b=2"},
+		{"cookie, spaces", all, send("cookie", " key = alpha ;"), "alpha", "x-api-key,cookie"},
+		{"cookie, quoted", all, send("cookie", `key="alpha"`), "alpha", "x-api-key,cookie"},
+		{"cookie, value with =", all, send("cookie", "key=a=b"), "a=b", "x-api-key,cookie"},
+		{"cookie, another case", all, send("cookie", "KEY=alpha"), absent, ""},
+		{"cookie, longer name", all, send("cookie", "xkey=alpha; keyx=alpha"), absent, ""},
+		{"cookie, empty", all, send("cookie", "key="), absent, ""},
+		{"cookie, no value", all, send("cookie", "key"), absent, ""},
+		{"cookie, twice", all, send("cookie", "key=alpha; key=alpha"), nobodys, ""},
+		{"cookie, twice, one empty", all, send("cookie", "key=; key=alpha"), nobodys, ""},
+		{"cookie, two lines", all, send("cookie", "key=alpha", "cookie", "key=alpha"), nobodys, ""},
+		{"cookie, two lines, first", all, send("cookie", "key=alpha", "cookie", "a=1"), nobodys, ""},
+		{"cookie, two lines, last", all, send("cookie", "a=1", "cookie", "key=alpha"), nobodys, ""},
+		{"cookie, beside a header", all, send("x-api-key", "alpha", "cookie", "a=1,key=beta; b=2; key"), "alpha", "x-api-key,cookie=b=2"},
+		{"cookies of others stay as they are", all, send("x-api-key", "alpha", "cookie", "a=1;b=2;;"), "alpha", "x-api-key"},
+		{"two cookies", []KeySource{{Cookie: "k1"}, {Cookie: "k2"}}, send("cookie", "k1=alpha; k2=beta; c=1"), "alpha", "cookie=c=1"},
+
+		{"first source wins", all, send("x-api-key", "alpha", "authorization", "Bearer beta", "cookie", "key=beta").to("/?api_key=beta"), "alpha", "x-api-key,authorization,?api_key,cookie"},
+		{"first source wins, also if it is nobody's", all, send("x-api-key", "wrong", "authorization", "Bearer alpha"), nobodys, ""},
+		{"an empty one is passed over", all, send("x-api-key", "", "authorization", "Bearer alpha"), "alpha", "x-api-key,authorization"},
+		{"another order", []KeySource{query, apiKey}, send("x-api-key", "beta").to("/?api_key=alpha"), "alpha", "x-api-key,?api_key"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := Config{KeySources: tt.sources, Authorizer: authorizer(keyFor("alpha"), keyFor("a=b"), keyFor("a?b"), keyFor("two words"))}
+			want := "VALID"
+			if tt.want == absent || tt.want == nobodys {
+				want = tt.want
+			}
+			resp := check(t, server(t, cfg), tt.ask)
+			if code := codeOf(t, resp); code != want {
+				t.Fatalf("got %s, want %s", code, want)
+			}
+			if want != "VALID" {
+				return
+			}
+			ok := resp.GetOkResponse()
+			if id := ok.GetHeaders()[0].GetHeader().GetValue(); id != "key_"+tt.want {
+				t.Errorf("the key is %s", id)
+			}
+			wantUpset := strings.Split(tt.upset, ",")
+			slices.Sort(wantUpset)
+			if got := upset(resp); !slices.Equal(got, wantUpset) {
+				t.Errorf("changed upstream: %q, want %q", got, wantUpset)
+			}
+		})
+	}
+}
+
+// upset lists what the reply does to the request, apart from its identity headers.
+func upset(resp *authv3.CheckResponse) []string {
+	var list []string
+	for _, h := range resp.GetOkResponse().GetHeaders() {
+		if h := h.GetHeader(); !isIdentity(h.GetKey()) {
+			list = append(list, h.GetKey()+"="+h.GetValue())
+		}
+	}
+	for _, name := range resp.GetOkResponse().GetHeadersToRemove() {
+		if !isIdentity(name) {
+			list = append(list, name)
+		}
+	}
+	for _, name := range resp.GetOkResponse().GetQueryParametersToRemove() {
+		list = append(list, "?"+name)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// TestForwardKey: the secret that was checked goes upstream, and no other.
+func TestForwardKey(t *testing.T) {
+	sources := []KeySource{
+		{Header: "Authorization", Scheme: "Bearer"}, {Header: "authorization", Scheme: "ApiKey"},
+		{Header: "X-API-Key"}, {Query: "api_key"}, {Cookie: "key"},
+	}
+	s := server(t, Config{ForwardKey: true, KeySources: sources, Authorizer: authorizer(keyFor("alpha"))})
+	for _, tt := range []struct {
+		name  string
+		ask   ask
+		upset []string
+	}{
+		{"header", send("x-api-key", "alpha"), nil},
+		{"header, others too", send("x-api-key", "alpha", "cookie", "key=x").to("/?api_key=x"), []string{"?api_key", "cookie"}},
+		{"scheme", send("authorization", "apikey alpha"), []string{"x-api-key"}},
+		{"query", send().to("/?api_key=alpha"), []string{"x-api-key"}},
+		{"query, others too", send("cookie", "a=1; key=x").to("/?api_key=alpha"), []string{"cookie=a=1", "x-api-key"}},
+		{"cookie", send("cookie", "a=1; key=alpha"), []string{"x-api-key"}},
+	} {
+		resp := check(t, s, tt.ask)
+		if code := codeOf(t, resp); code != "VALID" || !slices.Equal(upset(resp), tt.upset) {
+			t.Errorf("%s: %s, changed upstream: %q, want %q", tt.name, code, upset(resp), tt.upset)
+		}
+	}
+}
+
+func TestChallenge(t *testing.T) {
+	for want, sources := range map[string][]KeySource{
+		`ApiKey realm="extauthz"`:                          {{Header: "x-api-key"}, {Query: "k"}, {Cookie: "k"}},
+		`Bearer realm="extauthz", ApiKey realm="extauthz"`: {{Header: "authorization", Scheme: "Bearer"}, {Header: "x-api-key"}, {Header: "x", Scheme: "bearer"}},
+	} {
+		if got := challenge(sources); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
