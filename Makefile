@@ -1,5 +1,6 @@
 # Everything that is built or brought in lands in .tools/ and bin/. CI runs the same targets.
-SHELL := /bin/bash -euo pipefail
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
 FUZZTIME ?= 5s
@@ -15,12 +16,11 @@ help: ## list what there is to make
 
 .PHONY: demo
 demo: .tools/envoy build ## run Envoy and extauthz and show what comes through (ONCE=1: then end)
-	@mkdir -p bin && CGO_ENABLED=0 go build -buildvcs=false -o bin/upstream ./examples/upstream
-	@ONCE="$(ONCE)" python3 examples/quickstart/demo.py
+	@ONCE="$(ONCE)" exec python3 examples/quickstart/demo.py
 
 .PHONY: build
-build: ## build bin/extauthz
-	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/extauthz ./cmd/extauthz
+build: ## build bin/extauthz, and bin/upstream for the examples
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz ./examples/upstream
 
 .PHONY: test
 test: .tools/envoy databases ## run every test, with the race detector, and every fuzz target for FUZZTIME

@@ -44,34 +44,30 @@ func Root(t testing.TB) string {
 	return ""
 }
 
-// Extauthz returns the path of the extauthz binary, built once a test run from the tree as it
-// is, with the race detector where the test has it.
+// Extauthz returns the path of the extauthz binary.
 func Extauthz(t testing.TB) string {
 	t.Helper()
+	return Binary(t, "cmd/extauthz")
+}
+
+// Binary returns the path of the command in this folder of the module. It is built once a test
+// run from the tree as it is, with the race detector where the test has it.
+func Binary(t testing.TB, folder string) string {
+	t.Helper()
 	root := Root(t)
-	path, err := buildOnce(root)
+	once, _ := binaries.LoadOrStore(folder, sync.OnceValues(func() (string, error) { return build(root, folder) }))
+	path, err := once.(func() (string, error))()
 	if err != nil {
-		t.Fatalf("build extauthz: %v", err)
+		t.Fatalf("build %s: %v", folder, err)
 	}
 	return path
 }
 
-var (
-	building sync.Once
-	built    struct {
-		path string
-		err  error
-	}
-)
-
-func buildOnce(root string) (string, error) {
-	building.Do(func() { built.path, built.err = build(root) })
-	return built.path, built.err
-}
+var binaries sync.Map // from a folder to how its binary is built, once
 
 // build puts the binary under .tools. Several test processes may do so at once, and one may
 // run what another is about to replace: each builds its own file and renames it.
-func build(root string) (string, error) {
+func build(root, folder string) (string, error) {
 	dir := filepath.Join(root, ".tools", "test")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -81,11 +77,11 @@ func build(root string) (string, error) {
 		return "", err
 	}
 	defer os.RemoveAll(work)
-	name, args := "extauthz", []string{"build", "-buildvcs=false"}
+	name, args := filepath.Base(folder), []string{"build", "-buildvcs=false"}
 	if raceEnabled {
-		name, args = "extauthz-race", append(args, "-race")
+		name, args = name+"-race", append(args, "-race")
 	}
-	cmd := exec.Command("go", append(args, "-o", filepath.Join(work, name), "./cmd/extauthz")...)
+	cmd := exec.Command("go", append(args, "-o", filepath.Join(work, name), "./"+folder)...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, out)

@@ -21,9 +21,9 @@ type Process struct {
 	exited chan struct{} // closed when it has ended
 }
 
-// Start starts cmd and waits until ready, called time and again, returns nil. name is what the
-// test's output calls it. It is killed when the test ends; where the test failed, its output
-// is shown.
+// Start starts cmd and waits until ready, called time and again, returns nil; where ready is
+// nil it does not wait. name is what the test's output calls it. It is killed when the test
+// ends; where the test failed, its output is shown.
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, cmd: cmd, log: new(buffer), exited: make(chan struct{})}
@@ -37,7 +37,9 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Proces
 		_ = cmd.Wait() // how it ended is in ProcessState
 	}()
 	t.Cleanup(p.end)
-	p.await(ready)
+	if ready != nil {
+		p.await(ready)
+	}
 	return p
 }
 
