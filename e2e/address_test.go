@@ -1,0 +1,143 @@
+package e2e_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"extauthz/e2e/harness"
+)
+
+// own returns the address that Envoy appends to x-forwarded-for for a peer on loopback: that
+// of the machine itself.
+func own(t *testing.T) string {
+	upstream := harness.StartUpstream(t)
+	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
+	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Edge: true}.start(t)
+	saw := send(t, envoy.Addr("front"), call{header: headers("X-Api-Key", string(open))}).upstreamSaw(t)
+	forwarded := saw.Headers["x-forwarded-for"]
+	if len(forwarded) != 1 {
+		t.Fatalf("an Envoy at the edge sent x-forwarded-for: %q", forwarded)
+	}
+	addr, err := netip.ParseAddr(forwarded[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr.String()
+}
+
+// Every row is sent through a real Envoy that appends to x-forwarded-for, from a peer on
+// 127.0.0.1 or .2.
+func TestClientAddressBehindProxies(t *testing.T) {
+	self := own(t)
+	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]") + record("key_open", open)
+	start := func(t *testing.T, config string) (front string) {
+		upstream := harness.StartUpstream(t)
+		server := harness.StartExtauthz(t, harness.Settings{Keys: whitelisted, Config: config})
+		return gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Edge: true}.start(t).Addr("front")
+	}
+	type row struct {
+		name      string
+		forwarded []string // lines of x-forwarded-for
+		from      string
+		allowed   bool
+	}
+	run := func(t *testing.T, front string, rows []row) {
+		for _, row := range rows {
+			t.Run(row.name, func(t *testing.T) {
+				h := headers("X-Api-Key", "acme_client")
+				for _, line := range row.forwarded {
+					h.Add("X-Forwarded-For", line)
+				}
+				r := send(t, front, call{header: h, from: row.from})
+				if !row.allowed {
+					r.wantRefusal(t, 403, "FORBIDDEN", "key_client")
+					return
+				}
+				if got := r.upstreamSaw(t).Headers["x-extauthz-client-address"]; len(got) != 1 || got[0] != "192.0.2.7" {
+					t.Errorf("the client address is %q", got)
+				}
+			})
+		}
+	}
+
+	t.Run("one proxy", func(t *testing.T) {
+		run(t, start(t, "client_address: {from: x_forwarded_for, trusted_proxies: [127.0.0.1, "+self+"]}"), []row{
+			{"the proxy names the client", []string{"192.0.2.7"}, "", true},
+			{"the client adds entries of its own", []string{"10.0.0.1, nonsense, 192.0.2.7"}, "", true},
+			{"the client names a listed address", []string{"192.0.2.7, 203.0.113.9"}, "", false},
+			{"two lines are one list", []string{"192.0.2.7", "203.0.113.9"}, "", false},
+			{"a peer that is no proxy", []string{"192.0.2.7"}, "127.0.0.2", false},
+			{"a port", []string{"192.0.2.7:4711"}, "", false},
+			{"an empty entry", []string{"192.0.2.7, "}, "", false},
+			{"no header", nil, "", false},
+			{"IPv4-mapped", []string{"::ffff:192.0.2.7"}, "", true},
+		})
+	})
+	t.Run("two proxies", func(t *testing.T) {
+		run(t, start(t, "client_address: {from: x_forwarded_for, trusted_proxies: [127.0.0.1, "+self+", 198.51.100.0/24]}"), []row{
+			{"both name the next", []string{"192.0.2.7, 198.51.100.3"}, "", true},
+			{"in two lines", []string{"192.0.2.7", "198.51.100.3"}, "", true},
+			{"a stranger between them", []string{"192.0.2.7, 203.0.113.9, 198.51.100.3"}, "", false},
+			{"only proxies", []string{"198.51.100.3"}, "", false},
+			{"a second proxy that is none", []string{"192.0.2.7, 198.51.101.3"}, "", false},
+		})
+	})
+	t.Run("one hop", func(t *testing.T) {
+		run(t, start(t, "client_address: {from: x_forwarded_for, trusted_hops: 1}"), []row{
+			{"the proxy names the client", []string{"192.0.2.7"}, "", true},
+			{"the client names a listed address", []string{"192.0.2.7, 203.0.113.9"}, "", false},
+			{"no entry of a proxy", nil, "", false},
+		})
+	})
+	t.Run("two hops", func(t *testing.T) {
+		run(t, start(t, "client_address: {from: x_forwarded_for, trusted_hops: 2}"), []row{
+			{"both name the next", []string{"192.0.2.7, 198.51.100.3"}, "", true},
+			{"the client adds entries of its own", []string{"203.0.113.9, 192.0.2.7, 198.51.100.3"}, "", true},
+			{"too few entries", []string{"192.0.2.7"}, "", false},
+			{"the client names a listed address", []string{"192.0.2.7, 203.0.113.9, 198.51.100.3"}, "", false},
+		})
+	})
+	t.Run("a header of the proxy's own", func(t *testing.T) {
+		front := start(t, "client_address: {from: header, header: x-client-ip}")
+		for _, row := range []struct {
+			name    string
+			values  []string
+			allowed bool
+		}{
+			{"set", []string{"192.0.2.7"}, true},
+			{"missing", nil, false},
+			{"repeated", []string{"192.0.2.7", "192.0.2.7"}, false},
+			{"a list", []string{"192.0.2.7, 192.0.2.7"}, false},
+			{"short", []string{"192.0.519"}, false},
+		} {
+			t.Run(row.name, func(t *testing.T) {
+				h := headers("X-Api-Key", "acme_client", "X-Forwarded-For", "192.0.2.7")
+				h["X-Client-Ip"] = row.values
+				if r := send(t, front, call{header: h}); row.allowed {
+					r.upstreamSaw(t)
+				} else {
+					r.wantRefusal(t, 403, "FORBIDDEN", "key_client")
+				}
+			})
+		}
+	})
+	t.Run("the hop-by-hop trick", func(t *testing.T) {
+		front := start(t, "client_address: {from: x_forwarded_for, trusted_hops: 1}")
+		r := send(t, front, call{header: headers("X-Api-Key", "acme_client", "X-Forwarded-For", "192.0.2.7", "Connection", "x-forwarded-for")})
+		if r.status == 200 {
+			t.Errorf("Connection: x-forwarded-for got through: %s", r.body)
+		}
+	})
+}
+
+// A key without a whitelist does not depend on an address that cannot be found.
+func TestUnrestrictedKeyNeedsNoAddress(t *testing.T) {
+	upstream := harness.StartUpstream(t)
+	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "client_address: {from: header, header: x-client-ip}"})
+	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)
+	saw := send(t, envoy.Addr("front"), call{header: headers("X-Api-Key", string(open), "X-Extauthz-Client-Address", "192.0.2.7")}).upstreamSaw(t)
+	if got, ok := saw.Headers["x-extauthz-client-address"]; ok {
+		t.Errorf("the upstream saw a client address, %q, and there is none", got)
+	}
+	send(t, envoy.Addr("front"), call{header: headers("X-Api-Key", string(listed))}).wantRefusal(t, 403, "FORBIDDEN", "key_listed")
+}

@@ -1,0 +1,284 @@
+// Package e2e_test holds what a real Envoy does with the real binary's answers.
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"extauthz/e2e/harness"
+	"extauthz/examples/upstream/echo"
+	"extauthz/keystore"
+)
+
+// A gateway is one Envoy in front of an upstream, guarded by extauthz.
+type gateway struct {
+	Servers          []string // addresses of extauthz; host:port or unix:PATH
+	Upstream         string
+	UpstreamHTTP2    bool // HTTP/2 to the upstream
+	RawHeaders       bool // encode_raw_headers
+	Edge             bool // use_remote_address
+	FailureModeAllow bool
+	Options          string // more settings of the ext_authz filter, in flow style
+	Extensions       string // context_extensions of the one route, in flow style
+}
+
+var gatewayConfig = template.Must(template.New("envoy.yaml").Parse(`
+static_resources:
+  listeners:
+    - name: front
+      address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: front
+                codec_type: AUTO
+                use_remote_address: {{.Edge}}
+                access_log:
+                  - name: envoy.access_loggers.stdout
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+                      log_format: {text_format_source: {inline_string: "ACCESS %RESPONSE_CODE% %REQ(:PATH)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz)%\n"}}
+                route_config:
+                  virtual_hosts:
+                    - name: all
+                      domains: ["*"]
+                      routes:
+                        - match: {prefix: /}
+                          route: {cluster: upstream}
+                          typed_per_filter_config:
+                            envoy.filters.http.ext_authz:
+                              "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
+                              check_settings: {context_extensions: {{or .Extensions "{}"}}}
+                http_filters:
+                  - name: envoy.filters.http.ext_authz
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
+                      transport_api_version: V3
+                      encode_raw_headers: {{.RawHeaders}}
+                      failure_mode_allow: {{.FailureModeAllow}}
+                      status_on_error: {code: 503}
+                      {{- range .OptionLines}}
+                      {{.}}
+                      {{- end}}
+                      grpc_service:
+                        timeout: 2s
+                        envoy_grpc:
+                          cluster_name: extauthz
+                          retry_policy:
+                            num_retries: 3
+                            retry_back_off: {base_interval: 0.005s, max_interval: 0.05s}
+                  - name: envoy.filters.http.router
+                    typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+  clusters:
+    - name: upstream
+      {{- if .UpstreamHTTP2}}
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: {http2_protocol_options: {}}
+      {{- end}}
+      load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {{.UpstreamAddress}} }}]}]}
+    - name: extauthz
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: {http2_protocol_options: {}}
+      common_lb_config: {healthy_panic_threshold: {value: 0}}
+      health_checks:
+        - {timeout: 1s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}
+      load_assignment:
+        cluster_name: extauthz
+        endpoints:
+          - lb_endpoints:
+              {{- range .ServerAddresses}}
+              - endpoint: {address: {{.}} }
+              {{- end}}
+`))
+
+func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
+	t.Helper()
+	data := struct {
+		gateway
+		UpstreamAddress string
+		ServerAddresses []string
+		OptionLines     []string
+	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
+	for _, s := range g.Servers {
+		data.ServerAddresses = append(data.ServerAddresses, harness.EnvoyAddress(t, s))
+	}
+	if g.Options != "" {
+		data.OptionLines = strings.Split(g.Options, "\n")
+	}
+	var config bytes.Buffer
+	if err := gatewayConfig.Execute(&config, data); err != nil {
+		t.Fatal(err)
+	}
+	return harness.StartEnvoy(t, config.String())
+}
+
+// record returns a key as YAML. more are further fields in flow style, such as `enabled: false`.
+func record(id string, secret keystore.Secret, more ...string) string {
+	fields := append([]string{"id: " + id, "hash: " + secret.Hash().String()}, more...)
+	return "  - {" + strings.Join(fields, ", ") + "}\n"
+}
+
+// socket returns a unix socket's address, short enough for the kernel.
+func socket(t testing.TB) string {
+	t.Helper()
+	return "unix:" + filepath.Join(t.TempDir(), "s.sock")
+}
+
+// A call is one request of a client.
+type call struct {
+	method string      // GET where empty
+	path   string      // /documents where empty
+	header http.Header // sent as it is, in any case
+	from   string      // the client's own address; 127.0.0.1 where empty
+}
+
+// A result is what became of a call.
+type result struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// send sends the call through Envoy.
+func send(t testing.TB, addr string, c call) result {
+	t.Helper()
+	r, err := trySend(t, addr, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func trySend(t testing.TB, addr string, c call) (result, error) {
+	if c.method == "" {
+		c.method = http.MethodGet
+	}
+	if c.path == "" {
+		c.path = "/documents"
+	}
+	if c.from == "" {
+		c.from = "127.0.0.1"
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.from)}, Timeout: 5 * time.Second}
+	client := http.Client{
+		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true},
+		Timeout:   20 * time.Second,
+	}
+	request, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+addr+c.path, nil)
+	if err != nil {
+		return result{}, err
+	}
+	if c.header != nil {
+		request.Header = c.header
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return result{}, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return result{response.StatusCode, response.Header, string(body)}, err
+}
+
+// upstreamSaw reads what the upstream was sent from its answer.
+func (r result) upstreamSaw(t testing.TB) echo.Request {
+	t.Helper()
+	if r.status != http.StatusOK {
+		t.Fatalf("got %d %s, want a request that went through", r.status, r.body)
+	}
+	var request echo.Request
+	if err := json.Unmarshal([]byte(r.body), &request); err != nil {
+		t.Fatalf("%v in %s", err, r.body)
+	}
+	return request
+}
+
+// A refusal is the body of every refused request.
+type refusal struct {
+	Meta struct {
+		RequestID string `json:"requestId"`
+	} `json:"meta"`
+	Data struct {
+		Valid bool   `json:"valid"`
+		Code  string `json:"code"`
+		KeyID string `json:"keyId"`
+	} `json:"data"`
+}
+
+// wantRefusal fails unless r is this refusal, whole.
+func (r result) wantRefusal(t testing.TB, status int, code, keyID string) {
+	t.Helper()
+	if r.status != status {
+		t.Fatalf("got %d %s, want %d %s", r.status, r.body, status, code)
+	}
+	if got := r.header.Get("Content-Type"); got != "application/json" {
+		t.Errorf("content-type: %q", got)
+	}
+	var body refusal
+	dec := json.NewDecoder(strings.NewReader(r.body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		t.Fatalf("%v in %s", err, r.body)
+	}
+	if body.Data.Valid || body.Data.Code != code || body.Data.KeyID != keyID {
+		t.Errorf("got %s, want code %s and keyId %q", r.body, code, keyID)
+	}
+	if body.Meta.RequestID == "" {
+		t.Errorf("no requestId in %s: Envoy sets x-request-id", r.body)
+	}
+	if keyID == "" && strings.Contains(r.body, "keyId") {
+		t.Errorf("keyId stands in %s", r.body)
+	}
+}
+
+// eventually polls until f returns nil.
+func eventually(t testing.TB, f func() error) {
+	t.Helper()
+	deadline := time.Now().Add(harness.Patience)
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %s: %v", harness.Patience, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// headers makes headers of name and value pairs; the names keep their case.
+func headers(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h[pairs[i]] = append(h[pairs[i]], pairs[i+1])
+	}
+	return h
+}
+
+// transports runs f over TCP and a unix socket, with both ways to encode headers.
+func transports(t *testing.T, f func(t *testing.T, listen func(testing.TB) string, raw bool)) {
+	for name, listen := range map[string]func(testing.TB) string{
+		"tcp":  func(t testing.TB) string { return harness.FreeAddr(t) },
+		"unix": socket,
+	} {
+		for _, raw := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/raw=%t", name, raw), func(t *testing.T) { f(t, listen, raw) })
+		}
+	}
+}
