@@ -2,6 +2,8 @@ package envoy
 
 import (
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +84,60 @@ func holdsSecret(req *authv3.CheckRequest) bool {
 		all += "\n" + h.GetValue() + "\n" + string(h.GetRawValue())
 	}
 	return strings.Contains(all, fuzzSecret)
+}
+
+// FuzzWireRead holds that both ways of reading a request read the same, and refuse the same.
+func FuzzWireRead(f *testing.F) {
+	addRequests(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := new(authv3.CheckRequest)
+		wantErr := proto.Unmarshal(b, req)
+		var got, want attributes
+		if err := got.readBytes(b); (err == nil) != (wantErr == nil) {
+			t.Fatalf("got the error %v, want %v", err, wantErr)
+		}
+		if wantErr != nil {
+			return
+		}
+		want.read(req)
+		if got, want := got.canonical(), want.canonical(); !reflect.DeepEqual(got, want) {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	})
+}
+
+// canonical returns a with its headers in an order that does not depend on a map's, but keeps
+// the order among those of one name.
+func (a *attributes) canonical() attributes {
+	c := *a
+	byName := func(f, g field) int { return strings.Compare(strings.ToLower(f.name), strings.ToLower(g.name)) }
+	c.headers = append([]field{}, a.headers...)
+	c.extensions = append([]field{}, a.extensions...)
+	slices.SortStableFunc(c.headers, byName)
+	slices.SortFunc(c.extensions, func(f, g field) int { return strings.Compare(f.name, g.name) })
+	return c
+}
+
+// FuzzWireWrite holds that both ways of writing a reply write the same.
+func FuzzWireWrite(f *testing.F) {
+	addRequests(f)
+	s := fuzzServer(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		req := new(authv3.CheckRequest)
+		if proto.Unmarshal(b, req) != nil {
+			return
+		}
+		c := new(call)
+		c.read(req)
+		want, _ := s.Check(t.Context(), req)
+		got := new(authv3.CheckResponse)
+		if err := proto.Unmarshal(s.answer(t.Context(), c), got); err != nil {
+			t.Fatal(err)
+		}
+		if !sameReply(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+	})
 }
 
 // FuzzQuery holds the query's reading against net/url, wherever that reads all of the query.

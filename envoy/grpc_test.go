@@ -1,24 +1,29 @@
 package envoy
 
 import (
+	"context"
 	"net"
 	"testing"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"extauthz/authz"
 )
 
 // dial serves s, and the health service beside it, on a port of its own until the test ends.
-func dial(t testing.TB, s *Server) *grpc.ClientConn {
+func dial(t testing.TB, s *Server, options ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(s.ServerOptions()...)
+	g := grpc.NewServer(append(s.ServerOptions(), options...)...)
 	s.Register(g)
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	done := make(chan error, 1)
@@ -62,5 +67,50 @@ func TestOverGRPC(t *testing.T) {
 	}
 	if resp, err := healthpb.NewHealthClient(conn).Check(t.Context(), nil); err != nil || resp.GetStatus() != healthpb.HealthCheckResponse_SERVING {
 		t.Errorf("health: %v, %v", resp, err)
+	}
+}
+
+// TestPanicOverGRPC: what panics outside of the decision refuses its own request, and the
+// server goes on.
+func TestPanicOverGRPC(t *testing.T) {
+	client := authv3.NewAuthorizationClient(dial(t, server(t, Config{
+		Authorizer: always(authz.Valid),
+		Observe: func(_ context.Context, o *Observation) {
+			if o.RequestID == "boom" {
+				panic("full disk")
+			}
+		},
+	})))
+	for id, want := range map[string]string{"boom": "UNAVAILABLE", "r1": "VALID"} {
+		resp, err := client.Check(t.Context(), send("x-api-key", "alpha", "x-request-id", id).mapped())
+		if err != nil || codeOf(t, resp) != want {
+			t.Errorf("%s: %v, %v", id, resp, err)
+		}
+	}
+}
+
+// TestInterceptor: an interceptor sees the generated messages, and nothing else changes.
+func TestInterceptor(t *testing.T) {
+	s := server(t, Config{Authorizer: authorizer(keyFor("alpha"))})
+	seen := 0
+	conn := dial(t, s, grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		resp, err := handler(ctx, req)
+		if _, ok := req.(*authv3.CheckRequest); ok && codeOf(t, resp.(*authv3.CheckResponse)) == "VALID" {
+			seen++
+		}
+		return resp, err
+	}))
+	resp, err := authv3.NewAuthorizationClient(conn).Check(t.Context(), send("x-api-key", "alpha").mapped())
+	if err != nil || codeOf(t, resp) != "VALID" || seen != 1 {
+		t.Errorf("%v, %v; seen by the interceptor: %d", resp, err, seen)
+	}
+}
+
+// TestMalformedRequest: what is no CheckRequest is refused by gRPC as it would be without us.
+func TestMalformedRequest(t *testing.T) {
+	conn := dial(t, server(t, Config{Authorizer: always(authz.Valid)}))
+	err := conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, &healthpb.HealthCheckRequest{Service: "\x0a\x7f"}, new(authv3.CheckResponse))
+	if status.Code(err) != codes.Internal {
+		t.Errorf("got %v", err)
 	}
 }

@@ -44,17 +44,21 @@ func (r *reply) response() *authv3.CheckResponse {
 // the filters after it. Only what is known is in it.
 func (r *reply) metadata() *structpb.Struct {
 	fields := make(map[string]*structpb.Value, 4)
-	for _, f := range [...]field{
-		{"code", r.code.String()},
-		{"key_id", r.keyID},
-		{"external_id", r.externalID},
-		{"client_address", r.clientAddr},
-	} {
+	for _, f := range r.metadataFields() {
 		if f.value != "" {
 			fields[f.name] = structpb.NewStringValue(f.value)
 		}
 	}
 	return &structpb.Struct{Fields: fields}
+}
+
+func (r *reply) metadataFields() [4]field {
+	return [...]field{
+		{"code", r.code.String()},
+		{"key_id", r.keyID},
+		{"external_id", r.externalID},
+		{"client_address", r.clientAddr},
+	}
 }
 
 // headerOptions returns headers that overwrite: append is left unset.

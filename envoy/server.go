@@ -97,13 +97,16 @@ func (s *Server) prepareStatuses(overrides map[authz.Code]int) error {
 
 // Register adds the service to a gRPC server that was made with [Server.ServerOptions].
 func (s *Server) Register(r grpc.ServiceRegistrar) {
-	authv3.RegisterAuthorizationServer(r, s)
+	r.RegisterService(&serviceDesc, s)
 }
 
-// ServerOptions returns the options that the service needs of its gRPC server.
-func (s *Server) ServerOptions() []grpc.ServerOption { return nil }
+// ServerOptions returns the options that the service needs of its gRPC server. Other services
+// on it work as they would without.
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ForceServerCodecV2(newCodec())}
+}
 
-// Check answers one check request. It always returns a response, and never an error: Envoy
+// Check answers one check request, in the generated types. It always returns a response, and never an error: Envoy
 // would take any RPC error for a failure of the service, even one that means to refuse.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, _ error) {
 	defer func() {
@@ -121,8 +124,9 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *aut
 // A call is one check under way: what was asked, what is told of it, and the reply.
 type call struct {
 	attributes
-	seen  Observation
-	reply reply
+	seen    Observation
+	reply   reply
+	encoded []byte // memory for the encoded reply
 }
 
 var calls = sync.Pool{New: func() any { return new(call) }}

@@ -1,0 +1,324 @@
+package envoy
+
+import (
+	"unicode/utf8"
+	"unsafe"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// maxWireHeaders bounds what is spent on looking for names that came twice.
+const maxWireHeaders = 128
+
+// readBytes fills a, which is empty, from an encoded CheckRequest. It reads what Envoy sends
+// straight from the wire. Whatever is out of the ordinary there, be it malformed, unknown or
+// only repeated, is left to the generated code, which then says what it means.
+//
+// The strings are parts of one copy of b, which lives as long as any of them.
+func (a *attributes) readBytes(b []byte) error {
+	text := string(b)
+	if a.readRequest(unsafe.Slice(unsafe.StringData(text), len(text))) {
+		return nil
+	}
+	a.reset()
+	req := new(authv3.CheckRequest)
+	if err := proto.Unmarshal(b, req); err != nil {
+		return err
+	}
+	a.read(req)
+	return nil
+}
+
+// A message steps through the fields of an encoded message. It is made for messages that are
+// as expected: anything else makes it odd, once and for all.
+type message struct {
+	rest  []byte
+	bytes []byte   // of the current field, where it has any
+	seen  [16]bool // the fields that [message.once] was asked about
+	odd   bool
+}
+
+// The wire types that a field of a check request can have, beside its number as in a tag.
+const (
+	varint = uint64(protowire.VarintType)
+	length = uint64(protowire.BytesType)
+)
+
+// next moves to the next field and returns its tag; 0 where there is none.
+func (m *message) next() uint64 {
+	if m.odd || len(m.rest) == 0 {
+		return 0
+	}
+	number, kind, n := protowire.ConsumeTag(m.rest)
+	if n < 0 {
+		return m.refuse()
+	}
+	m.rest = m.rest[n:]
+	switch kind {
+	case protowire.VarintType:
+		m.bytes, n = nil, consumedVarint(m.rest)
+	case protowire.BytesType:
+		m.bytes, n = protowire.ConsumeBytes(m.rest)
+	default:
+		return m.refuse()
+	}
+	if n < 0 {
+		return m.refuse()
+	}
+	m.rest = m.rest[n:]
+	return protowire.EncodeTag(number, kind)
+}
+
+func consumedVarint(b []byte) int {
+	_, n := protowire.ConsumeVarint(b)
+	return n
+}
+
+func (m *message) refuse() uint64 {
+	m.odd = true
+	return 0
+}
+
+// text returns the current field as a string, which must be UTF-8.
+func (m *message) text() string {
+	if !utf8.Valid(m.bytes) {
+		m.odd = true
+	}
+	return m.raw()
+}
+
+func (m *message) raw() string { return unsafe.String(unsafe.SliceData(m.bytes), len(m.bytes)) }
+
+// check takes the answer of what read the current field.
+func (m *message) check(ok bool) {
+	if !ok {
+		m.odd = true
+	}
+}
+
+// once returns the current field, a message. Where it came before, the two would have to be
+// merged.
+func (m *message) once(number int) []byte {
+	m.check(!m.seen[number])
+	m.seen[number] = true
+	return m.bytes
+}
+
+// readRequest reads a CheckRequest. Like all that read below, it reports whether it
+// understood all of it.
+func (a *attributes) readRequest(b []byte) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		m.check(tag == 1<<3|length && a.readContext(m.once(1)))
+	}
+	return !m.odd
+}
+
+func (a *attributes) readContext(b []byte) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length: // source
+			m.check(readPeer(m.once(1), &a.peer))
+		case 2<<3 | length: // destination
+			var unused string
+			m.check(readPeer(m.once(2), &unused))
+		case 4<<3 | length: // request
+			m.check(a.readHTTPAttributes(m.once(4)))
+		case 10<<3 | length: // context_extensions
+			f, ok := readEntry(m.bytes)
+			m.check(ok && addUnique(&a.extensions, f, nil))
+		case 11<<3 | length, 13<<3 | length: // metadata_context, route_metadata_context
+			m.check(len(m.bytes) == 0)
+		default:
+			m.odd = true
+		}
+	}
+	return !m.odd
+}
+
+func readPeer(b []byte, address *string) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length: // address
+			m.check(readAddress(m.once(1), address))
+		case 2<<3 | length, 4<<3 | length, 5<<3 | length: // service, principal, certificate
+			m.text()
+		default:
+			m.odd = true
+		}
+	}
+	return !m.odd
+}
+
+// readAddress reads an Address: one of a socket's and a pipe's.
+func readAddress(b []byte, address *string) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		kept := address
+		switch tag {
+		case 1<<3 | length: // socket_address
+		case 2<<3 | length: // pipe
+			kept = nil
+		default:
+			m.odd = true
+		}
+		m.check(readEndpoint(m.once(1), kept))
+	}
+	return !m.odd
+}
+
+// readEndpoint reads a SocketAddress, or, where address is nil, a Pipe.
+func readEndpoint(b []byte, address *string) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch {
+		case address == nil:
+			m.check(tag == 1<<3|length || tag == 2<<3|varint) // path, mode
+			m.text()
+		case tag == 2<<3|length: // address
+			*address = m.text()
+		case tag == 1<<3|varint, tag == 3<<3|varint: // protocol, port_value
+		default:
+			m.odd = true
+		}
+	}
+	return !m.odd
+}
+
+func (a *attributes) readHTTPAttributes(b []byte) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length: // time
+			m.check(readTime(m.once(1)))
+		case 2<<3 | length: // http
+			m.check(a.readHTTP(m.once(2)))
+		default:
+			m.odd = true
+		}
+	}
+	return !m.odd
+}
+
+func readTime(b []byte) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		m.check(tag == 1<<3|varint || tag == 2<<3|varint)
+	}
+	return !m.odd
+}
+
+func (a *attributes) readHTTP(b []byte) bool {
+	m := message{rest: b}
+	var names nameSet
+	var raw []byte
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length, 7<<3 | length, 8<<3 | length, 10<<3 | length, 11<<3 | length: // id, query, fragment, protocol, body
+			m.text()
+		case 2<<3 | length:
+			a.method = m.text()
+		case 3<<3 | length: // headers
+			f, ok := readEntry(m.bytes)
+			m.check(ok && addUnique(&a.headers, f, &names))
+		case 4<<3 | length:
+			a.path = m.text()
+		case 5<<3 | length:
+			a.host = m.text()
+		case 6<<3 | length:
+			a.scheme = m.text()
+		case 9<<3 | varint, 12<<3 | length: // size, raw_body
+		case 13<<3 | length: // header_map, which comes after headers
+			raw = m.once(13)
+		default:
+			m.odd = true
+		}
+	}
+	if m.odd {
+		return false
+	}
+	a.orderHeaders()
+	return a.readHeaderMap(raw)
+}
+
+func (a *attributes) readHeaderMap(b []byte) bool {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		f, ok := readHeaderValue(m.bytes)
+		m.check(ok && tag == 1<<3|length)
+		a.headers = append(a.headers, f)
+	}
+	return !m.odd
+}
+
+func readHeaderValue(b []byte) (f field, ok bool) {
+	m := message{rest: b}
+	raw := ""
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length:
+			f.name = m.text()
+		case 2<<3 | length:
+			f.value = m.text()
+		case 3<<3 | length:
+			raw = m.raw()
+		default:
+			m.odd = true
+		}
+	}
+	if raw != "" {
+		f.value = sanitizeUTF8(raw)
+	}
+	return f, !m.odd
+}
+
+// readEntry reads an entry of a map from strings to strings.
+func readEntry(b []byte) (f field, ok bool) {
+	m := message{rest: b}
+	for tag := m.next(); tag != 0; tag = m.next() {
+		switch tag {
+		case 1<<3 | length:
+			f.name = m.text()
+		case 2<<3 | length:
+			f.value = m.text()
+		default:
+			m.odd = true
+		}
+	}
+	return f, !m.odd
+}
+
+// A nameSet tells for most names at a glance that they are not in it.
+type nameSet [4]uint64
+
+// addUnique appends f, unless there is one of its name already, or there are very many.
+func addUnique(list *[]field, f field, names *nameSet) bool {
+	if len(*list) >= maxWireHeaders {
+		return false
+	}
+	if names == nil || names.add(f.name) {
+		for i := range *list {
+			if (*list)[i].name == f.name {
+				return false
+			}
+		}
+	}
+	*list = append(*list, f)
+	return true
+}
+
+// add adds the name and reports whether it may have been there before.
+func (s *nameSet) add(name string) bool {
+	h := byte(len(name))
+	if name != "" {
+		h = h*31 + name[0]*7 + name[len(name)-1]*17 + name[len(name)/2]
+	}
+	bit := uint64(1) << (h & 63)
+	was := s[h>>6]&bit != 0
+	s[h>>6] |= bit
+	return was
+}
