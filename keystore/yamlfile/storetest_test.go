@@ -1,0 +1,63 @@
+package yamlfile
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"extauthz/keystore/storetest"
+)
+
+// open returns a store over a new file that holds this text.
+func open(t *testing.T, text string, opts Options) (*Store, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	write(t, path, text)
+	s, err := Open(path, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, path
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func content(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestStore(t *testing.T) {
+	t.Run("File", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) storetest.Backend {
+			s, _ := open(t, "keys: []\n", Options{obeysLimits: true})
+			return s
+		})
+	})
+	t.Run("Folder", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) storetest.Backend {
+			dir := t.TempDir()
+			write(t, filepath.Join(dir, "other.yml"), "# no keys here\nkeys: []\n")
+			s, err := Open(dir, Options{obeysLimits: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		})
+	})
+	t.Run("AsReleased", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) storetest.Backend {
+			s, _ := open(t, "keys: []\n", Options{})
+			return s
+		}, storetest.Permissions, storetest.Roles, storetest.Ratelimits)
+	})
+}

@@ -1,0 +1,183 @@
+package yamlfile
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"extauthz/keystore"
+)
+
+const (
+	quiet    = 100 * time.Millisecond // how long nothing must have changed before a reload
+	patience = 400 * time.Millisecond // how long a reload waits for that at most
+	interval = 500 * time.Millisecond // between looks at the files themselves
+)
+
+var _ keystore.Watcher = (*Store)(nil)
+
+// Watch reloads the store whenever its files change, within a second, until ctx ends; it
+// returns ctx's error. It sees writes, renames, links that lead elsewhere, files that come and
+// go in a folder, and a folder that is replaced. A reload that fails leaves the keys as they
+// are, and is tried again when the files change further.
+//
+// inv may be nil: nothing that this store has told needs to be forgotten but by what stands in
+// front of it. Where the system cannot tell of changes, Watch looks for them twice a second,
+// which it does besides in any case.
+func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
+	w := watching{path: s.path, dirs: make(map[string]string), seen: s.stampRead()}
+	var events chan fsnotify.Event
+	if notifier, err := fsnotify.NewWatcher(); err == nil {
+		defer notifier.Close()
+		w.notifier, events = notifier, notifier.Events
+	}
+	w.follow()
+	told := s.current.Load()
+	if inv != nil {
+		inv.InvalidateAll() // what changed before this is not known
+	}
+	poll := time.NewTicker(interval)
+	defer poll.Stop()
+	reload := time.NewTimer(0) // to see what changed since the keys were read
+	defer reload.Stop()
+	var since time.Time // of the first change that is not loaded yet
+	for {
+		changed := false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-events:
+			changed = w.concerns(e)
+		case <-w.errors():
+			// Some events were lost, say: the next look at the files shows what changed.
+		case <-poll.C:
+			w.follow()
+			changed = w.look()
+		case <-reload.C:
+			since = time.Time{}
+			w.look()
+			_ = s.reload(false) // whoever asked for it is told by OnReload
+			w.follow()
+		}
+		if changed {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			reload.Reset(min(quiet, max(0, patience-time.Since(since))))
+		}
+		if now := s.current.Load(); now != told {
+			invalidate(inv, told.byHash, now.byHash)
+			told = now
+		}
+	}
+}
+
+// invalidate tells of the keys that differ between two sets.
+func invalidate(inv keystore.Invalidator, before, after map[keystore.Hash]*keystore.Key) {
+	if inv == nil {
+		return
+	}
+	for h, k := range after {
+		if before[h] != k {
+			inv.Invalidate(h)
+		}
+	}
+	for h := range before {
+		if after[h] == nil {
+			inv.Invalidate(h)
+		}
+	}
+}
+
+// watching is what one call of Watch keeps.
+type watching struct {
+	path     string
+	notifier *fsnotify.Watcher // nil where the system has none to give
+	dirs     map[string]string // the folders that are watched, and which ones they are
+	seen     string            // the files' stamp at the last look
+}
+
+// look reports whether the files are other ones than at the last look.
+func (w *watching) look() bool {
+	stamp := stamp(w.path)
+	changed := stamp != w.seen
+	w.seen = stamp
+	return changed
+}
+
+// concerns reports whether an event may be about the key files.
+func (w *watching) concerns(e fsnotify.Event) bool {
+	name := filepath.Base(e.Name)
+	named := e.Op != fsnotify.Chmod && (isKeyFile(name) || name == filepath.Base(w.path))
+	// Any other may be a folder or a link on the way to them.
+	return w.look() || named
+}
+
+func (w *watching) errors() <-chan error {
+	if w.notifier == nil {
+		return nil
+	}
+	return w.notifier.Errors
+}
+
+// follow watches the folders that the files are in, by their names and where links lead.
+func (w *watching) follow() {
+	if w.notifier == nil {
+		return
+	}
+	want := map[string]bool{filepath.Dir(w.path): true}
+	if info, err := os.Stat(w.path); err == nil && info.IsDir() {
+		want[w.path] = true
+	}
+	paths, _ := files(w.path)
+	for _, p := range append(paths, w.path) {
+		if real, err := filepath.EvalSymlinks(p); err == nil {
+			want[filepath.Dir(real)] = true
+		}
+	}
+	for dir, was := range w.dirs {
+		// The system watches the folder, not its name: another one may have that now.
+		if !want[dir] || identity(dir) != was {
+			_ = w.notifier.Remove(dir)
+			delete(w.dirs, dir)
+		}
+	}
+	for dir := range want {
+		if _, ok := w.dirs[dir]; !ok && w.notifier.Add(dir) == nil {
+			w.dirs[dir] = identity(dir)
+		}
+	}
+}
+
+// stamp tells whether the files at path may have changed: it does when they have, unless two
+// writes of the same length were at the same time.
+func stamp(path string) string {
+	var b strings.Builder
+	paths, err := files(path)
+	fmt.Fprintln(&b, identity(path), err)
+	for _, p := range paths {
+		b.WriteString(p + " " + identity(p))
+		if info, err := os.Stat(p); err == nil {
+			fmt.Fprintln(&b, info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	return b.String()
+}
+
+// identity tells which file or folder path leads to.
+func identity(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return "none "
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+		return fmt.Sprintf("%d:%d ", sys.Dev, sys.Ino)
+	}
+	return "some "
+}

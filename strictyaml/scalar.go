@@ -1,0 +1,142 @@
+package strictyaml
+
+import (
+	"strconv"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// String returns the text of a scalar. A number or a boolean is not text: it wants quotes.
+func (d *Decoder) String(n *yaml.Node) string {
+	n = Resolve(n)
+	if kind := kindOf(n); kind == "a number" || kind == "true or false" {
+		d.Errorf(n, "%s is %s, not text: write it in quotes, %q", n.Value, kind, n.Value)
+		return ""
+	}
+	return d.Plain(n)
+}
+
+// Plain returns the text of any scalar, whatever type YAML takes it for: a hash of digits
+// alone, or an address.
+func (d *Decoder) Plain(n *yaml.Node) string {
+	n = Resolve(n)
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || isForeign(n) {
+		d.Errorf(n, "%s where text is expected", kindOf(n))
+		return ""
+	}
+	return d.expand(n)
+}
+
+// Bool returns true or false.
+func (d *Decoder) Bool(n *yaml.Node) bool {
+	n = Resolve(n)
+	switch d.scalar(n) {
+	case "true", "True", "TRUE":
+		return true
+	case "false", "False", "FALSE":
+	default:
+		d.Errorf(n, "%s where true or false is expected: write one of them", describe(n))
+	}
+	return false
+}
+
+// Int returns a whole number.
+func (d *Decoder) Int(n *yaml.Node) int64 {
+	n = Resolve(n)
+	i, err := strconv.ParseInt(d.scalar(n), 10, 64)
+	if err != nil {
+		d.Errorf(n, "%s where a whole number is expected: write one such as 100", describe(n))
+		return 0
+	}
+	return i
+}
+
+// Duration returns a time span written as 200ms, 30s, 5m or 24h.
+func (d *Decoder) Duration(n *yaml.Node) time.Duration {
+	n = Resolve(n)
+	v, err := time.ParseDuration(d.scalar(n))
+	if err != nil {
+		d.Errorf(n, "%s where a time span is expected: write one such as 200ms, 30s, 5m or 24h", describe(n))
+	}
+	return v
+}
+
+// Time returns a moment written by RFC 3339.
+func (d *Decoder) Time(n *yaml.Node) time.Time {
+	n = Resolve(n)
+	var t time.Time
+	// time.Parse takes more than RFC 3339 has; UnmarshalText does not.
+	if err := t.UnmarshalText([]byte(d.scalar(n))); err != nil {
+		d.Errorf(n, "%s where a moment is expected: write it by RFC 3339, such as 2027-01-31T00:00:00Z", describe(n))
+		return time.Time{}
+	}
+	return t
+}
+
+// scalar returns the text of a scalar, or "", which no reader takes, of anything else.
+func (d *Decoder) scalar(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || isForeign(n) {
+		return ""
+	}
+	return d.expand(n)
+}
+
+func (d *Decoder) expand(n *yaml.Node) string {
+	if d.Expand == nil {
+		return n.Value
+	}
+	v, err := d.Expand(n.Value)
+	if err != nil {
+		d.Errorf(n, "%v", err)
+		d.unexpanded = n
+	}
+	return v
+}
+
+// Resolve returns the node that n stands for: n itself, or what an alias refers to. An alias
+// never refers to another, but a list or a mapping may hold an alias to itself.
+func Resolve(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
+	}
+	return n
+}
+
+// isForeign reports whether n is tagged as something that is not written as text: !!binary,
+// or a tag of someone's own.
+func isForeign(n *yaml.Node) bool {
+	switch n.Tag {
+	case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!merge", "!!map", "!!seq":
+		return false
+	}
+	return true
+}
+
+func describe(n *yaml.Node) string {
+	if kind := kindOf(n); n.Kind != yaml.ScalarNode || kind == "nothing" || isForeign(n) {
+		return kind
+	}
+	return strconv.Quote(n.Value)
+}
+
+func kindOf(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch n.Tag {
+	case "!!null":
+		return "nothing"
+	case "!!bool":
+		return "true or false"
+	case "!!int", "!!float":
+		return "a number"
+	}
+	if isForeign(n) {
+		return "a value tagged " + n.Tag
+	}
+	return "text"
+}
