@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,9 +11,10 @@ import (
 	"github.com/gaissmai/bart"
 )
 
-// tableFrom is the number of ranges from which a table answers faster than a scan.
-// BenchmarkWhitelist shows where the two cross.
-const tableFrom = 16
+// tableFrom is the number of ranges from which a whitelist is a table. A table is faster from
+// 4 on (BenchmarkWhitelist), but takes some 400 bytes and more, and there may be 100,000
+// short lists, so those are scanned.
+const tableFrom = 8
 
 // A Whitelist is the set of client addresses from which a key may be used. It is immutable
 // and safe for concurrent use. The zero value holds no address, so that a key whose whitelist
@@ -48,10 +50,10 @@ func (w Whitelist) Contains(addr netip.Addr) bool {
 	if w.anywhere {
 		return true
 	}
-	addr = addr.Unmap()
-	if addr.Zone() != "" {
+	if addr.Zone() != "" { // before Unmap, which drops it
 		return false
 	}
+	addr = addr.Unmap()
 	if w.table != nil {
 		return addr.IsValid() && w.table.Contains(addr)
 	}
@@ -89,14 +91,18 @@ func FormatWhitelistEntry(p netip.Prefix) string {
 // section 2.3). IPv4-mapped IPv6 addresses and ranges of at least 96 bits become IPv4. Every
 // error says what to write instead.
 func ParseWhitelistEntry(s string) (netip.Prefix, error) {
-	if t := strings.TrimSpace(s); t != s {
+	switch t := strings.TrimSpace(s); t {
+	case "":
+		return netip.Prefix{}, errors.New("an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24")
+	default:
 		return netip.Prefix{}, fmt.Errorf("%q has spaces around it: write %q", s, t)
+	case s:
 	}
-	if s == "" {
-		return netip.Prefix{}, fmt.Errorf("an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24")
+	if strings.Contains(s, "%") {
+		return netip.Prefix{}, fmt.Errorf("%q has a zone, which means something on one machine only: write %s", s, suggest(withoutZone(s)))
 	}
 	host, length, isRange := strings.Cut(s, "/")
-	addr, err := parseWhitelistAddr(s, host, isRange)
+	addr, err := parseWhitelistAddr(s, host, length)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
@@ -106,38 +112,40 @@ func ParseWhitelistEntry(s string) (netip.Prefix, error) {
 			return netip.Prefix{}, err
 		}
 	}
+	shown := s
 	if addr.Is4In6() {
 		if bits < 96 {
 			return netip.Prefix{}, fmt.Errorf("%s is an IPv4-mapped range shorter than /96, so it reaches past IPv4: write the IPv4 range itself, such as %s/8", s, addr.Unmap())
 		}
 		addr, bits = addr.Unmap(), bits-96
+		shown = fmt.Sprintf("%s, which is %s/%d,", s, addr, bits)
 	}
 	p := netip.PrefixFrom(addr, bits)
 	if masked := p.Masked(); masked != p {
-		return netip.Prefix{}, fmt.Errorf("%s has bits set after the first %d: did you mean %s, or the one address %s?", s, bits, masked, addr)
+		return netip.Prefix{}, fmt.Errorf("%s has bits set after the first %d: did you mean %s, or the one address %s?", shown, bits, masked, addr)
 	}
 	return p, nil
 }
 
-func parseWhitelistAddr(entry, host string, isRange bool) (netip.Addr, error) {
+func parseWhitelistAddr(entry, host, length string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(host)
-	if err == nil && addr.Zone() == "" {
+	if err == nil {
 		return addr, nil
 	}
 	switch {
-	case strings.Contains(host, "%"):
-		return netip.Addr{}, fmt.Errorf("%q has a zone, which means something on one machine only: write %q", entry, withoutZone(entry))
 	case strings.Contains(host, "*"):
 		return netip.Addr{}, fmt.Errorf("%q has a wildcard: write a CIDR range, such as 10.1.0.0/16 for 10.1.*.*", entry)
 	case isAddressRange(host):
 		return netip.Addr{}, fmt.Errorf("%q is a range written with '-': write one or more CIDR ranges, such as 192.0.2.0/24", entry)
 	case hasLeadingZero(host):
-		return netip.Addr{}, fmt.Errorf("%q has leading zeros, which some programs read as octal: write %q", entry, withoutLeadingZeros(entry))
+		return netip.Addr{}, fmt.Errorf("%q has leading zeros, which some programs read as octal: write %s", entry, suggest(withoutLeadingZeros(entry)))
 	case strings.Contains(host, "[") || strings.Count(host, ".") == 3 && strings.Contains(host, ":") && !strings.HasPrefix(host, ":"):
 		return netip.Addr{}, fmt.Errorf("%q has brackets or a port: write the address alone, such as 192.0.2.7 or 2001:db8::7", entry)
-	case isShortIPv4(host):
-		return netip.Addr{}, fmt.Errorf("%q is a short form of IPv4: write all four numbers, such as %s", entry, lengthenIPv4(host, isRange, entry))
-	case strings.ContainsAny(strings.ToLower(host), "ghijklmnopqrstuvwxyz"):
+	case isDottedDecimal(host) && strings.Count(host, ".") < 3:
+		// Without a length no guess is made: 127.1 is 127.0.0.1 to some programs.
+		full := host + strings.Repeat(".0", 3-strings.Count(host, ".")) + "/" + length
+		return netip.Addr{}, fmt.Errorf("%q is a short form of IPv4, and programs differ on what it means: write %s", entry, suggest(full))
+	case strings.ContainsAny(strings.ToLower(host), "ghijklmnopqrstuvwxyz") && !strings.Contains(host, ":"):
 		return netip.Addr{}, fmt.Errorf("%q is a name, and names are not looked up: write its IP address or a CIDR range", entry)
 	}
 	return netip.Addr{}, fmt.Errorf("%q is not an IP address or a CIDR range: write one such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/32", entry)
@@ -150,30 +158,39 @@ func parsePrefixLen(entry, host, length string, addr netip.Addr) (int, error) {
 	case err == nil && strconv.Itoa(bits) == length && bits >= 0 && bits <= maxBits:
 		return bits, nil
 	case err == nil && bits >= 0 && bits <= maxBits: // 08, +8
-		return 0, fmt.Errorf("%q has a range length that is not plainly written: write %s/%d", entry, host, bits)
-	case strings.Contains(length, "."):
+		return 0, fmt.Errorf("%q has a range length that is not plainly written: write %s", entry, suggest(fmt.Sprintf("%s/%d", host, bits)))
+	case addr.Is4() && strings.Contains(length, "."):
 		if ones, ok := netmaskBits(length); ok {
-			return 0, fmt.Errorf("%q gives its length as a netmask: write %s/%d", entry, host, ones)
+			return 0, fmt.Errorf("%q gives its length as a netmask: write %s", entry, suggest(fmt.Sprintf("%s/%d", host, ones)))
 		}
 	}
 	return 0, fmt.Errorf("%q has no range length from 0 to %d after its '/': write one such as %s/%d", entry, maxBits, host, maxBits)
 }
 
+// suggest returns what to write in an entry's place: the candidate, if it is one or nearly.
+func suggest(candidate string) string {
+	if p, err := netip.ParsePrefix(candidate); err == nil {
+		return p.Masked().String()
+	}
+	if a, err := netip.ParseAddr(candidate); err == nil {
+		return a.String()
+	}
+	return "an address or a range such as 192.0.2.7 or 192.0.2.0/24"
+}
+
+// withoutZone returns the entry without what stands between its '%' and its '/'.
 func withoutZone(entry string) string {
-	i, j := strings.Index(entry, "%"), strings.Index(entry, "/")
-	if j < 0 {
-		return entry[:i]
+	address, rest, _ := strings.Cut(entry, "%")
+	if i := strings.Index(rest, "/"); i >= 0 {
+		return address + rest[i:]
 	}
-	if j < i {
-		return entry[:i]
-	}
-	return entry[:i] + entry[j:]
+	return address
 }
 
 func isAddressRange(host string) bool {
-	from, to, ok := strings.Cut(host, "-")
-	return ok && strings.Trim(from, "0123456789abcdefABCDEF.: ") == "" && strings.Trim(to, "0123456789abcdefABCDEF.: ") == "" &&
-		strings.ContainsAny(from, ".:")
+	from, _, ok := strings.Cut(host, "-")
+	_, err := netip.ParseAddr(strings.TrimSpace(from))
+	return ok && err == nil
 }
 
 func isDottedDecimal(host string) bool {
@@ -200,18 +217,6 @@ func withoutLeadingZeros(entry string) string {
 		return host + "/" + length
 	}
 	return host
-}
-
-func isShortIPv4(host string) bool {
-	return isDottedDecimal(host) && strings.Count(host, ".") < 3
-}
-
-func lengthenIPv4(host string, isRange bool, entry string) string {
-	full := host + strings.Repeat(".0", 3-strings.Count(host, "."))
-	if isRange {
-		return full + entry[strings.Index(entry, "/"):]
-	}
-	return full
 }
 
 // netmaskBits returns the number of leading ones of a netmask such as 255.255.0.0.
