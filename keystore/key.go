@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // A Key is one API key's record. It is immutable once it has been handed out: stores replace
@@ -104,15 +106,22 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// ValidateName checks a key's name: at most 256 bytes, none of them a control character.
+// ValidateName checks a key's name: at most 256 bytes of UTF-8, none of them part of a
+// character that moves or hides what a terminal shows beside it.
 func ValidateName(name string) error {
-	if len(name) > 256 {
+	switch {
+	case len(name) > 256:
 		return fmt.Errorf("%d bytes long: write at most 256", len(name))
-	}
-	if i := strings.IndexFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+	case !utf8.ValidString(name):
+		return fmt.Errorf("%q is not UTF-8", name)
+	case strings.IndexFunc(name, isControl) >= 0:
 		return fmt.Errorf("%q has a control character in it", name)
 	}
 	return nil
+}
+
+func isControl(r rune) bool {
+	return unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp)
 }
 
 // ValidateExternalID checks an external id, which is sent as a header's value: at most 256

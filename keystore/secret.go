@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 )
 
@@ -12,8 +13,9 @@ import (
 const MaxSecretLen = 512
 
 // A Secret is what a caller sends to prove that it holds a key. It is never stored: stores
-// hold its [Hash]. Printing or logging a Secret by any of fmt's or slog's ways writes
-// REDACTED; only an explicit conversion to string reveals it. The zero value is no secret.
+// hold its [Hash]. Printing, logging or encoding a Secret writes REDACTED; only a conversion
+// to string reveals it, and what asks no method of a value: fmt for an unexported field,
+// encoding/json for a map's key. Keep it out of both. The zero value is no secret.
 type Secret string
 
 // Hash returns the SHA-256 of the whole secret.
@@ -31,8 +33,12 @@ const redacted = "REDACTED"
 // String returns REDACTED.
 func (Secret) String() string { return redacted }
 
-// GoString returns REDACTED.
-func (Secret) GoString() string { return redacted }
+// Format writes REDACTED, whatever the verb: fmt shows the value itself for verbs that do not
+// ask String, and in its own errors.
+func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) } //nolint:errcheck // fmt reports it
+
+// MarshalText returns REDACTED, for encoding/json and its like.
+func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // LogValue returns REDACTED.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
