@@ -3,6 +3,7 @@ package envoy
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -164,7 +165,7 @@ func checkAddressDecides(t *testing.T, source AddressSource, a ask, client strin
 	s := server(t, cfg)
 	with := func(secret string) ask {
 		b := a
-		b.headers = append(b.headers[:len(b.headers):len(b.headers)], field{"x-api-key", secret})
+		b.headers = append(slices.Clip(b.headers), field{"x-api-key", secret})
 		return b
 	}
 	wantAll := "VALID"

@@ -152,8 +152,11 @@ func upset(resp *authv3.CheckResponse) []string {
 // TestForwardKey: the secret that was checked goes upstream, and no other.
 func TestForwardKey(t *testing.T) {
 	sources := []KeySource{
-		{Header: "Authorization", Scheme: "Bearer"}, {Header: "authorization", Scheme: "ApiKey"},
-		{Header: "X-API-Key"}, {Query: "api_key"}, {Cookie: "key"},
+		{Header: "Authorization", Scheme: "Bearer"},
+		{Header: "authorization", Scheme: "ApiKey"},
+		{Header: "X-API-Key"},
+		{Query: "api_key"},
+		{Cookie: "key"},
 	}
 	s := server(t, Config{ForwardKey: true, KeySources: sources, Authorizer: authorizer(keyFor("alpha"))})
 	for _, tt := range []struct {

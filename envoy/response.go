@@ -25,9 +25,9 @@ func (r *reply) response() *authv3.CheckResponse {
 		}}
 		return resp
 	}
-	resp.Status = &statuspb.Status{Code: int32(refusals[r.code].rpc)}
+	resp.Status = &statuspb.Status{Code: int32(refusals[r.code].rpc)} //nolint:gosec // 0 to 16
 	refusal := &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.httpStatus())},
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.httpStatus())}, //nolint:gosec // 400 to 599
 		Headers: headerOptions(r.headers),
 		Body:    string(r.appendBody(nil)),
 	}

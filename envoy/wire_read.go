@@ -1,16 +1,11 @@
 package envoy
 
 import (
-	"unicode/utf8"
 	"unsafe"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
-
-// maxWireHeaders bounds what is spent on looking for names that came twice.
-const maxWireHeaders = 128
 
 // readBytes fills a, which is empty, from an encoded CheckRequest. It reads what Envoy sends
 // straight from the wire. Whatever is out of the ordinary there, be it malformed, unknown or
@@ -19,7 +14,7 @@ const maxWireHeaders = 128
 // The strings are parts of one copy of b, which lives as long as any of them.
 func (a *attributes) readBytes(b []byte) error {
 	text := string(b)
-	if a.readRequest(unsafe.Slice(unsafe.StringData(text), len(text))) {
+	if a.readRequest(unsafe.Slice(unsafe.StringData(text), len(text))) { //nolint:gosec // only read, as a string must be
 		return nil
 	}
 	a.reset()
@@ -29,81 +24,6 @@ func (a *attributes) readBytes(b []byte) error {
 	}
 	a.read(req)
 	return nil
-}
-
-// A message steps through the fields of an encoded message. It is made for messages that are
-// as expected: anything else makes it odd, once and for all.
-type message struct {
-	rest  []byte
-	bytes []byte   // of the current field, where it has any
-	seen  [16]bool // the fields that [message.once] was asked about
-	odd   bool
-}
-
-// The wire types that a field of a check request can have, beside its number as in a tag.
-const (
-	varint = uint64(protowire.VarintType)
-	length = uint64(protowire.BytesType)
-)
-
-// next moves to the next field and returns its tag; 0 where there is none.
-func (m *message) next() uint64 {
-	if m.odd || len(m.rest) == 0 {
-		return 0
-	}
-	number, kind, n := protowire.ConsumeTag(m.rest)
-	if n < 0 {
-		return m.refuse()
-	}
-	m.rest = m.rest[n:]
-	switch kind {
-	case protowire.VarintType:
-		m.bytes, n = nil, consumedVarint(m.rest)
-	case protowire.BytesType:
-		m.bytes, n = protowire.ConsumeBytes(m.rest)
-	default:
-		return m.refuse()
-	}
-	if n < 0 {
-		return m.refuse()
-	}
-	m.rest = m.rest[n:]
-	return protowire.EncodeTag(number, kind)
-}
-
-func consumedVarint(b []byte) int {
-	_, n := protowire.ConsumeVarint(b)
-	return n
-}
-
-func (m *message) refuse() uint64 {
-	m.odd = true
-	return 0
-}
-
-// text returns the current field as a string, which must be UTF-8.
-func (m *message) text() string {
-	if !utf8.Valid(m.bytes) {
-		m.odd = true
-	}
-	return m.raw()
-}
-
-func (m *message) raw() string { return unsafe.String(unsafe.SliceData(m.bytes), len(m.bytes)) }
-
-// check takes the answer of what read the current field.
-func (m *message) check(ok bool) {
-	if !ok {
-		m.odd = true
-	}
-}
-
-// once returns the current field, a message. Where it came before, the two would have to be
-// merged.
-func (m *message) once(number int) []byte {
-	m.check(!m.seen[number])
-	m.seen[number] = true
-	return m.bytes
 }
 
 // readRequest reads a CheckRequest. Like all that read below, it reports whether it
@@ -290,35 +210,4 @@ func readEntry(b []byte) (f field, ok bool) {
 		}
 	}
 	return f, !m.odd
-}
-
-// A nameSet tells for most names at a glance that they are not in it.
-type nameSet [4]uint64
-
-// addUnique appends f, unless there is one of its name already, or there are very many.
-func addUnique(list *[]field, f field, names *nameSet) bool {
-	if len(*list) >= maxWireHeaders {
-		return false
-	}
-	if names == nil || names.add(f.name) {
-		for i := range *list {
-			if (*list)[i].name == f.name {
-				return false
-			}
-		}
-	}
-	*list = append(*list, f)
-	return true
-}
-
-// add adds the name and reports whether it may have been there before.
-func (s *nameSet) add(name string) bool {
-	h := byte(len(name))
-	if name != "" {
-		h = h*31 + name[0]*7 + name[len(name)-1]*17 + name[len(name)/2]
-	}
-	bit := uint64(1) << (h & 63)
-	was := s[h>>6]&bit != 0
-	s[h>>6] |= bit
-	return was
 }

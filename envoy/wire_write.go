@@ -93,5 +93,5 @@ func begin(b []byte, number protowire.Number) ([]byte, int) {
 
 func end(b []byte, start int) []byte {
 	var size [10]byte
-	return slices.Insert(b, start, protowire.AppendVarint(size[:0], uint64(len(b)-start))...)
+	return slices.Insert(b, start, protowire.AppendVarint(size[:0], uint64(len(b)-start))...) //nolint:gosec // never negative
 }

@@ -1,0 +1,117 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"extauthz/authz"
+	"extauthz/keystore"
+)
+
+// What is in this file goes wrong: no decision can be made, or something panics.
+
+func TestNoDecision(t *testing.T) {
+	key := &keystore.Key{ID: "key_a"}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	down := errors.New("store: connection refused")
+	tests := []struct {
+		name    string
+		ctx     context.Context
+		decides decides
+		secret  string
+		err     string
+	}{
+		{"an error beside VALID", t.Context(), func(context.Context, authz.Request) (authz.Decision, error) {
+			return authz.Decision{Code: authz.Valid, Key: key}, down
+		}, "s", "connection refused"},
+		{"an error", t.Context(), func(context.Context, authz.Request) (authz.Decision, error) {
+			return authz.Decision{Key: key}, down
+		}, "s", "connection refused"},
+		{"VALID without a key", t.Context(), always(authz.Valid).without(), "s", "without a secret or a key"},
+		{"VALID without a secret", t.Context(), always(authz.Valid), "", "without a secret or a key"},
+		{"too late", ended, always(authz.Valid), "s", "context canceled"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var seen Observation
+			s := server(t, Config{Authorizer: tt.decides, ForwardKey: true, Observe: func(_ context.Context, o *Observation) { seen = *o }})
+			resp, err := s.Check(tt.ctx, send("x-api-key", tt.secret).mapped())
+			if err != nil || codeOf(t, resp) != "UNAVAILABLE" || resp.GetErrorResponse().GetStatus().GetCode() != 503 {
+				t.Errorf("got %v, %v", resp, err)
+			}
+			if seen.Err == nil || !strings.Contains(seen.Err.Error(), tt.err) || seen.Decision.Code != authz.Unavailable || seen.Panicked {
+				t.Errorf("observed %+v", seen)
+			}
+			if strings.Contains(resp.GetErrorResponse().GetBody(), "key_a") {
+				t.Errorf("the body names the key: %s", resp.GetErrorResponse().GetBody())
+			}
+		})
+	}
+}
+
+// without takes the key out of the decision.
+func (d decides) without() decides {
+	return func(ctx context.Context, r authz.Request) (authz.Decision, error) {
+		decision, err := d(ctx, r)
+		decision.Key = nil
+		return decision, err
+	}
+}
+
+func TestContextIsPassedOn(t *testing.T) {
+	type mark struct{}
+	s := server(t, Config{Authorizer: decides(func(ctx context.Context, _ authz.Request) (authz.Decision, error) {
+		if ctx.Value(mark{}) == nil {
+			t.Error("Authorize was given another context")
+		}
+		return authz.Decision{}, nil
+	})})
+	_, _ = s.Check(context.WithValue(t.Context(), mark{}, true), send().mapped())
+}
+
+func TestPanics(t *testing.T) {
+	const secret = "sk_live_topsecret"
+	var nobody map[string]int
+	for name, boom := range map[string]func(authz.Request){
+		"a value":      func(r authz.Request) { panic("bad secret " + string(r.Secret)) },
+		"an error":     func(r authz.Request) { panic(errors.New(string(r.Secret))) },
+		"a nil map":    func(authz.Request) { nobody["x"]++ },
+		"out of range": func(authz.Request) { _ = secret[len(secret)+len(nobody)] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var seen []Observation
+			s := server(t, Config{
+				Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
+					boom(r)
+					return authz.Decision{Code: authz.Valid}, nil
+				}),
+				Observe: func(_ context.Context, o *Observation) { seen = append(seen, *o) },
+			})
+			resp := check(t, s, send("x-api-key", secret, "x-request-id", "r1"))
+			if codeOf(t, resp) != "UNAVAILABLE" || !strings.Contains(resp.GetErrorResponse().GetBody(), `"r1"`) {
+				t.Errorf("got %v", resp)
+			}
+			for _, o := range seen {
+				if !o.Panicked || o.Err == nil || o.Decision != (authz.Decision{}) {
+					t.Errorf("observed %+v", o)
+				}
+				if strings.Contains(o.Err.Error(), secret) || !strings.Contains(o.Err.Error(), "TestPanics") {
+					t.Errorf("the error holds the secret, or does not say where: %v", o.Err)
+				}
+			}
+			if len(seen) != 2 {
+				t.Errorf("observed %d checks, want 2", len(seen))
+			}
+		})
+	}
+}
+
+func TestPanicWhileObserving(t *testing.T) {
+	s := server(t, Config{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("full disk") }})
+	if code := codeOf(t, check(t, s, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
+		t.Errorf("got %s", code)
+	}
+}
