@@ -39,7 +39,7 @@ func BenchmarkPut(b *testing.B) {
 			b.StopTimer()
 			s := openFresh(b)
 			ctx, cancel := context.WithCancel(b.Context())
-			go s.Watch(ctx, sink{}) //nolint:errcheck // it ends with ctx
+			go s.Watch(ctx, sink{})
 			b.StartTimer()
 			for from := 0; from < n; from += putSize {
 				must(b, s.Put(b.Context(), benchKeys(from, min(putSize, n-from))))

@@ -92,7 +92,7 @@ func TestRowsWrittenBySQL(t *testing.T) {
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})
 	server.Exec(t, db, `INSERT INTO extauthz.keys (id, hash, ip_whitelist, permissions, ratelimits, expires) VALUES
 		('key_a', sha256('a'), '{10.0.0.0/8,::ffff:192.0.2.0/120,2001:db8::7}', '{}', '[]', '2027-01-31 12:00+02'),
-		('key_b', sha256('b'), NULL, NULL, '[{"name": "a", "limit": 1e2, "duration": "1h", "auto_apply": true}]', NULL)`)
+		('key_b', sha256('b'), NULL, '{}', '[{"name": "a", "limit": 1e2, "duration": "1h", "auto_apply": true}]', NULL)`)
 	a, err := s.Lookup(t.Context(), keystore.Secret("a").Hash())
 	must(t, err)
 	if want := storetest.Whitelist("10.0.0.0/8", "192.0.2.0/24", "2001:db8::7"); a.Broken != nil || !a.Whitelist.Equal(want) {

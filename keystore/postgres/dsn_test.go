@@ -84,7 +84,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 			s := open(t, Options{DSN: dsn, OnChannel: func(_ bool, err error) { down <- err }})
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			go s.Watch(ctx, sink{}) //nolint:errcheck // it ends with ctx
+			go s.Watch(ctx, sink{})
 			_, lookup := s.Lookup(t.Context(), keystore.Hash{1})
 			_, migrate := Migrate(t.Context(), dsn)
 			for call, err := range map[string]error{

@@ -148,7 +148,9 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 // onlyEnabled reports whether the two differ in nothing else.
 func onlyEnabled(before, after *keystore.Key) bool {
 	before.Enabled = after.Enabled
-	return reflect.DeepEqual(before, after)
+	was, err := values(before)
+	is, err2 := values(after)
+	return err == nil && err2 == nil && reflect.DeepEqual(was, is) && before.Whitelist.Equal(after.Whitelist)
 }
 
 // changed returns the row of a key that was changed.

@@ -51,7 +51,7 @@ func Migrate(ctx context.Context, dsn string) (applied []string, err error) {
 	if err != nil {
 		return nil, c.failure(err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // what was committed stays so
+	defer conn.Close(context.WithoutCancel(ctx)) // what was committed stays so
 
 	var version int
 	// Each statement must see what was committed while it waited for the lock.

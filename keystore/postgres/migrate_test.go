@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -131,10 +130,10 @@ func TestIndexes(t *testing.T) {
 		selectKeys + ` WHERE id > 'a' ORDER BY id LIMIT 500`,
 	} {
 		must(t, pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(context.Background(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off`); err != nil {
+			if _, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off`); err != nil {
 				return err
 			}
-			rows, err := tx.Query(context.Background(), `EXPLAIN `+query)
+			rows, err := tx.Query(t.Context(), `EXPLAIN `+query)
 			if err != nil {
 				return err
 			}

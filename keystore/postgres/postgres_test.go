@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -34,7 +33,7 @@ func freshDatabase(tb testing.TB, s *pgtest.Server) string {
 	tb.Helper()
 	once, _ := migrated.LoadOrStore(s, sync.OnceFunc(func() {
 		s.Exec(tb, "postgres", "CREATE DATABASE migrated")
-		if _, err := Migrate(context.Background(), s.URL("migrated", s.Addr())); err != nil {
+		if _, err := Migrate(tb.Context(), s.URL("migrated", s.Addr())); err != nil {
 			tb.Fatal(err)
 		}
 	}))
@@ -44,7 +43,7 @@ func freshDatabase(tb testing.TB, s *pgtest.Server) string {
 
 func open(tb testing.TB, o Options) *Store {
 	tb.Helper()
-	s, err := Open(context.Background(), o)
+	s, err := Open(tb.Context(), o)
 	if err != nil {
 		tb.Fatal(err)
 	}

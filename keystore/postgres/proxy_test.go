@@ -90,7 +90,7 @@ func (p *proxy) serve(client net.Conn) {
 }
 
 func (p *proxy) copy(to io.WriteCloser, from io.Reader) {
-	defer to.Close() //nolint:errcheck // the end
+	defer to.Close()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)

@@ -17,8 +17,8 @@ const (
 	pingEvery   = time.Second
 	pingTimeout = 2 * time.Second
 
-	retryMin = 100 * time.Millisecond
-	retryMax = time.Second
+	retryFirst   = 100 * time.Millisecond
+	retryLongest = time.Second
 )
 
 // Watch implements [keystore.Watcher]. It listens on a connection of its own for what the
@@ -31,7 +31,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			s.options.OnChannel(up, err)
 		}
 	}
-	wait, down := retryMin, false
+	wait, down := retryFirst, false
 	for {
 		wasUp, err := s.listen(ctx, inv, func() { tell(true, nil) })
 		if ctx.Err() != nil {
@@ -41,7 +41,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			// What cut this connection has likely cut the pool's: a look-up should not
 			// have to find that out.
 			s.pool.Reset()
-			wait = retryMin
+			wait = retryFirst
 		}
 		if wasUp || !down {
 			tell(false, s.conn.failure(err))
@@ -52,7 +52,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, retryLongest)
 	}
 }
 

@@ -57,7 +57,7 @@ func (r *recorder) take(t *testing.T, n int) []string {
 // watch runs Watch until the test ends.
 func watch(t *testing.T, s *Store, inv keystore.Invalidator) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Watch(ctx, inv) }()
 	t.Cleanup(func() {
@@ -101,8 +101,10 @@ func TestWatchTellsOfSQL(t *testing.T) {
 		{`UPDATE extauthz.keys SET enabled = false WHERE id = 'nobody'`, nil},
 		{`BEGIN; DELETE FROM extauthz.keys; ROLLBACK`, nil},
 		{`SET session_replication_role = replica; UPDATE extauthz.keys SET enabled = true WHERE id = 'key_9'`, hashes(9, 9)},
-		{`INSERT INTO extauthz.keys (id, hash) VALUES ('key_9', sha256('9')), ('key_fresh', sha256('fresh')) ON CONFLICT (id) DO UPDATE SET name = 'x'`,
-			[]string{hash(9), keystore.Secret("fresh").Hash().String()}},
+		{
+			`INSERT INTO extauthz.keys (id, hash) VALUES ('key_9', sha256('9')), ('key_fresh', sha256('fresh')) ON CONFLICT (id) DO UPDATE SET name = 'x'`,
+			[]string{hash(9), keystore.Secret("fresh").Hash().String()},
+		},
 		{`DELETE FROM extauthz.keys`, []string{"all"}},
 		{`TRUNCATE extauthz.keys`, []string{"all"}},
 		{`NOTIFY extauthz_keys, 'what a later version might say'`, []string{"all"}},

@@ -27,7 +27,7 @@ import (
 
 // Password is the one of every server's superuser, postgres. Its characters need escapes in a
 // URL.
-const Password = "hunter2/?#@: %&'"
+const Password = "hunter2/?#@: %&'" //nolint:gosec // it guards an empty database on loopback
 
 // ErrMissing says that the machine has no PostgreSQL.
 var ErrMissing = errors.New("no PostgreSQL server is installed: run make test, which installs Postgres")
@@ -115,7 +115,7 @@ func unprivileged() (*syscall.Credential, error) {
 }
 
 func (s *Server) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd := exec.CommandContext(context.Background(), filepath.Join(s.bin, name), args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"LC_ALL=C.UTF-8", "TZ=UTC", "PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as}
@@ -143,7 +143,7 @@ func (s *Server) init() error {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
 	// The port stays the same over restarts.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Server) run() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the server has its own
+	defer log.Close() // the server has its own
 	args := []string{"-D", s.path("data"), "-p", strconv.Itoa(s.port)}
 	for _, setting := range []string{
 		// No setting may lose what was committed when the processes are killed.
@@ -233,15 +233,16 @@ func (s *Server) Database(tb testing.TB, template string) string {
 }
 
 // Exec runs SQL in a database as psql would, on a connection of its own.
+// It may be called from a Cleanup.
 func (s *Server) Exec(tb testing.TB, database, sql string, args ...any) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), patience)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.URL(database, s.Addr()))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer conn.Close(ctx) //nolint:errcheck // the statement's error is what counts
+	defer conn.Close(ctx) // the statement's error is what counts
 	if _, err := conn.Exec(ctx, sql, args...); err != nil {
 		tb.Fatal(err)
 	}
