@@ -1,0 +1,110 @@
+// Package ratelimit says what a rate limit promises, what a limiter must do, and how its
+// answer is told to a caller. The limiters themselves are in the folders below it.
+//
+// A limit is a sliding window: of what is spent in any stretch of time as long as its
+// duration, never more than the limit is let through. Spending is counted in slots of a
+// [Slots]th of the duration, and what was spent in a slot counts until all of that slot is a
+// duration ago. So the approximation errs on the refusing side alone: what was spent may count
+// for up to one Slots-th of the duration too long (1 s of 1m, 1 min of 1h).
+package ratelimit
+
+import (
+	"context"
+	"time"
+)
+
+// Slots is how many slots a limit's duration is divided into.
+const Slots = 60
+
+// SlotWidth returns the length of a slot of a limit with this duration. It is a whole number
+// of microseconds, the unit of the limiters' clocks.
+func SlotWidth(duration time.Duration) time.Duration {
+	return (duration/time.Microsecond + Slots - 1) / Slots * time.Microsecond
+}
+
+// A Subject is whose spending is counted.
+type Subject struct {
+	Key   string // a key's id
+	Owner string // the external id that the key's spending is shared under; may be empty
+}
+
+// A Charge is what one request costs under one limit. Which counter it is under is told by
+// the Subject, the Name, the Duration, and whether it is Shared: another Limit finds what was
+// spent before, another Duration begins anew.
+type Charge struct {
+	Name     string
+	Limit    int64
+	Duration time.Duration // whole microseconds
+	Shared   bool          // counted for the Subject's Owner, not for its Key
+	Cost     int64         // 0 only looks: it is never refused
+}
+
+// A Limiter counts what is spent. It is safe for concurrent use.
+type Limiter interface {
+	// Take spends all the charges of one request, or none of them: none where one has no
+	// room. The charges are of different counters. It returns a status for each, in their
+	// order, and an error where it could not tell, or not before ctx ended; then what was
+	// spent is not known.
+	Take(ctx context.Context, s Subject, charges []Charge) (Result, error)
+
+	// Look returns what Take would, and spends nothing.
+	Look(ctx context.Context, s Subject, charges []Charge) (Result, error)
+}
+
+// A Status is what one limit says, after what was spent.
+type Status struct {
+	Charge
+	Remaining int64         // how much cost there is room for now; never negative
+	Next      time.Duration // until some of what was spent no longer counts; 0: nothing is
+	Reset     time.Duration // until none of it does; 0: nothing is
+	Wait      time.Duration // until there is room for the Cost; 0: there was
+}
+
+// Fits reports whether there is room for the charge under a counter on which so much counts.
+func (c Charge) Fits(spent int64) bool { return c.Cost <= 0 || spent <= c.Limit-c.Cost }
+
+// A Result is what all limits of one request say. The zero value is that of a request under
+// no limit.
+type Result struct {
+	Limits []Status
+}
+
+// Limited reports whether one of the limits had no room.
+func (r Result) Limited() bool { return r.RetryAfter() > 0 }
+
+// RetryAfter returns how long the caller must wait until every limit has room for the same
+// request, if nothing else is spent; 0 where they have now. A cost that is more than its whole
+// limit never fits: it waits for the limit's duration.
+func (r Result) RetryAfter() time.Duration {
+	var wait time.Duration
+	for _, s := range r.Limits {
+		wait = max(wait, s.Wait)
+	}
+	return wait
+}
+
+// Tightest returns the limit that the caller should mind first: of those without room the one
+// with the longest wait, else the one with the least remaining, and of equals the one that
+// takes longer to reset. It returns false where there is no limit.
+func (r Result) Tightest() (Status, bool) {
+	if len(r.Limits) == 0 {
+		return Status{}, false
+	}
+	tightest := r.Limits[0]
+	for _, s := range r.Limits[1:] {
+		if s.tighter(tightest) {
+			tightest = s
+		}
+	}
+	return tightest, true
+}
+
+func (s Status) tighter(o Status) bool {
+	if s.Wait != o.Wait {
+		return s.Wait > o.Wait
+	}
+	if s.Remaining != o.Remaining {
+		return s.Remaining < o.Remaining
+	}
+	return s.Reset > o.Reset
+}

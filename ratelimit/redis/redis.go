@@ -1,0 +1,155 @@
+// Package redis counts what is spent under rate limits in Redis or Valkey, for all replicas
+// together.
+package redis
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"extauthz/keystore/redis"
+	"extauthz/ratelimit"
+)
+
+// What an Options leaves out.
+const (
+	DefaultPrefix  = "extauthz:ratelimit:"
+	DefaultTimeout = 50 * time.Millisecond
+)
+
+// maxAsked is how many requests may be waiting for a Redis that does not answer. What comes on
+// top fails at once.
+const maxAsked = 4096
+
+// Options say where the counters are.
+type Options struct {
+	URL     string        // as for a store of keys in Redis
+	Prefix  string        // of every counter's name, without braces; empty: DefaultPrefix
+	Timeout time.Duration // of one request, well under that of Envoy's call; 0: DefaultTimeout
+}
+
+// A Limiter counts in Redis. One request is one round trip, in which one script looks at all
+// counters and spends on all or none, by the server's clock; a counter is gone when nothing
+// counts on it any more. It works on a cluster: a key's own counters and those that it shares
+// with its owner's other keys have names with one hash tag, that of the owner (else of the
+// key), and so stand in one slot. A key that gets another owner begins anew.
+//
+// Lua counts exactly up to 2⁵³. A request that was not answered in time may have been counted.
+type Limiter struct {
+	connection *redis.Connection
+	prefix     string
+	timeout    time.Duration
+	asked      atomic.Int64
+	now        func() time.Time // the server's clock where nil; tests set another
+}
+
+var _ ratelimit.Limiter = (*Limiter)(nil)
+
+//go:embed take.lua
+var source string
+
+var script = rueidis.NewLuaScript(source)
+
+// Open returns a Limiter. It does not fail because Redis is out of reach, only because the
+// options cannot be used: the Limiter answers as soon as Redis does.
+func Open(ctx context.Context, o Options) (*Limiter, error) {
+	if o.Prefix == "" {
+		o.Prefix = DefaultPrefix
+	}
+	if strings.ContainsAny(o.Prefix, "{}") {
+		return nil, errors.New("redis: the prefix has a brace in it, which would change where a cluster keeps the counters: write one without")
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	connection, err := redis.Connect(ctx, o.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &Limiter{connection: connection, prefix: o.Prefix, timeout: o.Timeout}, nil
+}
+
+// Close ends the connection to Redis.
+func (l *Limiter) Close() { l.connection.Close() }
+
+// Take spends the charges, or nothing.
+func (l *Limiter) Take(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
+	return l.run(ctx, s, charges, "1")
+}
+
+// Look tells what Take would, and spends nothing.
+func (l *Limiter) Look(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
+	return l.run(ctx, s, charges, "0")
+}
+
+func (l *Limiter) run(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge, spend string) (ratelimit.Result, error) {
+	if len(charges) == 0 {
+		return ratelimit.Result{}, nil
+	}
+	if l.asked.Load() >= maxAsked {
+		return ratelimit.Result{}, errors.New("redis: too many requests are waiting for it")
+	}
+	keys, args := l.arguments(s, charges, spend)
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	numbers, err := l.connection.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
+		l.asked.Add(1)
+		defer l.asked.Add(-1)
+		return script.Exec(ctx, client, keys, args)
+	}).AsIntSlice()
+	switch {
+	case err != nil:
+		return ratelimit.Result{}, fmt.Errorf("redis: %w", err)
+	case len(numbers) != 4*len(charges):
+		return ratelimit.Result{}, fmt.Errorf("redis: %d numbers for %d limits", len(numbers), len(charges))
+	}
+	limits := make([]ratelimit.Status, len(charges))
+	for i, c := range charges {
+		n := numbers[4*i:]
+		limits[i] = ratelimit.Status{
+			Charge:    c,
+			Remaining: max(c.Limit-n[0], 0),
+			Next:      time.Duration(n[1]) * time.Microsecond,
+			Reset:     time.Duration(n[2]) * time.Microsecond,
+			Wait:      time.Duration(n[3]) * time.Microsecond,
+		}
+	}
+	return ratelimit.Result{Limits: limits}, nil
+}
+
+func (l *Limiter) arguments(s ratelimit.Subject, charges []ratelimit.Charge, spend string) (keys, args []string) {
+	now := ""
+	if l.now != nil {
+		now = strconv.FormatInt(l.now().UnixMicro(), 10)
+	}
+	tag := s.Owner
+	if tag == "" {
+		tag = s.Key
+	}
+	// Escaped, because a brace would end the hash tag. Nothing after it has a slash in it.
+	tag = l.prefix + "{" + url.QueryEscape(tag) + "}"
+	keys = make([]string, len(charges))
+	args = append(make([]string, 0, 2+4*len(charges)), now, spend)
+	for i, c := range charges {
+		kind := "/key/" + s.Key
+		if c.Shared {
+			kind = "/owner"
+		}
+		duration := strconv.FormatInt(c.Duration.Microseconds(), 10)
+		keys[i] = tag + kind + "/" + c.Name + "/" + duration
+		args = append(
+			args,
+			strconv.FormatInt(c.Limit, 10), strconv.FormatInt(c.Cost, 10),
+			duration, strconv.FormatInt(ratelimit.SlotWidth(c.Duration).Microseconds(), 10),
+		)
+	}
+	return keys, args
+}

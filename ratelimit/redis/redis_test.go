@@ -1,0 +1,198 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"extauthz/keystore/redis/redistest"
+	"extauthz/ratelimit"
+	"extauthz/ratelimit/ratelimittest"
+)
+
+// open returns a Limiter that a busy machine does not make late.
+func open(t *testing.T, url, prefix string) *Limiter {
+	t.Helper()
+	l, err := Open(t.Context(), Options{URL: url, Prefix: prefix, Timeout: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	return l
+}
+
+// The script takes a time from the test, so that the same oracle judges it that judges the
+// memory, and in no more time. TestServerClock covers what is left out.
+func TestLimiter(t *testing.T) {
+	server := redistest.Start(t)
+	ratelimittest.Run(t, func(t *testing.T, now func() time.Time) ratelimit.Limiter {
+		l := open(t, server.URL(), t.Name()+":")
+		l.now = now
+		return l
+	})
+}
+
+var (
+	alice = ratelimit.Subject{Key: "key_alice", Owner: "a}c{me"}
+	bob   = ratelimit.Subject{Key: "key_bob", Owner: "a}c{me"}
+)
+
+func one(limit int64, d time.Duration) []ratelimit.Charge {
+	return []ratelimit.Charge{
+		{Name: "requests", Limit: limit, Duration: d, Cost: 1},
+		{Name: "all", Limit: limit, Duration: d, Cost: 1, Shared: true},
+	}
+}
+
+func take(t *testing.T, l *Limiter, s ratelimit.Subject, c []ratelimit.Charge) ratelimit.Result {
+	t.Helper()
+	r, err := l.Take(t.Context(), s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// until waits for something that takes a machine's time.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+	}
+}
+
+func TestServerClock(t *testing.T) {
+	server := redistest.Start(t)
+	l := open(t, server.URL(), "")
+	c := one(1, time.Second)
+	if r := take(t, l, alice, c); r.Limited() || r.Limits[0].Reset > time.Second+ratelimit.SlotWidth(time.Second) {
+		t.Fatalf("%+v", r)
+	}
+	until(t, "room again", func() bool {
+		r, err := l.Look(t.Context(), alice, c)
+		return err == nil && !r.Limited()
+	})
+	// A counter goes by itself.
+	until(t, "no counters", func() bool { return server.CLI("DBSIZE") == "0" })
+}
+
+// Eight clients of two replicas are never let through more often than the limit says.
+func TestReplicasShareALimit(t *testing.T) {
+	server := redistest.Start(t)
+	replicas := []*Limiter{open(t, server.URL(), ""), open(t, server.URL(), "")}
+	const limit = 300
+	var allowed atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			subject := []ratelimit.Subject{alice, bob}[i/2%2]
+			for range 100 {
+				r, err := replicas[i%2].Take(t.Context(), subject, []ratelimit.Charge{{Name: "all", Limit: limit, Duration: time.Hour, Shared: true, Cost: 1}})
+				if err != nil {
+					t.Error(err)
+				} else if !r.Limited() {
+					allowed.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := allowed.Load(); got != limit {
+		t.Errorf("%d of 800 were allowed, want %d", got, limit)
+	}
+}
+
+func TestKilledAndBack(t *testing.T) {
+	server := redistest.Start(t)
+	l := open(t, server.URL(), "")
+	take(t, l, alice, one(100, time.Hour))
+	server.Kill()
+	if r, err := l.Take(t.Context(), alice, one(100, time.Hour)); err == nil {
+		t.Fatalf("an answer from the dead: %+v", r)
+	}
+	server.Restart()
+	until(t, "an answer", func() bool {
+		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
+		return err == nil
+	})
+}
+
+func TestDownAtTheStart(t *testing.T) {
+	server := redistest.Start(t)
+	server.Kill()
+	l := open(t, server.URL(), "")
+	if _, err := l.Take(t.Context(), alice, one(1, time.Hour)); err == nil {
+		t.Fatal("an answer from the dead")
+	}
+	server.Restart()
+	until(t, "an answer", func() bool {
+		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
+		return err == nil
+	})
+}
+
+// A Redis that does not answer costs a request the timeout, not more, however many wait.
+func TestHung(t *testing.T) {
+	server := redistest.Start(t)
+	l := open(t, server.URL(), "")
+	take(t, l, alice, one(100, time.Hour))
+	l.timeout = 20 * time.Millisecond
+	server.Pause()
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			done := make(chan error, 1)
+			go func() {
+				_, err := l.Take(context.Background(), alice, one(100, time.Hour))
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				if err == nil {
+					t.Error("an answer from a stopped server")
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("no end within 10 s")
+			}
+		})
+	}
+	wg.Wait()
+	server.Resume()
+	l.timeout = 10 * time.Second
+	until(t, "an answer", func() bool {
+		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
+		return err == nil
+	})
+}
+
+func TestCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t)
+	l := open(t, cluster.URL(), "")
+	for _, s := range []ratelimit.Subject{alice, bob, {Key: "key_carol"}, {Key: "key_dan", Owner: "}"}} {
+		until(t, "an answer for "+s.Key, func() bool {
+			r, err := l.Take(t.Context(), s, one(100, time.Hour))
+			return err == nil && !r.Limited()
+		})
+	}
+	r, err := l.Look(t.Context(), bob, one(100, time.Hour))
+	if err != nil || r.Limits[1].Remaining > 98 {
+		t.Errorf("%+v, %v; want both keys to have spent what they share", r, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for _, o := range []Options{
+		{URL: "redis://localhost:1", Prefix: "a{b}"},
+		{URL: "http://user:hunter2@localhost"},
+		{},
+	} {
+		if l, err := Open(t.Context(), o); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("Open(%+v) = %v, %v", o, l, err)
+		}
+	}
+}

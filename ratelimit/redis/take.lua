@@ -1,0 +1,71 @@
+-- Spends the charges of one request, or nothing. KEYS are the counters: hashes of what was
+-- spent, by the number of its slot. ARGV is the time in microseconds, or nothing for the
+-- server's; 1 to spend, 0 to look; and for each counter its limit, cost, duration and width of
+-- a slot. The answer has for each what counts, and in how many microseconds some of it does
+-- not, none of it does, and there is room for the cost.
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+local function whole(n) return string.format('%.0f', n) end
+
+local counters, room = {}, true
+for i, key in ipairs(KEYS) do
+  local a = 4 * i - 1
+  local c = {
+    limit = tonumber(ARGV[a]), cost = tonumber(ARGV[a + 1]),
+    duration = tonumber(ARGV[a + 2]), width = tonumber(ARGV[a + 3]),
+    spent = 0, slots = {}, gone = {},
+  }
+  local all = redis.call('HGETALL', key)
+  for j = 1, #all, 2 do
+    local ends = (tonumber(all[j]) + 1) * c.width + c.duration
+    if ends > now then
+      local cost = tonumber(all[j + 1])
+      c.spent = c.spent + cost
+      table.insert(c.slots, {ends = ends, cost = cost})
+    else
+      table.insert(c.gone, all[j])
+    end
+  end
+  c.fits = c.cost <= 0 or c.spent <= c.limit - c.cost
+  room = room and c.fits
+  counters[i] = c
+end
+
+local answer = {}
+for i, key in ipairs(KEYS) do
+  local c = counters[i]
+  if ARGV[2] == '1' and room and c.cost > 0 then
+    local number = math.floor(now / c.width)
+    redis.call('HINCRBY', key, whole(number), whole(c.cost))
+    if #c.gone > 0 then
+      redis.call('HDEL', key, unpack(c.gone))
+    end
+    redis.call('PEXPIRE', key, whole(math.ceil((c.duration + c.width) / 1000)))
+    c.spent = c.spent + c.cost
+    table.insert(c.slots, {ends = (number + 1) * c.width + c.duration, cost = c.cost})
+  end
+  table.sort(c.slots, function(x, y) return x.ends < y.ends end)
+  local wait = 0
+  if c.cost > c.limit then
+    wait = c.duration
+  elseif not c.fits then
+    local left = c.spent
+    for _, slot in ipairs(c.slots) do
+      left = left - slot.cost
+      if left <= c.limit - c.cost then
+        wait = slot.ends - now
+        break
+      end
+    end
+  end
+  local first, last = c.slots[1], c.slots[#c.slots]
+  table.insert(answer, c.spent)
+  table.insert(answer, first and first.ends - now or 0)
+  table.insert(answer, last and last.ends - now or 0)
+  table.insert(answer, wait)
+end
+return answer
