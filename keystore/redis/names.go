@@ -1,0 +1,54 @@
+package redis
+
+import (
+	"errors"
+	"strings"
+
+	"extauthz/keystore"
+)
+
+// names are what the entries of one store are called. All share a hash tag.
+type names struct {
+	records string // begins the name of each record
+	ids     string // the index
+	probe   string // never exists
+}
+
+func newNames(prefix string) (names, error) {
+	if prefix == "" {
+		prefix = "extauthz:"
+	}
+	open := strings.IndexByte(prefix, '{')
+	tagged := open >= 0 && strings.IndexByte(prefix[open:], '}') > 1
+	switch {
+	case strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return names{}, errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz:")
+	case !tagged && strings.ContainsAny(prefix, "{}"):
+		return names{}, errors.New("redis: the prefix has a brace, but no hash tag such as {extauthz}: in it")
+	case !tagged && strings.Trim(prefix, ":") == "":
+		return names{}, errors.New("redis: the prefix has nothing but colons: write one such as extauthz:")
+	case !tagged:
+		prefix = "{" + strings.TrimRight(prefix, ":") + "}:"
+	}
+	return names{records: prefix + "key:", ids: prefix + "ids", probe: prefix + "probe"}, nil
+}
+
+func (n names) record(h keystore.Hash) string { return n.records + h.String() }
+
+// hash returns the hash of the record with this name, if it is one.
+func (n names) hash(name string) (keystore.Hash, bool) {
+	digits, ok := strings.CutPrefix(name, n.records)
+	h, err := keystore.ParseHash(digits)
+	return h, ok && err == nil && h.String() == digits
+}
+
+// member is the entry of a key in the index. A space is below every character of an id, so
+// that the byte order of the members is that of the ids.
+func member(id string, h keystore.Hash) string { return id + " " + h.String() }
+
+// splitMember undoes member.
+func splitMember(m string) (id string, h keystore.Hash, ok bool) {
+	id, digits, ok := strings.Cut(m, " ")
+	h, err := keystore.ParseHash(digits)
+	return id, h, ok && err == nil
+}

@@ -1,0 +1,191 @@
+// Package redis keeps keys in Redis 7 or Valkey, for many replicas to share: one server, one
+// behind sentinels, or a cluster.
+//
+// # Layout
+//
+// With the default prefix, a key is two entries:
+//
+//	{extauthz}:key:<hash>   a string: the record, one JSON object
+//	{extauthz}:ids          a sorted set: the index, a member "<id> <hash>" for each key
+//
+// The hash is 64 lower-case hexadecimal digits, as `extauthz key hash` prints it. The record
+// has the fields of a key file, without the hash:
+//
+//	{"id":"key_acme","ip_whitelist":["10.0.0.0/8"],"enabled":true,"expires":"2027-01-31T00:00:00Z"}
+//
+// A record is one string and not a Redis hash of fields, because each write then replaces it
+// whole: no reader, and no crash, can come between two fields, of which one may be the
+// whitelist. It also takes about a third of the memory. A record that holds an unknown field,
+// a field twice, a null, an empty list or anything else that is not sound is refused as a
+// whole: see [keystore.Key.Broken].
+//
+// By hand, a key is written, found, and revoked with redis-cli like this; every replica sees
+// such a change as soon as one made by `extauthz key`:
+//
+//	MULTI
+//	SET {extauthz}:key:<hash> '{"id":"key_acme","ip_whitelist":["10.0.0.0/8"]}'
+//	ZADD {extauthz}:ids 0 "key_acme <hash>"
+//	EXEC
+//	ZRANGE {extauthz}:ids "[key_acme " "(key_acme!" BYLEX
+//	DEL {extauthz}:key:<hash>
+//
+// A look-up reads the record alone, so deleting it revokes the key at once. What then stays in
+// the index counts for nothing, and the next edit of the key clears it away. A record that is
+// not in the index works, but `extauthz key` does not list it until it is put again. A time to
+// live that is put on a record stays on it through edits.
+//
+// # Cluster
+//
+// The prefix is a hash tag, so that all of a store is in one slot, on one node. That is what
+// makes each edit one atomic step, of the record and the index, everywhere: no crash leaves a
+// key behind that works and should not. The price is that the store does not spread over a
+// cluster. A record takes about 300 bytes, its index entry as much again, so that a million
+// keys need 600 MB there; and one node answers well over 100,000 look-ups a second, of which
+// the cache leaves it few. Stores that need more have prefixes of their own, which fall on
+// other nodes. While that one slot is moved to another node, the channel of changes is down.
+//
+// # Changes
+//
+// [Store.Watch] uses server-assisted client-side caching (CLIENT TRACKING in broadcast mode):
+// the server itself tells of each write under the prefix, whoever made it, of keys that ran
+// out or were evicted, and of FLUSHALL. Messages published by the writer would miss what
+// redis-cli does, and keyspace notifications are off unless the server is configured for them.
+//
+// # Server settings
+//
+// The server must not evict: with a maxmemory-policy other than noeviction, or a volatile-
+// one, a key that was evicted is refused as one that does not exist. Watch warns of that
+// ([Options.OnWarning]). How durable an edit is, the server decides: with `appendonly yes` and
+// `appendfsync always` it survives a crash. A failover can lose the last edits, a revocation
+// among them, unless `min-replicas-to-write` and `min-replicas-max-lag` are set.
+//
+// A user who only looks up needs the commands
+// +@connection +get +info +client|tracking +cluster|slots +role, and one who edits also
+// +@scripting +@read +@write, on the keys ~{extauthz}:*.
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/rueidis"
+
+	"extauthz/keystore"
+)
+
+// Options say where the keys are and who hears of trouble. Hooks may be nil; they must be
+// quick and safe for concurrent use.
+type Options struct {
+	// URL is one of
+	//
+	//	redis://[user:password@]host[:6379][/db]        one server
+	//	redis://…@host:6379,host2:6379,host3:6379       a cluster; one host is enough to find it
+	//	redis://…@host:26379,host2:26379?master_set=NAME  sentinels; [/db]
+	//	unix:///run/redis/redis.sock[?db=N]             a unix socket
+	//
+	// rediss:// is the same over TLS; valkey:// and valkeys:// are other names for the two.
+	// What is not a letter or a digit in a password is percent-encoded. Parameters:
+	//
+	//	sentinel_username, sentinel_password   for the sentinels; the user is the server's
+	//	ca_file, cert_file, key_file           PEM; who is trusted, and who we are
+	//	server_name                            what the certificate must be for; the host by default
+	//	skip_verify=true                       any certificate will do: for tests
+	//	dial_timeout, write_timeout            such as 2s; what they are by default
+	//	client_name                            in CLIENT LIST; extauthz by default
+	URL string
+
+	// Prefix begins the name of everything in the store; "extauthz:" by default. Names have
+	// it in braces, as {extauthz}:, unless it has a hash tag of its own.
+	Prefix string
+
+	// OnBroken hears of each look-up that found a record that cannot be read whole.
+	OnBroken func(id string, err error)
+
+	// OnChannel hears when the channel that tells of changes comes up (err is nil) and when
+	// it goes down, with why. It is called by Watch, once for each turn; a channel that has
+	// never been up goes down once.
+	OnChannel func(up bool, err error)
+
+	// OnWarning hears of settings of the server that make it a doubtful place for keys. It
+	// is called by Watch, each time that the channel comes up.
+	OnWarning func(err error)
+}
+
+// A Store finds and edits keys in Redis. Make one with [Open]. It is safe for concurrent use.
+// Its errors hold no password.
+type Store struct {
+	options Options
+	names   names
+	link    link
+}
+
+var (
+	_ keystore.Store   = (*Store)(nil)
+	_ keystore.Editor  = (*Store)(nil)
+	_ keystore.Watcher = (*Store)(nil)
+)
+
+// Open returns a store in Redis. A server that is out of reach is no error: Open waits for the
+// first attempt to connect, at most until ctx ends, and where it fails goes on trying in the
+// background; [Store.Ready] tells. The store must be closed.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	option, err := parseURL(o.URL)
+	if err != nil {
+		return nil, err
+	}
+	n, err := newNames(o.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{options: o, names: n}
+	s.link.dial(ctx, option)
+	return s, nil
+}
+
+// Close ends all connections. Calls that are under way fail, and so do later ones.
+func (s *Store) Close() { s.link.close() }
+
+// Ready returns nil when look-ups can be answered, and otherwise why not.
+func (s *Store) Ready(ctx context.Context) error {
+	if err := failure(s.link.get(ctx, s.names.probe)); err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	return nil
+}
+
+// Lookup implements [keystore.Store], in one round trip. It waits for the answer until ctx
+// ends, which should therefore have a deadline.
+func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
+	m, err := s.link.get(ctx, s.names.record(h)).ToMessage()
+	if rueidis.IsRedisNil(err) {
+		return nil, keystore.ErrNotFound
+	}
+	if err != nil && !isWrongType(err) {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	k := read(h, &m)
+	if k.Broken != nil && s.options.OnBroken != nil {
+		s.options.OnBroken(k.ID, k.Broken)
+	}
+	return k, nil
+}
+
+// read returns the key of a record as GET answered it. Where it is no string, the key is
+// broken.
+func read(h keystore.Hash, m *rueidis.RedisMessage) *keystore.Key {
+	data, err := m.AsBytes()
+	if err != nil {
+		return breakKey(&keystore.Key{Hash: h, Enabled: true}, errNotString)
+	}
+	return decode(h, data)
+}
+
+var errNotString = errors.New("not a string: write the record with SET, as one JSON object")
+
+// isWrongType reports whether a command met an entry of another type than it works on.
+func isWrongType(err error) bool {
+	e, ok := errors.AsType[*rueidis.RedisError](err)
+	return ok && strings.HasPrefix(e.Error(), "WRONGTYPE")
+}

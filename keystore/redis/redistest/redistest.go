@@ -1,0 +1,202 @@
+// Package redistest starts real Redis servers for tests: on free ports of the loopback
+// address, in temporary folders, as an unprivileged user. They end with the test.
+package redistest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a server, or several together, may take for something.
+const patience = 30 * time.Second
+
+// A Server is one redis-server process. Its methods fail the test where they cannot do what
+// they say. It is not safe for concurrent use.
+type Server struct {
+	t    testing.TB
+	dir  string // its working folder
+	port string
+	args []string
+	cmd  *exec.Cmd // nil while it is not running
+	done chan struct{}
+}
+
+// Start starts a server that keeps every write at once in its folder. The settings are further
+// arguments, such as "--requirepass", "secret".
+func Start(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	return start(t, append([]string{"--appendonly", "yes", "--appendfsync", "always"}, settings...))
+}
+
+// start starts redis-server with the arguments that every server here shares, and args.
+func start(t testing.TB, args []string) *Server {
+	t.Helper()
+	s := &Server{t: t, dir: folder(t), port: freePort(t)}
+	first := 0
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") { // a configuration file
+		first = 1
+	}
+	s.args = append(append(args[:first:first],
+		"--port", s.port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no",
+		"--unixsocket", s.Socket(), "--unixsocketperm", "777"), args[first:]...)
+	t.Cleanup(s.Kill)
+	s.Restart()
+	return s
+}
+
+// Addr returns where the server listens, as host:port.
+func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", s.port) }
+
+// URL returns the server's address as a URL.
+func (s *Server) URL() string { return "redis://" + s.Addr() }
+
+// Socket returns the path of the unix socket on which the server listens too.
+func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
+
+// Kill ends the process by SIGKILL, as a crash does, and waits until it is gone.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // it may be gone already
+	<-s.done
+	s.cmd = nil
+}
+
+// Restart ends the server where it runs, starts it over what is in its folder, and waits until
+// it answers.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	cmd := exec.Command(binary(s.t, "redis-server"), s.args...)
+	cmd.Dir = s.dir
+	if uid, gid, ok := unprivileged(s.t); ok {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
+	}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }()
+	s.cmd, s.done = cmd, done
+	until(s.t, "redis-server answers", func() bool {
+		select {
+		case <-done:
+			s.t.Fatalf("redis-server %s ended:\n%s", strings.Join(s.args, " "), out.String())
+		default:
+		}
+		reply, _ := s.try("PING")
+		return strings.HasPrefix(reply, "PONG") || strings.Contains(reply, "NOAUTH")
+	})
+}
+
+// Pause stops the process by SIGSTOP: its connections stay, and nothing answers on them.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume lets a paused process go on.
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// CLI returns what redis-cli prints for a command, without the line's end.
+func (s *Server) CLI(command ...string) string {
+	s.t.Helper()
+	out, err := s.try(command...)
+	if err != nil {
+		s.t.Fatalf("redis-cli %s: %v\n%s", strings.Join(command, " "), err, out)
+	}
+	return out
+}
+
+func (s *Server) try(command ...string) (string, error) {
+	out, err := exec.Command(binary(s.t, "redis-cli"), append([]string{"-e", "-p", s.port}, command...)...).CombinedOutput()
+	return strings.TrimRight(string(out), "\n"), err
+}
+
+// binary returns the path of a program that the system's Redis package installs.
+func binary(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is missing: run make test, which installs Redis", name)
+	}
+	return path
+}
+
+// folder returns a temporary folder that the servers' user can work in.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "redistest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	give(t, dir)
+	return dir
+}
+
+// give makes the servers' user the owner of a file.
+func give(t testing.TB, path string) {
+	t.Helper()
+	if uid, gid, ok := unprivileged(t); ok {
+		if err := os.Chown(path, int(uid), int(gid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// unprivileged returns whom a server must run as; not ok where the test itself is not root.
+func unprivileged(t testing.TB) (uid, gid uint32, ok bool) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return 0, 0, false
+	}
+	for _, name := range []string{"redis", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+			gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+			if uidErr == nil && gidErr == nil {
+				return uint32(uid), uint32(gid), true
+			}
+		}
+	}
+	t.Fatal("there is neither a user redis nor nobody to run a server as")
+	return 0, 0, false
+}
+
+// freePort returns a port of the loopback address that nobody listens on.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+}
+
+func until(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(fmt.Sprintf("after %s it is still not so: %s", patience, what))
+		}
+	}
+}

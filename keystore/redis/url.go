@@ -1,0 +1,184 @@
+package redis
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+var (
+	schemes    = []string{"redis", "rediss", "valkey", "valkeys", "unix"}
+	parameters = []string{
+		"addr", "db", "master_set", "sentinel_username", "sentinel_password", "ca_file", "cert_file", "key_file",
+		"server_name", "skip_verify", "dial_timeout", "write_timeout", "client_name",
+	}
+)
+
+// badURL is an error that repeats nothing of the URL: a password with a character in it that
+// should have been encoded may stand anywhere.
+func badURL(format string, args ...any) error {
+	return fmt.Errorf("redis: the url "+format, args...)
+}
+
+// parseURL reads a URL as [Options] describes it.
+func parseURL(s string) (rueidis.ClientOption, error) {
+	var none rueidis.ClientOption
+	if scheme, _, ok := strings.Cut(s, ":"); !ok || !slices.Contains(schemes, scheme) {
+		return none, badURL("does not begin with redis://, rediss:// or unix:: write one such as redis://user:password@host:6379")
+	}
+	s, more := splitHosts(s)
+	u, err := url.Parse(s)
+	if err != nil || u.Fragment != "" {
+		return none, badURL("is malformed: write one such as redis://user:password@host:6379, with everything but letters and digits in the password percent-encoded, such as %%40 for @")
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return none, badURL("has malformed parameters after its '?'")
+	}
+	for name, values := range q {
+		if !slices.Contains(parameters, name) {
+			return none, badURL("has a parameter that is not known: write one of %s", strings.Join(parameters, ", "))
+		}
+		if len(values) > 1 && name != "addr" {
+			return none, badURL("has the parameter %s more than once", name)
+		}
+	}
+	if err := setHosts(u, q, more); err != nil {
+		return none, err
+	}
+	u.RawQuery = q.Encode()
+	option, err := rueidis.ParseURL(u.String())
+	if err != nil {
+		return none, badURL("has a database that is not a number, or a parameter with a value that does not fit it: dial_timeout and write_timeout take one such as 2s, skip_verify true or false")
+	}
+	if err := setTLS(&option, q); err != nil {
+		return none, err
+	}
+	setDefaults(&option, q)
+	return option, nil
+}
+
+// splitHosts takes all hosts but the first out of a URL whose hosts are separated by commas,
+// which net/url does not read.
+func splitHosts(s string) (first string, more []string) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok || scheme == "unix" {
+		return s, nil
+	}
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	at := strings.LastIndexByte(rest[:end], '@') + 1
+	hosts := strings.Split(rest[at:end], ",")
+	return scheme + "://" + rest[:at] + hosts[0] + rest[end:], hosts[1:]
+}
+
+// setHosts checks the hosts, and gives each a port: sentinels have another than servers.
+func setHosts(u *url.URL, q url.Values, more []string) error {
+	if u.Scheme == "unix" {
+		if u.Path == "" || u.Host != "" || q.Has("addr") || q.Has("master_set") {
+			return badURL("names no socket: write one such as unix:///run/redis/redis.sock")
+		}
+		return nil
+	}
+	port := "6379"
+	if q.Has("master_set") {
+		if port = "26379"; q.Get("master_set") == "" {
+			return badURL("has an empty master_set: write the name that the sentinels know the master by")
+		}
+	}
+	hosts := slices.Concat([]string{u.Host}, more, q["addr"])
+	for i, h := range hosts {
+		host, p, err := net.SplitHostPort(h)
+		if err != nil { // no port
+			host, p = strings.Trim(h, "[]"), port
+		}
+		if host == "" || p == "" || strings.ContainsAny(host, "@ /?#") {
+			return badURL("has a host that is empty or malformed: write one such as redis://host:6379, or redis://one:6379,two:6379 for several")
+		}
+		hosts[i] = net.JoinHostPort(host, p)
+	}
+	u.Host = hosts[0]
+	if q["addr"] = hosts[1:]; len(hosts) == 1 {
+		q.Del("addr")
+	}
+	path := strings.Trim(u.Path, "/")
+	if several := len(hosts) > 1 && !q.Has("master_set"); several && (path != "" && path != "0" || q.Has("db")) {
+		return badURL("names several hosts and a database: a cluster has none")
+	}
+	if path == "" {
+		u.Path = ""
+	}
+	return nil
+}
+
+// setTLS reads the files that say who is trusted and who we are.
+func setTLS(option *rueidis.ClientOption, q url.Values) error {
+	c := option.TLSConfig
+	if c == nil {
+		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name", "skip_verify"} {
+			if q.Has(name) {
+				return badURL("has %s, but is not one for TLS: write rediss:// in place of redis://", name)
+			}
+		}
+		return nil
+	}
+	c.ServerName = q.Get("server_name") // empty: the host that is dialled, of several
+	if q.Has("ca_file") {
+		pem, err := os.ReadFile(q.Get("ca_file"))
+		if err != nil {
+			return fmt.Errorf("redis: ca_file: %w", err)
+		}
+		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
+			return errors.New("redis: ca_file: no certificate in it")
+		}
+	}
+	if q.Has("cert_file") != q.Has("key_file") {
+		return badURL("has one of cert_file and key_file: write both")
+	}
+	if q.Has("cert_file") {
+		cert, err := tls.LoadX509KeyPair(q.Get("cert_file"), q.Get("key_file"))
+		if err != nil {
+			return fmt.Errorf("redis: cert_file and key_file: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return nil
+}
+
+func setDefaults(option *rueidis.ClientOption, q url.Values) {
+	if !q.Has("client_name") {
+		option.ClientName = "extauthz"
+	}
+	if !q.Has("dial_timeout") {
+		option.Dialer.Timeout = dialTimeout
+	}
+	if !q.Has("write_timeout") {
+		option.ConnWriteTimeout = writeTimeout
+	}
+	option.Sentinel.Username, option.Sentinel.Password = q.Get("sentinel_username"), q.Get("sentinel_password")
+	option.Sentinel.ClientName = option.ClientName
+	option.Sentinel.Dialer, option.Sentinel.TLSConfig = option.Dialer, option.TLSConfig
+	option.Sentinel.TopologyRefreshInterval = 2 * time.Second // a switch may go unheard
+	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
+
+	option.DisableCache = true     // keystore.Cache is the cache
+	option.AlwaysPipelining = true // so that a look-up that ends early leaves its connection alone
+	option.ReadBufferEachConn, option.WriteBufferEachConn = 64<<10, 64<<10
+	option.RetryDelay = func(attempts int, _ rueidis.Completed, _ error) time.Duration {
+		if attempts > 2 { // the first mends a connection that was cut since it was last used
+			return -1
+		}
+		return 10 * time.Millisecond
+	}
+}

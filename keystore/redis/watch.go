@@ -1,0 +1,229 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"extauthz/keystore"
+)
+
+// A connection that was cut without a word is found lost after at most beatEvery +
+// beatTimeout, 2.5 s.
+const (
+	beatEvery   = 500 * time.Millisecond
+	beatTimeout = 2 * time.Second
+)
+
+// Watch implements [keystore.Watcher]. It tracks changes on a connection of its own, to the
+// node that look-ups go to, and asks that node for a sign of life twice a second. A server
+// that is out of reach is tried again, at most a second after the last try ended, until ctx
+// ends: it returns for nothing else.
+func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
+	tell := func(up bool, err error) {
+		if s.options.OnChannel != nil {
+			s.options.OnChannel(up, err)
+		}
+	}
+	wait, down := retryMin, false
+	for {
+		wasUp, err := s.listen(ctx, inv, func() { tell(true, nil) })
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if wasUp {
+			wait = retryMin
+		}
+		if wasUp || !down {
+			tell(false, fmt.Errorf("redis: %w", err))
+			down = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMax)
+	}
+}
+
+// listen tells inv of changes until the connection fails, and whether it ever stood.
+func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) (wasUp bool, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t, err := s.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer t.conn.Close()
+	if err := t.track(ctx); err != nil {
+		return false, err
+	}
+	// Now, not earlier: from here on no change is missed.
+	inv.InvalidateAll()
+	up()
+	if err := t.mayEvict(ctx); err != nil && s.options.OnWarning != nil {
+		s.options.OnWarning(err)
+	}
+	go func() { cancel(t.beat(ctx)) }()
+	for {
+		select {
+		case <-ctx.Done():
+			return true, context.Cause(ctx)
+		case <-t.told.ready:
+		}
+		changed, all := t.told.take()
+		for _, h := range changed {
+			inv.Invalidate(h)
+		}
+		if all {
+			// The whole database was flushed; or the connection was lost, and then what is
+			// cached must go on serving.
+			if err := t.alive(ctx); err != nil {
+				return true, err
+			}
+			inv.InvalidateAll()
+		}
+	}
+}
+
+// A tracker is a connection on which the server tells of changes.
+type tracker struct {
+	client rueidis.Client
+	conn   rueidis.DedicatedClient
+	node   string // what the client called the node when it was connected; "" in a cluster
+	names  names
+	told   *inbox
+}
+
+// connect returns a connection to the node that look-ups go to.
+func (s *Store) connect(ctx context.Context) (*tracker, error) {
+	// A look-up first, which follows a failover or a slot that has moved.
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	if err := failure(s.link.get(ctx, s.names.probe)); err != nil {
+		return nil, err
+	}
+	client, err := s.link.connected()
+	if err != nil {
+		return nil, err
+	}
+	t := &tracker{client: client, node: node(client), names: s.names, told: &inbox{ready: make(chan struct{}, 1)}}
+	t.conn, _ = client.Dedicate()
+	if err := t.alive(ctx); err != nil { // this picks the node, in a cluster
+		t.conn.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// track makes the server tell of records.
+func (t *tracker) track(ctx context.Context) error {
+	t.conn.SetOnInvalidations(func(told []rueidis.RedisMessage) {
+		hashes := make([]keystore.Hash, 0, len(told))
+		for i := range told {
+			name, err := told[i].ToString()
+			if h, ok := t.names.hash(name); ok && err == nil {
+				hashes = append(hashes, h)
+			}
+		}
+		t.told.put(hashes, told == nil)
+	})
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	return t.conn.Do(ctx, t.conn.B().ClientTracking().On().Prefix().Prefix(t.names.records).Bcast().Build()).Error()
+}
+
+// An inbox takes what the server tells without making it wait: the answers to commands come on
+// the same connection.
+type inbox struct {
+	ready chan struct{} // holds one where there is something to take
+
+	mu      sync.Mutex
+	changed []keystore.Hash
+	all     bool
+}
+
+func (b *inbox) put(changed []keystore.Hash, all bool) {
+	b.mu.Lock()
+	b.changed, b.all = append(b.changed, changed...), b.all || all
+	b.mu.Unlock()
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox) take() (changed []keystore.Hash, all bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	changed, all = b.changed, b.all
+	b.changed, b.all = nil, false
+	return changed, all
+}
+
+// beat returns why the node can no longer be relied on to tell of changes.
+func (t *tracker) beat(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(beatEvery):
+		}
+		if err := t.alive(ctx); err != nil {
+			return err
+		}
+		if n := node(t.client); n != t.node {
+			return fmt.Errorf("the master is now %s", n)
+		}
+	}
+}
+
+// alive asks the node for a name that does not exist. In a cluster that is refused by a node
+// that has lost the slot or is moving it away.
+func (t *tracker) alive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	return failure(t.conn.Do(ctx, t.conn.B().Get().Key(t.names.probe).Build()))
+}
+
+// failure is the error of a look-up that could not be answered.
+func failure(r rueidis.RedisResult) error {
+	if err := r.Error(); !rueidis.IsRedisNil(err) {
+		return err
+	}
+	return nil
+}
+
+// node is where the client sends look-ups to.
+func node(client rueidis.Client) string {
+	if client.Mode() != rueidis.ClientModeCluster {
+		for addr := range client.Nodes() {
+			return addr
+		}
+	}
+	return ""
+}
+
+var setting = regexp.MustCompile(`(?m)^(maxmemory|maxmemory_policy):(\w*)`)
+
+// mayEvict returns an error where the server is set to evict keys. The volatile policies evict
+// nothing but what has a time to live. A server that does not say is taken to be in order.
+func (t *tracker) mayEvict(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	defer cancel()
+	info, _ := t.conn.Do(ctx, t.conn.B().Info().Section("memory").Build()).ToString()
+	values := map[string]string{}
+	for _, m := range setting.FindAllStringSubmatch(info, -1) {
+		values[m[1]] = m[2]
+	}
+	if policy := values["maxmemory_policy"]; values["maxmemory"] != "0" && strings.HasPrefix(policy, "allkeys") {
+		return fmt.Errorf("redis: maxmemory-policy is %s: a key that is evicted is refused as one that does not exist; set it to noeviction", policy)
+	}
+	return nil
+}
