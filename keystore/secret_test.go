@@ -65,6 +65,8 @@ func TestSecretHash(t *testing.T) {
 		"":                       "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
 		"abc":                    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
 		"foo":                    "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+		strings.Repeat("a", 128): "6836cf13bac400e9105071cd6af47084dfacad4e5e302c94bfed24e013afb73e",
+		strings.Repeat("a", 129): "c12cb024a2e5551cca0e08fce8f1c5e314555cc3fef6329ee994a3db752166ae",
 		strings.Repeat("a", 512): "471be6558b665e4f6dd49f1184814d1491b0315d466beea768c153cc5500c836",
 		strings.Repeat("a", 513): "02425c0f5b0dabf3d2b9115f3f7723a02ad8bcfb1534a0d231614fd42b8188f6",
 	} {
