@@ -147,24 +147,26 @@ func (r *reader) store(n *yaml.Node) {
 }
 
 func (r *reader) yamlStore(n *yaml.Node) {
-	s, named := &YAMLStore{}, false
+	named := false
 	ok := r.Mapping(n, strictyaml.Fields{
 		"path": func(n *yaml.Node) {
 			named = true
 			path, ok := value(r, n, r.String)
 			switch {
-			case ok && path == "":
+			case !ok:
+				return
+			case path == "":
 				r.Errorf(n, "path is empty: write one such as keys.yaml")
-			case ok && !filepath.IsAbs(path):
+				return
+			case !filepath.IsAbs(path):
 				path = filepath.Join(filepath.Dir(r.File), path)
 			}
-			s.Path = path
+			r.c.Store.YAML = &YAMLStore{Path: path}
 		},
 	})
 	if ok && !named {
 		r.Errorf(n, "path is missing: write `yaml: {path: keys.yaml}`")
 	}
-	r.c.Store.YAML = s
 }
 
 func (r *reader) cache(n *yaml.Node) {

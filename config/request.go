@@ -63,6 +63,8 @@ func (r *reader) headerName(n *yaml.Node) string {
 	switch {
 	case name == "host":
 		r.Errorf(n, "host cannot be taken away from a request: write another header")
+	case name == "cookie":
+		r.Errorf(n, "cookie holds many values: write `cookie: NAME`, with the name of the one cookie")
 	case strings.HasPrefix(name, identityPrefix):
 		r.Errorf(n, "headers that begin with %s are dropped from every request: write another header", identityPrefix)
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// readiness says whether the server may be sent requests. The zero value says that it is
+// starting. It is safe for concurrent use.
+type readiness struct {
+	reason atomic.Pointer[string] // why not; "" where it may
+}
+
+func (r *readiness) set(reason string) { r.reason.Store(&reason) }
+
+// why returns why the server is not ready, or "".
+func (r *readiness) why() string {
+	if p := r.reason.Load(); p != nil {
+		return *p
+	}
+	return "starting: the keys are not loaded yet"
+}
+
+// newAdminServer serves what operators and their tools ask: whether the process is up, whether
+// it may be sent requests, and its metrics.
+func newAdminServer(ready *readiness, metrics http.Handler) *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if why := ready.why(); why != "" {
+			plain(w, http.StatusServiceUnavailable, why)
+			return
+		}
+		plain(w, http.StatusOK, "ok")
+	})
+	mux.Handle("GET /metrics", metrics)
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+	}
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, text)
+}
+
+// stopAdmin lets scrapes under way end, for a moment.
+func stopAdmin(s *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		_ = s.Close()
+	}
+}

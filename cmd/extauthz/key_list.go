@@ -1,0 +1,161 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"extauthz/keystore"
+)
+
+type keyListFlags struct {
+	configFlags
+	json bool
+}
+
+func newKeyListCommand() *cobra.Command {
+	f := &keyListFlags{}
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the keys",
+		Long: `List the keys in the order of their ids. Hashes are left out: they are of no use to a
+reader, and what a store holds stays there.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print a JSON array")
+	return cmd
+}
+
+func (f *keyListFlags) run(cmd *cobra.Command) error {
+	cfg, err := f.load()
+	if err != nil {
+		return err
+	}
+	editor, closeEditor, err := openEditor(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	defer closeEditor()
+	printer := newKeyTable(cmd.OutOrStdout())
+	if f.json {
+		printer = newKeyArray(cmd.OutOrStdout())
+	}
+	for k, err := range editor.Keys(cmd.Context(), "") {
+		if err != nil {
+			return err
+		}
+		if err := printer.key(k); err != nil {
+			return err
+		}
+	}
+	return printer.end()
+}
+
+// A keyPrinter prints keys one by one.
+type keyPrinter struct {
+	key func(*keystore.Key) error
+	end func() error
+}
+
+func newKeyTable(w io.Writer) keyPrinter {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tNAME\tENABLED\tEXPIRES\tIP WHITELIST\tEXTERNAL ID")
+	return keyPrinter{
+		key: func(k *keystore.Key) error {
+			_, err := fmt.Fprintf(t, "%s\t%s\t%t\t%s\t%s\t%s\n", k.ID, orDash(k.Name), k.Enabled, expiry(k), whitelist(k), orDash(k.ExternalID))
+			return err
+		},
+		end: t.Flush,
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func expiry(k *keystore.Key) string {
+	if k.Expires.IsZero() {
+		return "never"
+	}
+	return k.Expires.Format(time.RFC3339)
+}
+
+// whitelist shows the first few ranges and how many more there are.
+func whitelist(k *keystore.Key) string {
+	const shown = 3
+	entries := whitelistEntries(k)
+	switch {
+	case k.Broken != nil:
+		return "unreadable: refused"
+	case !k.Whitelist.Restricted():
+		return "anywhere"
+	case len(entries) > shown:
+		return fmt.Sprintf("%s … %d more", strings.Join(entries[:shown], " "), len(entries)-shown)
+	}
+	return strings.Join(entries, " ")
+}
+
+func whitelistEntries(k *keystore.Key) []string {
+	var entries []string
+	for _, p := range k.Whitelist.Prefixes() {
+		entries = append(entries, keystore.FormatWhitelistEntry(p))
+	}
+	return entries
+}
+
+// A listedKey is a key as list prints it in JSON; the names are those of the key file.
+type listedKey struct {
+	ID          string          `json:"id"`
+	Name        string          `json:"name,omitempty"`
+	Enabled     bool            `json:"enabled"`
+	Expires     *time.Time      `json:"expires,omitempty"`
+	IPWhitelist []string        `json:"ip_whitelist,omitempty"` // absent: from anywhere
+	ExternalID  string          `json:"external_id,omitempty"`
+	Permissions []string        `json:"permissions,omitempty"`
+	Roles       []string        `json:"roles,omitempty"`
+	Meta        json.RawMessage `json:"meta,omitempty"`
+	Broken      string          `json:"broken,omitempty"` // why the record refuses
+}
+
+func newKeyArray(w io.Writer) keyPrinter {
+	separator := "[\n  "
+	return keyPrinter{
+		key: func(k *keystore.Key) error {
+			l := listedKey{
+				ID: k.ID, Name: k.Name, Enabled: k.Enabled, IPWhitelist: whitelistEntries(k),
+				ExternalID: k.ExternalID, Permissions: k.Permissions, Roles: k.Roles, Meta: k.Meta,
+			}
+			if !k.Expires.IsZero() {
+				l.Expires = &k.Expires
+			}
+			if k.Broken != nil {
+				l.Broken = k.Broken.Error()
+			}
+			b, err := json.Marshal(l)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w, "%s%s", separator, b)
+			separator = ",\n  "
+			return err
+		},
+		end: func() error {
+			end := "\n]"
+			if separator[0] == '[' {
+				end = "[]"
+			}
+			_, err := fmt.Fprintln(w, end)
+			return err
+		},
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"extauthz/authz"
+	"extauthz/envoy"
+)
+
+// metrics is everything that /metrics shows. What a decision touches is found beforehand, so
+// that counting one costs a few atomic additions.
+type metrics struct {
+	registry *prometheus.Registry
+
+	decisions   []prometheus.Counter // by code
+	duration    prometheus.Histogram
+	panics      prometheus.Counter
+	noAddress   prometheus.Counter
+	reloaded    prometheus.Counter
+	notReloaded prometheus.Counter
+	lastReload  prometheus.Gauge
+}
+
+func newMetrics() *metrics {
+	m := &metrics{registry: prometheus.NewRegistry()}
+	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "extauthz_decisions_total", Help: "Decisions, by their code.",
+	}, []string{"code"})
+	for _, c := range authz.Codes() {
+		m.decisions = append(m.decisions, decisions.WithLabelValues(c.String()))
+	}
+	m.duration = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "extauthz_decision_duration_seconds",
+		Help:    "Time from a check request that is read to its decision, without the transport.",
+		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1},
+	})
+	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them panicked.")
+	m.noAddress = counter("extauthz_client_address_failures_total", "Checks whose client address could not be determined.")
+	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "extauthz_reloads_total", Help: "Times that the keys were read, by result.",
+	}, []string{"result"})
+	m.reloaded, m.notReloaded = reloads.WithLabelValues("success"), reloads.WithLabelValues("failure")
+	m.lastReload = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "extauthz_last_reload_success_timestamp_seconds",
+		Help: "When the keys were last read and found right, in Unix time.",
+	})
+	version, revision := buildVersion()
+	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+	}, func() float64 { return 1 })
+	m.registry.MustRegister(decisions, m.duration, m.panics, m.noAddress, reloads, m.lastReload, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+// observe counts one check.
+func (m *metrics) observe(o *envoy.Observation) {
+	m.decisions[o.Decision.Code].Inc()
+	m.duration.Observe(o.Duration.Seconds())
+	if o.AddrErr != nil {
+		m.noAddress.Inc()
+	}
+	if o.Panicked {
+		m.panics.Inc()
+	}
+}
+
+// reload counts one reading of the keys.
+func (m *metrics) reload(err error, now time.Time) {
+	if err != nil {
+		m.notReloaded.Inc()
+		return
+	}
+	m.reloaded.Inc()
+	m.lastReload.Set(float64(now.UnixMilli()) / 1000)
+}
+
+// handler serves the metrics in what text format the scraper asks for.
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: true})
+}
