@@ -3,6 +3,7 @@ package authz
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"extauthz/keystore"
@@ -63,6 +64,8 @@ func (e *evaluation) sayKnown(ok bool) string {
 		return "the secret belongs to " + e.key.ID
 	case len(e.request.Secret) > keystore.MaxSecretLen:
 		return fmt.Sprintf("the secret is longer than %d bytes, so no key can have it", keystore.MaxSecretLen)
+	case strings.Contains(string(e.request.Secret), ","):
+		return "the secret holds a comma, as one that is sent twice does, so no key can have it"
 	}
 	return "no key has this secret"
 }
