@@ -1,7 +1,6 @@
 package storetest
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,30 +10,6 @@ import (
 
 	"extauthz/keystore"
 )
-
-// loses waits until the store answers that it holds no key with this hash.
-func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
-	t.Helper()
-	eventually(t, func() (bool, string) {
-		k, err := s.Lookup(context.Background(), h)
-		return k == nil && errors.Is(err, keystore.ErrNotFound), fmt.Sprintf("%s(error: %v)", describe(k), err)
-	})
-}
-
-// holds compares what the editor reads back by the key's id.
-func holds(t *testing.T, b Backend, want *keystore.Key) {
-	t.Helper()
-	got, err := b.Key(t.Context(), want.ID)
-	must(t, err)
-	same(t, got, want)
-}
-
-func isError(t *testing.T, err, want error) {
-	t.Helper()
-	if !errors.Is(err, want) {
-		t.Fatalf("error %v, want %v", err, want)
-	}
-}
 
 func (s suite) lookup(t *testing.T) {
 	b := s.open(t)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -189,4 +190,28 @@ func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 		got, err := s.Lookup(context.Background(), want.Hash)
 		return err == nil && describe(got) == describe(want), fmt.Sprintf("%s(error: %v)\nwant:\n%s", describe(got), err, describe(want))
 	})
+}
+
+// loses waits until the store answers that it holds no key with this hash.
+func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
+	t.Helper()
+	eventually(t, func() (bool, string) {
+		k, err := s.Lookup(context.Background(), h)
+		return k == nil && errors.Is(err, keystore.ErrNotFound), fmt.Sprintf("%s(error: %v)", describe(k), err)
+	})
+}
+
+// holds compares what the editor reads back by the key's id.
+func holds(t *testing.T, b Backend, want *keystore.Key) {
+	t.Helper()
+	got, err := b.Key(t.Context(), want.ID)
+	must(t, err)
+	same(t, got, want)
+}
+
+func isError(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
 }
