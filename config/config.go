@@ -84,34 +84,6 @@ const (
 	FromHeader        = "header"
 )
 
-// Store says where the keys are: exactly one of its fields is set. It has no default.
-type Store struct {
-	YAML *YAMLStore // yaml in the file
-}
-
-// YAMLStore is a key file, or a folder of them, held in memory and followed as it changes.
-type YAMLStore struct {
-	Path string // a relative one starts from the configuration file's folder
-}
-
-// Cache is what is kept of a store across the network. A YAML store is in memory as it is and
-// has no use for it. [keystore.Cache] says what the times mean in full.
-type Cache struct {
-	Size         int           // records kept, from 1; default: 100000
-	TTL          time.Duration // how long a record answers unasked; default: 1m
-	MaxStale     time.Duration // how long one serves a store out of reach, 0 for never; default: 10m
-	NegativeSize int           // unknown hashes kept, from 1; default: 10000
-	NegativeTTL  time.Duration // how long one stays unknown unasked, 0 for not at all; default: 5s
-
-	// MaxInFlight bounds the look-ups under way; past it requests are UNAVAILABLE at once.
-	// Default: 1024.
-	MaxInFlight int
-
-	// LookupTimeout bounds one look-up. Keep it below Envoy's timeout for the check, which is
-	// 200ms unless it is set. Default: 150ms.
-	LookupTimeout time.Duration
-}
-
 // Log says what is logged, on standard error.
 type Log struct {
 	Level  slog.Level // debug, info, warn or error; default: info

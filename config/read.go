@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -105,7 +104,7 @@ func (r *reader) override(o Overrides) {
 	case r.File == "":
 		r.Errors = append(r.Errors, &strictyaml.Error{File: "extauthz", Message: "no keys are named: give --keys keys.yaml, or --config with a file whose store names them"})
 	case r.root != nil && !r.hasStore:
-		r.Errorf(r.root, "store is missing: write `store: {yaml: {path: keys.yaml}}`, or give --keys")
+		r.Errorf(r.root, "store is missing: write `store: {yaml: {path: keys.yaml}}`, one with postgres or redis, or give --keys")
 	}
 }
 
@@ -132,53 +131,6 @@ func parseAdminAddress(s string) (Address, error) {
 func (r *reader) admin(n *yaml.Node) {
 	r.Mapping(n, strictyaml.Fields{
 		"listen": func(n *yaml.Node) { r.adminListen = n; r.address(n, parseAdminAddress, &r.c.Admin.Listen) },
-	})
-}
-
-func (r *reader) store(n *yaml.Node) {
-	r.hasStore = true
-	backends, bad := 0, len(r.Errors)
-	r.Mapping(n, strictyaml.Fields{
-		"yaml": func(n *yaml.Node) { backends++; r.yamlStore(n) },
-	})
-	if backends != 1 && len(r.Errors) == bad {
-		r.Errorf(n, "a store has exactly one kind: write `yaml: {path: keys.yaml}`")
-	}
-}
-
-func (r *reader) yamlStore(n *yaml.Node) {
-	named := false
-	ok := r.Mapping(n, strictyaml.Fields{
-		"path": func(n *yaml.Node) {
-			named = true
-			path, ok := value(r, n, r.String)
-			switch {
-			case !ok:
-				return
-			case path == "":
-				r.Errorf(n, "path is empty: write one such as keys.yaml")
-				return
-			case !filepath.IsAbs(path):
-				path = filepath.Join(filepath.Dir(r.File), path)
-			}
-			r.c.Store.YAML = &YAMLStore{Path: path}
-		},
-	})
-	if ok && !named {
-		r.Errorf(n, "path is missing: write `yaml: {path: keys.yaml}`")
-	}
-}
-
-func (r *reader) cache(n *yaml.Node) {
-	c := &r.c.Cache
-	r.Mapping(n, strictyaml.Fields{
-		"size":           func(n *yaml.Node) { r.number(n, &c.Size, 1, 100_000_000) },
-		"ttl":            func(n *yaml.Node) { r.duration(n, &c.TTL, time.Millisecond, 24*time.Hour) },
-		"max_stale":      func(n *yaml.Node) { r.duration(n, &c.MaxStale, 0, 7*24*time.Hour) },
-		"negative_size":  func(n *yaml.Node) { r.number(n, &c.NegativeSize, 1, 100_000_000) },
-		"negative_ttl":   func(n *yaml.Node) { r.duration(n, &c.NegativeTTL, 0, time.Hour) },
-		"max_in_flight":  func(n *yaml.Node) { r.number(n, &c.MaxInFlight, 1, 1_000_000) },
-		"lookup_timeout": func(n *yaml.Node) { r.duration(n, &c.LookupTimeout, time.Millisecond, time.Minute) },
 	})
 }
 
