@@ -65,11 +65,9 @@ func (d *Decoder) Duration(n *yaml.Node) time.Duration {
 // Time returns a moment written by RFC 3339.
 func (d *Decoder) Time(n *yaml.Node) time.Time {
 	n = Resolve(n)
-	var t time.Time
-	// time.Parse takes more than RFC 3339 has; UnmarshalText does not.
-	if err := t.UnmarshalText([]byte(d.scalar(n))); err != nil {
+	t, err := time.Parse(time.RFC3339, d.scalar(n))
+	if err != nil {
 		d.Errorf(n, "%s where a moment is expected: write it by RFC 3339, such as 2027-01-31T00:00:00Z", describe(n))
-		return time.Time{}
 	}
 	return t
 }

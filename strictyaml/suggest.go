@@ -11,7 +11,11 @@ func suggest(name string, fields Fields) string {
 	best, bestDistance := "", 3
 	for f := range fields {
 		names = append(names, f)
-		if dist := distance(strings.ToLower(name), f); dist < bestDistance || dist == bestDistance && f < best {
+		dist := distance(strings.ToLower(name), f)
+		if len(name) > 3 && strings.Contains(f, strings.ToLower(name)) {
+			dist = min(dist, 2)
+		}
+		if dist < bestDistance || dist == bestDistance && f < best {
 			best, bestDistance = f, dist
 		}
 	}

@@ -55,32 +55,45 @@ func parse(data []byte) (root, second *yaml.Node, err error) {
 	return docs[0].Content[0], second, nil
 }
 
-// locateBudget bounds how many bytes are read again to find the place of an error.
-const locateBudget = 64 << 20
-
 var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
 // locate returns the line at which data stops being YAML. The parser itself names the line
-// where the outermost thing that it was reading began, if any; so this looks for the first
-// line that the text before can do without.
+// where the outermost thing that it was reading began, if any; so this looks for a line that
+// the text before can do without, among those that the parser read last, then those near the
+// one that it names, then all.
 func locate(data []byte, cause error) (line, column int) {
-	lines := bytes.SplitAfter(data, []byte("\n"))
-	last := min(linesRead(data), len(lines)) // nothing after it was looked at
-	hint := 1
-	if m := yamlErrorLine.FindStringSubmatch(cause.Error()); m != nil {
-		hint, _ = strconv.Atoi(m[1])
+	ends := []int{0}
+	for text := range bytes.Lines(data) {
+		ends = append(ends, ends[len(ends)-1]+len(text))
 	}
-	line = min(hint, len(lines))
-	end := len(bytes.Join(lines[:last], nil))
-	for budget := locateBudget; last > 0 && budget > 0; last-- {
-		end -= len(lines[last-1])
-		budget -= end
-		if _, _, err := parse(data[:end]); err == nil || errors.Is(err, io.EOF) {
-			line = last
+	last := min(linesRead(data), len(ends)-1) // nothing after it was looked at
+	named := 1
+	if m := yamlErrorLine.FindStringSubmatch(cause.Error()); m != nil {
+		named, _ = strconv.Atoi(m[1])
+	}
+	line = min(named, last)
+	budget := 4<<20 + 3*len(data) // bytes to read again
+	isYAML := func(lines int) bool {
+		budget -= ends[lines]
+		_, _, err := parse(data[:ends[lines]])
+		return err == nil || errors.Is(err, io.EOF)
+	}
+	for i := last; i > 0 && budget > 0; i-- {
+		if isYAML(i - 1) {
+			line = i
 			break
 		}
+		if i == last-3 {
+			if at := min(named+1, last); isYAML(at-1) && !isYAML(at) {
+				line = at
+				break
+			}
+			if isYAML(line-1) && !isYAML(line) {
+				break
+			}
+		}
 	}
-	text := bytes.TrimRight(lines[line-1], " \t\r\n")
+	text := bytes.TrimRight(data[ends[line-1]:ends[line]], " \t\r\n")
 	indent := text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
 	return line, utf8.RuneCount(indent) + 1
 }
@@ -119,6 +132,7 @@ var explanations = []struct{ parser, plain string }{
 	{"found unexpected end of stream", "a quote that is not closed"},
 	{"did not find expected ',' or ']'", "a list that is not closed, or no comma between two of its items"},
 	{"did not find expected ',' or '}'", "a { that is not closed, or no comma between two of its fields"},
+	{"did not find expected node content", "no value where one is expected, or one that begins with a mark such as `:`: write it in quotes, as in \"::1\""},
 	{"control characters are not allowed", "a control character: write plain text"},
 	{"UTF-8", "not UTF-8 text: save the file as UTF-8"},
 }

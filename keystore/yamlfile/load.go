@@ -117,13 +117,16 @@ type place struct {
 	position
 }
 
+func newLoader(opts Options, known chunks) *loader {
+	return &loader{
+		opts: opts, known: known, chunks: make(chunks), byHash: make(map[keystore.Hash]*keystore.Key),
+		ids: make(map[string]place), hashes: make(map[keystore.Hash]place),
+	}
+}
+
 // load reads all the sources. Its error is the [strictyaml.Errors] of all of them.
 func load(sources []source, opts Options, known chunks) (*set, error) {
-	l := &loader{
-		opts: opts, known: known, chunks: make(chunks),
-		byHash: make(map[keystore.Hash]*keystore.Key, 0),
-		ids:    make(map[string]place), hashes: make(map[keystore.Hash]place),
-	}
+	l := newLoader(opts, known)
 	for _, s := range sources {
 		before := len(l.errors)
 		l.file(s)
@@ -141,13 +144,17 @@ func load(sources []source, opts Options, known chunks) (*set, error) {
 func (l *loader) file(s source) {
 	frame, parts := split(s.data)
 	if parts == nil || !l.inParts(s, frame, parts) {
-		r := l.reader(s.path, s.data)
-		if root := r.d.Parse(s.data); root != nil {
-			r.root(root, r.items)
-		}
-		l.take(r)
-		l.add(s.path, 0, r.records)
+		l.whole(s)
 	}
+}
+
+func (l *loader) whole(s source) {
+	r := l.reader(s.path, s.data)
+	if root := r.d.Parse(s.data); root != nil {
+		r.root(root, r.items)
+	}
+	l.take(r)
+	l.add(s.path, 0, r.records)
 }
 
 func (l *loader) reader(path string, text []byte) *reader {
@@ -226,13 +233,15 @@ func (l *loader) add(path string, lines int, records []record) {
 	for _, rec := range records {
 		k := rec.key
 		idAt, hashAt := rec.idAt.in(path, lines), rec.hashAt.in(path, lines)
-		if first, ok := l.ids[k.ID]; ok && k.ID != "" {
+		if first, ok := l.ids[k.ID]; k.ID == "" {
+			// Told already, as is a hash that is missing.
+		} else if ok {
 			l.errorf(idAt, "id %q is that of the key at %s too: give each key an id of its own", k.ID, first)
 		} else {
 			l.ids[k.ID] = idAt
 		}
 		if k.Hash == (keystore.Hash{}) {
-			continue // told already
+			continue
 		}
 		if first, ok := l.hashes[k.Hash]; ok {
 			l.errorf(hashAt, "this hash is that of the key %q at %s too: a secret belongs to one key", l.byHash[k.Hash].ID, first)

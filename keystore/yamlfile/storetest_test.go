@@ -1,10 +1,14 @@
 package yamlfile
 
 import (
+	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"extauthz/keystore"
 	"extauthz/keystore/storetest"
 )
 
@@ -60,4 +64,8 @@ func TestStore(t *testing.T) {
 			return s
 		}, storetest.Permissions, storetest.Roles, storetest.Ratelimits)
 	})
+}
+
+func sortedHashes(m map[keystore.Hash]*keystore.Key) []keystore.Hash {
+	return slices.SortedFunc(maps.Keys(m), func(a, b keystore.Hash) int { return bytes.Compare(a[:], b[:]) })
 }

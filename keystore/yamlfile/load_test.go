@@ -1,0 +1,287 @@
+package yamlfile
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"extauthz/keystore"
+)
+
+func TestFullKey(t *testing.T) {
+	s, _ := open(t, `# What a key file can say.
+keys:
+  - id: key_acme_prod
+    name: Acme, production            # optional
+    hash: LCa0a2j/xo/5m0U8HTBBNBNCLXBkg7+g+YpeiGJm564=
+    ip_whitelist: [192.168.1.100, 10.0.0.0/8, "2001:db8::/32", 2001:db8:1::1, fe80::]
+    enabled: false
+    expires: 2027-01-31T01:00:00+01:00
+    external_id: acme
+    permissions: &p [documents.read]
+    roles: *p
+    ratelimits: [{name: requests, limit: 100, duration: 1m}, {name: exports, limit: 5, duration: 1h, auto_apply: false}]
+    meta: {plan: pro, seats: 0x10, share: .5, big: 12345678901234567890, exp: 1e3, none: ~, "on": yes, at: 2027-01-31, list: [&n {a: b}, *n], text: "<\u2028\u00e9"}
+  - {id: "0", hash: `+hashB+`}
+`, Options{obeysLimits: true})
+	prefix := netip.MustParsePrefix
+	want := &keystore.Key{
+		ID: "key_acme_prod", Name: "Acme, production",
+		Whitelist: keystore.NewWhitelist([]netip.Prefix{
+			prefix("192.168.1.100/32"), prefix("10.0.0.0/8"), prefix("2001:db8::/32"), prefix("2001:db8:1::1/128"), prefix("fe80::/128"),
+		}),
+		Expires: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC), ExternalID: "acme",
+		Permissions: []string{"documents.read"}, Roles: []string{"documents.read"},
+		Ratelimits: []keystore.Ratelimit{
+			{Name: "requests", Limit: 100, Duration: time.Minute},
+			{Name: "exports", Limit: 5, Duration: time.Hour, OnDemand: true},
+		},
+		Meta: []byte(`{"plan":"pro","seats":16,"share":0.5,"big":12345678901234567890,"exp":1e3,"none":null,"on":"yes","at":"2027-01-31","list":[{"a":"b"},{"a":"b"}],"text":"<\u2028é"}`),
+	}
+	want.Hash, _ = keystore.ParseHash(hashA)
+	got, err := s.Lookup(t.Context(), want.Hash)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, error %v\nwant %+v\nmeta %s\nwant %s", got, err, want, got.Meta, want.Meta)
+	}
+	bare, err := s.Key(t.Context(), "0")
+	if err != nil || !bare.Enabled || bare.Whitelist.Restricted() || !bare.Expires.IsZero() || bare.Meta != nil {
+		t.Errorf("got %+v, error %v", bare, err)
+	}
+}
+
+func TestHashOfDigits(t *testing.T) {
+	for _, hash := range []string{strings.Repeat("1", 64), "1e" + strings.Repeat("5", 62), strings.Repeat("0", 63) + "7"} {
+		s, _ := open(t, "keys:\n  - id: a\n    hash: "+hash+"\n", Options{})
+		if k, err := s.Key(t.Context(), "a"); err != nil || k.Hash.String() != hash {
+			t.Errorf("%s: got %v, error %v", hash, k, err)
+		}
+	}
+}
+
+// What a few aliases stand for can be more than any machine holds.
+func TestAliasBombs(t *testing.T) {
+	var meta strings.Builder
+	meta.WriteString("keys:\n- id: a\n  hash: " + hashA + "\n  meta:\n    a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n")
+	for i := range 30 {
+		fmt.Fprintf(&meta, "    a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
+	}
+	_, err := load([]source{{"k", []byte(meta.String())}}, Options{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "the aliases in this file stand for far more text than the file has") {
+		t.Errorf("got %v", err)
+	}
+
+	// Ten thousand keys share one list of as many entries.
+	var list strings.Builder
+	list.WriteString("keys:\n- id: a\n  hash: " + hashA + "\n  ip_whitelist: &w\n")
+	for i := range 10000 {
+		fmt.Fprintf(&list, "  - 10.0.%d.%d\n", i/256, i%256)
+	}
+	for i := range 10000 {
+		fmt.Fprintf(&list, "- {id: k%d, hash: %s, ip_whitelist: *w}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
+	}
+	set, err := load([]source{{"k", []byte(list.String())}}, Options{}, nil)
+	if err != nil || len(set.byHash) != 10001 {
+		t.Errorf("got error %.200v", err)
+	}
+}
+
+// generate writes a file of n keys with three ranges each.
+func generate(n int) []byte {
+	var b bytes.Buffer
+	b.WriteString("# generated\nkeys:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  - id: key_%06d\n    name: Customer %d\n    hash: %s\n    ip_whitelist: [10.%d.%d.0/24, 192.0.2.%d, \"2001:db8:%x::/48\"]\n",
+			i, i, keystore.Secret(fmt.Sprint(i)).Hash(), i>>8&255, i&255, i&255, i&0xffff)
+	}
+	return b.Bytes()
+}
+
+// outcome writes down everything that comes of reading a text.
+func outcome(data []byte, inParts bool) string {
+	l := newLoader(Options{obeysLimits: true}, nil)
+	s := source{"k", data}
+	if inParts {
+		l.file(s)
+	} else {
+		l.whole(s)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v\n%v\n%d\n", l.errors, l.warnings, len(l.byHash))
+	for _, h := range sortedHashes(l.byHash) {
+		fmt.Fprintf(&b, "%s at %v and %v: %s", h, l.ids[l.byHash[h].ID], l.hashes[h], formatItem(l.byHash[h], ""))
+	}
+	return b.String()
+}
+
+// TestParts spoils a large file in all manner of ways: what is read in parts must be what is
+// read at once.
+func TestParts(t *testing.T) {
+	base := generate(600)
+	if _, parts := split(base); len(parts) < 4 {
+		t.Fatalf("%d parts, too few to test", len(parts))
+	}
+	if outcome(base, true) != outcome(base, false) {
+		t.Fatal("the sound file is read otherwise in parts")
+	}
+	texts := []string{
+		"", "\n", "# comment\n", "  # - id: x\n", "    enabled: false\n", "    bad: x\n", "  - id: key_000001\n", "- x\n", "  -\n", "  - \n",
+		"    meta: \"a\n  - b\"\n", "    meta: \"a\n  - b\n", "    meta: [a,\n  - b]\n", "    meta: |\n      x\n      - y\n\n", "    meta: |+\n      x\n\n\n",
+		"    meta: >\n  - x\n", "    meta: a\n  - b\n", "---\n", "...\n", "\t\n", "    meta: &x a\n", "    meta: *x\n", "keys: []\n", "other: *x\n", "%TAG ! x\n", "    name: it's\n",
+		"    meta: 'a\n  - id: b'\n", "   - id: z\n", " - id: z\n", "    ip_whitelist: [10.0.0.1/8]\n", "    expires: 2020-01-01T00:00:00Z\n", "    ? a\n    : b\n", "    meta: \u2028\n",
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	lines := bytes.SplitAfter(base, []byte("\n"))
+	for range 150 {
+		var data []byte
+		at := r.IntN(len(lines))
+		drop := at + r.IntN(3)
+		for i, line := range lines {
+			if i == at || i == drop {
+				data = append(data, texts[r.IntN(len(texts))]...)
+			}
+			if i >= at && i < drop && r.IntN(2) == 0 {
+				continue
+			}
+			data = append(data, line...)
+		}
+		if got, want := outcome(data, true), outcome(data, false); got != want {
+			t.Fatalf("read otherwise in parts, around line %d:\n%s\n--- in parts\n%.600s\n--- whole\n%.600s", at+1, bytes.Join(lines[max(0, at-3):at+3], nil), got, want)
+		}
+	}
+}
+
+// A change leaves the records of other parts as they are.
+func TestPartsAreKept(t *testing.T) {
+	before, err := load([]source{{"k", generate(2000)}}, Options{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := bytes.Replace(generate(2000), []byte("keys:\n"), []byte("\n# moved\nkeys:\n  - {id: new, hash: "+hashA+"}\n"), 1)
+	text = bytes.Replace(text, []byte("name: Customer 1000\n"), []byte("name: Changed\n"), 1)
+	after, err := load([]source{{"k", text}}, Options{}, before.chunks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for h, k := range after.byHash {
+		if before.byHash[h] == k {
+			same++
+		}
+	}
+	if same < 500 || same == 2000 || len(after.byHash) != 2001 {
+		t.Errorf("%d of %d keys are the same", same, len(after.byHash))
+	}
+	// Places are right in parts that moved.
+	text = append(text, "  - {id: key_001999, hash: "+hashB+"}\n"...)
+	_, err = load([]source{{"k", text}}, Options{}, after.chunks)
+	want := "k:8006:10: id \"key_001999\" is that of the key at k:8002:9 too: give each key an id of its own"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
+// BenchmarkOpen shows how long a file of 100,000 keys takes until it is ready, then until a
+// change of one key is, and how much memory the process holds.
+func BenchmarkOpen(b *testing.B) {
+	path := b.TempDir() + "/keys.yaml"
+	text := generate(100_000)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		start := time.Now()
+		s, err := Open(path, Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "s/open")
+		if err := os.WriteFile(path, bytes.Replace(text, []byte("Customer 5\n"), []byte("Changed 5\n"), 1), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		start = time.Now()
+		if err := s.Reload(); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "s/reload")
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapAlloc)/1e6, "MB-heap")
+		status, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(status)) {
+			var kb float64
+			if n, _ := fmt.Sscanf(line, "VmHWM: %f kB", &kb); n == 1 {
+				b.ReportMetric(kb/1e3, "MB-peak-RSS")
+			}
+			if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kb); n == 1 {
+				b.ReportMetric(kb/1e3, "MB-RSS")
+			}
+		}
+		runtime.KeepAlive(s)
+	}
+}
+
+func FuzzParts(f *testing.F) {
+	f.Add("    enabled: false\n", uint16(7))
+	f.Add("    meta: \"a\n  - id: b\"\n", uint16(300))
+	f.Add("other: x\n", uint16(1900))
+	base := bytes.SplitAfter(generate(400), []byte("\n"))
+	f.Fuzz(func(t *testing.T, text string, at uint16) {
+		i := int(at) % len(base)
+		data := bytes.Join(append(append(append([][]byte{}, base[:i]...), []byte(text)), base[i:]...), nil)
+		if got, want := outcome(data, true), outcome(data, false); got != want {
+			t.Errorf("read otherwise in parts\n--- in parts\n%.600s\n--- whole\n%.600s", got, want)
+		}
+	})
+}
+
+// FuzzKeyFile: what is read, written and read again is the same, and nothing panics.
+func FuzzKeyFile(f *testing.F) {
+	for _, seed := range []string{
+		"keys: []\n",
+		"keys:\n  - id: key_a\n    hash: " + hashA + "\n    ip_whitelist: [10.0.0.0/8, \"2001:db8::/32\"]\n    meta: {plan: pro, n: [1, ~, yes, .5, \"\\u2028\"]}\n",
+		"keys:\n- id: \"yes\"\n  name: \"a: b #c\\u0085\"\n  hash: !!str " + hashB + "\n  expires: 2027-01-31T00:00:00.5Z\n  external_id: \"~\"\n  enabled: false\n",
+		"keys: [{id: a, hash: " + hashC + ", roles: [\"*\"], permissions: [a/b], ratelimits: [{name: \"1\", limit: 1, duration: 90s, auto_apply: false}]}]",
+		"keys: &a [*a]\n", "keys: {<<: *x}\n", "- a\n", "\xff\n",
+	} {
+		f.Add(seed)
+	}
+	opts := Options{obeysLimits: true}
+	f.Fuzz(func(t *testing.T, text string) {
+		first, err := load([]source{{"k", []byte(text)}}, opts, nil)
+		if err != nil {
+			return
+		}
+		var b strings.Builder
+		b.WriteString("keys: []\n")
+		if len(first.byHash) > 0 {
+			b.Reset()
+			b.WriteString("keys:\n")
+		}
+		for _, h := range sortedHashes(first.byHash) {
+			item, err := MarshalKey(first.byHash[h])
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Write(item)
+		}
+		second, err := load([]source{{"k", []byte(b.String())}}, opts, nil)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, b.String())
+		}
+		if len(second.byHash) != len(first.byHash) {
+			t.Fatalf("%d keys of %d", len(second.byHash), len(first.byHash))
+		}
+		for h, k := range first.byHash {
+			if !reflect.DeepEqual(second.byHash[h], k) {
+				t.Errorf("got %+v\nwant %+v\n%s", second.byHash[h], k, b.String())
+			}
+		}
+	})
+}
