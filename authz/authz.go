@@ -9,9 +9,12 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/permission"
+	"extauthz/ratelimit"
 )
 
 // A Request is what a decision is made on.
@@ -23,24 +26,56 @@ type Request struct {
 	// ClientAddr is the one address that the whitelist is held against. The zero Addr says
 	// that it could not be determined: a key with a whitelist is then refused.
 	ClientAddr netip.Addr
+
+	// Permissions is the query that the route asks of the key, as [permission.Parse] reads
+	// it; empty: it asks for none.
+	Permissions string
+
+	// Ratelimits are what the request costs, as [ratelimit.ParseCosts] reads it; empty: 1,
+	// under each limit that counts every request.
+	Ratelimits string
+
+	// RouteErr, where set, says why it cannot be told what the route asks for: the request was
+	// made so that servers disagree on what it means. It is then refused with
+	// InsufficientPermissions.
+	RouteErr error
 }
 
 // A Decision is the outcome for one request. Its zero value refuses.
 type Decision struct {
 	Code Code
 	Key  *keystore.Key // the key that the secret belongs to; nil where none was found
+
+	// Limits is what the key's rate limits said; nil where none was asked, or could tell.
+	Limits *ratelimit.Result
 }
 
 // An Authorizer makes decisions. It is safe for concurrent use.
 type Authorizer struct {
 	store keystore.Store
 	now   func() time.Time
+
+	roles   permission.Roles
+	limits  Limits
+	tellBad func(error) // may be nil
+
+	queries     texts[*permission.Query]
+	costs       texts[ratelimit.Costs]
+	limiterDown atomic.Bool
 }
 
 // New returns an Authorizer over the store. now is the clock that expiry is held against;
 // [time.Now] in production.
-func New(store keystore.Store, now func() time.Time) *Authorizer {
-	return &Authorizer{store: store, now: now}
+func New(store keystore.Store, now func() time.Time, options ...Option) *Authorizer {
+	a := &Authorizer{
+		store: store, now: now,
+		queries: newTexts("permissions", permission.Parse),
+		costs:   newTexts("ratelimits", ratelimit.ParseCosts),
+	}
+	for _, set := range options {
+		set(a)
+	}
+	return a
 }
 
 // Authorize runs the checks in their order, and the first that fails decides. A refusal is a
@@ -54,10 +89,10 @@ func (a *Authorizer) Authorize(ctx context.Context, r Request) (Decision, error)
 		if ok, err := checks[i].holds(e); err != nil {
 			return Decision{Key: e.key}, err
 		} else if !ok {
-			return Decision{Code: checks[i].code, Key: e.key}, nil
+			return Decision{Code: checks[i].code, Key: e.key, Limits: e.limits}, nil
 		}
 	}
-	return Decision{Code: Valid, Key: e.key}, nil
+	return Decision{Code: Valid, Key: e.key, Limits: e.limits}, nil
 }
 
 // An evaluation is one decision under way: what the checks read and leave for each other.
@@ -66,6 +101,11 @@ type evaluation struct {
 	ctx     context.Context //nolint:containedctx // lives as long as one call
 	request Request
 	key     *keystore.Key // set by known
+
+	look     bool // at the limits, and spend nothing
+	charges  []ratelimit.Charge
+	limits   *ratelimit.Result // set by withinLimits
+	limitErr error             // why they could not tell
 }
 
 // The checks are called through a table, so what they are given would be allocated for each
@@ -73,7 +113,8 @@ type evaluation struct {
 var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
 
 func (e *evaluation) release() {
-	*e = evaluation{}
+	clear(e.charges)
+	*e = evaluation{charges: e.charges[:0]}
 	evaluations.Put(e)
 }
 
@@ -92,6 +133,8 @@ var checks = [...]check{
 	{Disabled, (*evaluation).enabled, (*evaluation).sayEnabled},
 	{Expired, (*evaluation).unexpired, (*evaluation).sayUnexpired},
 	{Forbidden, (*evaluation).listed, (*evaluation).sayListed},
+	{InsufficientPermissions, (*evaluation).permitted, (*evaluation).sayPermitted},
+	{RateLimited, (*evaluation).withinLimits, (*evaluation).sayWithinLimits},
 }
 
 func (e *evaluation) present() (bool, error) { return e.request.Secret != "", nil }

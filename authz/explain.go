@@ -18,9 +18,9 @@ type Step struct {
 }
 
 // Explain makes the decision that [Authorizer.Authorize] would make and tells every check of
-// it, in order.
+// it, in order. It spends nothing: the Decision's Limits are as they would be before.
 func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, error) {
-	e := &evaluation{a: a, ctx: ctx, request: r}
+	e := &evaluation{a: a, ctx: ctx, request: r, look: true}
 	steps := make([]Step, len(checks))
 	decision, decided := Decision{}, false
 	var failure error
@@ -42,7 +42,7 @@ func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, 
 			steps[i].Detail = c.says(e, ok)
 		}
 	}
-	decision.Key = e.key
+	decision.Key, decision.Limits = e.key, e.limits
 	if !decided {
 		decision.Code = Valid
 	}

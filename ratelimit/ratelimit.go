@@ -42,9 +42,9 @@ type Charge struct {
 // A Limiter counts what is spent. It is safe for concurrent use.
 type Limiter interface {
 	// Take spends all the charges of one request, or none of them: none where one has no
-	// room. The charges are of different counters. It returns a status for each, in their
-	// order, and an error where it could not tell, or not before ctx ended; then what was
-	// spent is not known.
+	// room. The charges are of different counters, and are not kept. It returns a status for
+	// each, in their order, and an error where it could not tell, or not before ctx ended;
+	// then what was spent is not known.
 	Take(ctx context.Context, s Subject, charges []Charge) (Result, error)
 
 	// Look returns what Take would, and spends nothing.

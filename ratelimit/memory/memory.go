@@ -16,7 +16,7 @@ const (
 	sweepEvery = 10 * time.Second // each shard, while there are requests
 )
 
-// A Limiter counts in memory. A counter that was used once takes about 200 bytes, and one that
+// A Limiter counts in memory. A counter that was used once takes about 150 bytes, and one that
 // is used all the time at most 1.3 kB; TestMemory measures the first. Counters on which
 // nothing counts any more are dropped within 10 s, as long as there are any requests at all.
 type Limiter struct {
