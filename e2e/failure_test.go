@@ -27,7 +27,7 @@ func TestServerEndsUnderLoad(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			upstream := harness.StartUpstream(t)
-			first := harness.StartExtauthz(t, harness.Settings{Keys: keys})
+			first := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "shutdown: {drain: 1s}"})
 			second := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 			front := gateway{Servers: []string{first.Addr, second.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")
 
@@ -37,7 +37,7 @@ func TestServerEndsUnderLoad(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 4 {
 				wg.Go(func() {
-					for ctx.Err() == nil && sent.Load() < 20_000 {
+					for ctx.Err() == nil && sent.Load() < 200_000 {
 						r, err := trySend(t, front, call{header: headers("X-Api-Key", string(listed))})
 						if err != nil || r.status != 200 {
 							t.Errorf("request %d: %d %s %v", sent.Load(), r.status, r.body, err)

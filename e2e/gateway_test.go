@@ -73,11 +73,15 @@ static_resources:
                       {{- end}}
                       grpc_service:
                         timeout: 2s
-                        envoy_grpc:
-                          cluster_name: extauthz
-                          retry_policy:
-                            num_retries: 3
-                            retry_back_off: {base_interval: 0.005s, max_interval: 0.05s}
+                        envoy_grpc: {cluster_name: extauthz}
+                        retry_policy:
+                          num_retries: 3
+                          retry_on: connect-failure,refused-stream,reset,unavailable
+                          retry_back_off: {base_interval: 0.005s, max_interval: 0.05s}
+                          host_selection_retry_max_attempts: 3
+                          retry_host_predicate:
+                            - name: envoy.retry_host_predicates.previous_hosts
+                              typed_config: {"@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}
                   - name: envoy.filters.http.router
                     typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
   clusters:
@@ -95,6 +99,7 @@ static_resources:
           "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
           explicit_http_config: {http2_protocol_options: {}}
       common_lb_config: {healthy_panic_threshold: {value: 0}}
+      circuit_breakers: {thresholds: [{max_retries: 1024}]} # 3 by default, too few when a server ends
       health_checks:
         - {timeout: 1s, interval: 0.5s, no_traffic_interval: 0.5s, unhealthy_threshold: 1, healthy_threshold: 1, grpc_health_check: {}}
       load_assignment:
