@@ -58,10 +58,7 @@ type compiled[T any] struct {
 }
 
 func newTexts[T any](field string, parse func(string) (T, error)) texts[T] {
-	kept, err := lru.New[string, compiled[T]](keptTexts)
-	if err != nil {
-		panic(err) // a size that is not positive
-	}
+	kept, _ := lru.New[string, compiled[T]](keptTexts) // fails for a size below 1 alone
 	return texts[T]{kept, field, parse}
 }
 

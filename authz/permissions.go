@@ -10,7 +10,7 @@ import (
 // caller's.
 func (e *evaluation) permitted() (bool, error) {
 	if e.request.RouteErr != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // it is the reason of a refusal
 	}
 	if e.request.Permissions == "" {
 		return true, nil

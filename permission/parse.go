@@ -165,16 +165,16 @@ func (p *parser) missing(at int) error {
 func (p *parser) strange() error {
 	rest := p.text[p.pos:]
 	hint := "names are of letters, digits and . _ - : * /"
-	switch {
-	case rest[0] == '&':
+	switch rest[0] {
+	case '&':
 		hint = "write AND"
-	case rest[0] == '|':
+	case '|':
 		hint = "write OR"
-	case rest[0] == ',':
+	case ',':
 		hint = "write AND or OR"
-	case rest[0] == '!':
+	case '!':
 		hint = "there is no NOT: ask for what the key must have"
-	case rest[0] == '"' || rest[0] == '\'':
+	case '"', '\'':
 		hint = "write names without quotes"
 	}
 	r, size := utf8.DecodeRuneInString(rest)

@@ -44,19 +44,17 @@ func (q *Query) Holds(has func(permission string) bool) bool {
 	if q == nil || len(q.program) == 0 {
 		return false
 	}
-	var stack [MaxTerms]bool
-	top := -1
+	var room [MaxTerms]bool
+	stack := room[:0]
 	for _, s := range q.program {
+		n := len(stack)
 		switch s.op {
 		case and:
-			top--
-			stack[top] = stack[top] && stack[top+1]
+			stack = append(stack[:n-2], stack[n-2] && stack[n-1])
 		case or:
-			top--
-			stack[top] = stack[top] || stack[top+1]
+			stack = append(stack[:n-2], stack[n-2] || stack[n-1])
 		default:
-			top++
-			stack[top] = has(s.name)
+			stack = append(stack, has(s.name))
 		}
 	}
 	return stack[0]

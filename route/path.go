@@ -116,10 +116,10 @@ type normalizer struct {
 func (n *normalizer) take(rest string) (int, error) {
 	c, size, escaped := rest[0], 1, false
 	if c == '%' {
-		if len(rest) < 3 || unhex(rest[1]) < 0 || unhex(rest[2]) < 0 {
+		if len(rest) < 3 || !isHex(rest[1]) || !isHex(rest[2]) {
 			return 0, ambiguous("a percent sign that begins no escape")
 		}
-		c, size, escaped = byte(unhex(rest[1])<<4|unhex(rest[2])), 3, true
+		c, size, escaped = unhex(rest[1])<<4|unhex(rest[2]), 3, true
 	}
 	switch class[c] {
 	case slash:
@@ -195,23 +195,23 @@ func (n *normalizer) endSegment(last bool) error {
 // it once, as in %252e.
 func hasNestedEscape(path []byte) bool {
 	for i := 0; i+5 <= len(path); i++ {
-		if path[i] == '%' && path[i+1] == '2' && path[i+2] == '5' && unhex(path[i+3]) >= 0 && unhex(path[i+4]) >= 0 {
+		if path[i] == '%' && path[i+1] == '2' && path[i+2] == '5' && isHex(path[i+3]) && isHex(path[i+4]) {
 			return true
 		}
 	}
 	return false
 }
 
-func unhex(c byte) int {
-	switch {
-	case c >= '0' && c <= '9':
-		return int(c - '0')
-	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
-	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
+func isHex(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// unhex returns the value of a hexadecimal digit.
+func unhex(c byte) byte {
+	if c <= '9' {
+		return c - '0'
 	}
-	return -1
+	return c&^0x20 - 'A' + 10
 }
 
 func describe(c byte) string {

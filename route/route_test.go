@@ -2,6 +2,7 @@ package route_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,8 @@ func TestMatchTakesTheMostSpecific(t *testing.T) {
 		{"[2001:db8::2]", "GET", "/", "- - -"},
 	}
 	forward := table(t, all...)
-	backward := table(t, reversed(all)...)
+	slices.Reverse(all)
+	backward := table(t, all...)
 	for _, c := range cases {
 		for order, table := range map[string]*route.Table{"forward": forward, "backward": backward} {
 			rule, err := table.Match(c.host, c.method, c.path)
@@ -94,14 +96,6 @@ func TestMatchTakesTheMostSpecific(t *testing.T) {
 			}
 		}
 	}
-}
-
-func reversed(s []string) []string {
-	r := make([]string, 0, len(s))
-	for i := len(s) - 1; i >= 0; i-- {
-		r = append(r, s[i])
-	}
-	return r
 }
 
 func TestNoRule(t *testing.T) {

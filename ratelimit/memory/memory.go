@@ -4,6 +4,7 @@ package memory
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,9 +133,7 @@ func (s *shard) sweep(now int64) {
 	}
 	if s.peak > 64 && len(s.counters) < s.peak/4 {
 		small := make(map[name]*counter, len(s.counters))
-		for n, c := range s.counters {
-			small[n] = c
-		}
+		maps.Copy(small, s.counters)
 		s.counters, s.peak = small, len(small)
 	}
 }

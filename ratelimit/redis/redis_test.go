@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"context"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -148,7 +147,7 @@ func TestHung(t *testing.T) {
 		wg.Go(func() {
 			done := make(chan error, 1)
 			go func() {
-				_, err := l.Take(context.Background(), alice, one(100, time.Hour))
+				_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 				done <- err
 			}()
 			select {
