@@ -11,7 +11,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// asBinary makes the test binary be extauthz, with the arguments that it is given.
+const asBinary = "EXTAUTHZ_TEST_AS_BINARY"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asBinary) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"extauthz": main})
 }
 

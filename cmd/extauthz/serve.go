@@ -44,8 +44,8 @@ Exit codes: 0 after SIGTERM or SIGINT, 1 where it cannot start or cannot go on.`
 				return err
 			}
 			signals := make(chan os.Signal, 4)
+			// Until the very end: one signal too many must not make the exit code another.
 			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-			defer signal.Stop(signals)
 			return newServer(cfg, newLogger(cfg.Log, cmd.ErrOrStderr())).run(cmd.Context(), signals)
 		},
 	}

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"extauthz/keystore"
+)
+
+// patience is how long a test waits for what must happen, on a machine of any speed.
+const patience = 30 * time.Second
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if holds() {
+			return
+		}
+	}
+	t.Fatalf("never came true: %s", what)
+}
+
+// A buffer takes what a process writes while a test reads it.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// A process is a running extauthz serve.
+type process struct {
+	cmd           *exec.Cmd
+	log           buffer
+	listen, admin string
+	conn          *grpc.ClientConn
+	exited        chan struct{}
+}
+
+// serve starts the binary with a configuration, and waits until it serves.
+func serve(t *testing.T, configuration string) *process {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "extauthz.yaml")
+	write(t, file, configuration)
+	p := start(t, "serve", "--config", file)
+	line := regexp.MustCompile(`msg=serving listen=(\S+) admin=(\S+)`)
+	eventually(t, "serving\n"+p.log.String(), func() bool {
+		m := line.FindStringSubmatch(p.log.String())
+		if m != nil {
+			p.listen, p.admin = m[1], m[2]
+		}
+		return m != nil
+	})
+	p.conn = dial(t, p.listen)
+	return p
+}
+
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{cmd: exec.Command(self, args...), exited: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), asBinary+"=1")
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.exited) }()
+	t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.exited
+		if t.Failed() {
+			t.Logf("extauthz %s:\n%s", strings.Join(args, " "), p.log.String())
+		}
+	})
+	return p
+}
+
+func dial(t *testing.T, address string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			network := "tcp"
+			if path, ok := strings.CutPrefix(address, "unix:"); ok {
+				network, address = "unix", path
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exitCode waits for the end of the process.
+func (p *process) exitCode(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.exited:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(patience):
+		t.Fatal("the process does not end")
+		return -1
+	}
+}
+
+// get returns what the admin listener says at a path.
+func (p *process) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	resp, err := http.Get("http://" + p.admin + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(body)
+}
+
+// metric returns the value of one line of the metrics.
+func (p *process) metric(t *testing.T, name string) string {
+	t.Helper()
+	_, body := p.get(t, "/metrics")
+	for line := range strings.Lines(body) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	t.Fatalf("no metric %s in\n%s", name, body)
+	return ""
+}
+
+// message returns a new message of the protocol, which the binary links in.
+func message(t *testing.T, name protoreflect.FullName) proto.Message {
+	t.Helper()
+	kind, err := protoregistry.GlobalTypes.FindMessageByName("envoy.service.auth.v3." + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kind.New().Interface()
+}
+
+// check asks for a decision as Envoy does, and returns its code.
+func check(t *testing.T, conn *grpc.ClientConn, secret, peer string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	code, err := tryCheck(ctx, t, conn, secret, peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code
+}
+
+var refusalCode = regexp.MustCompile(`"code":"([A-Z_]+)"`)
+
+func tryCheck(ctx context.Context, t *testing.T, conn *grpc.ClientConn, secret, peer string) (string, error) {
+	t.Helper()
+	req, resp := message(t, "CheckRequest"), message(t, "CheckResponse")
+	text := fmt.Sprintf(`{"attributes": {
+		"source": {"address": {"socketAddress": {"address": %q, "portValue": 1234}}},
+		"request": {"http": {"method": "GET", "host": "api.example.com", "path": "/things?api_key=%s",
+			"headers": {":path": "/things?api_key=%[2]s", "x-api-key": %[2]q, "x-request-id": "req-1"}}}}}`, peer, secret)
+	if err := protojson.Unmarshal([]byte(text), req); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Invoke(ctx, "/envoy.service.auth.v3.Authorization/Check", req, resp, grpc.WaitForReady(true)); err != nil {
+		return "", err
+	}
+	fields := resp.ProtoReflect()
+	descriptor := fields.Descriptor().Fields()
+	body := fields.Get(descriptor.ByName("denied_response")).Message()
+	if m := refusalCode.FindStringSubmatch(body.Get(body.Descriptor().Fields().ByName("body")).String()); m != nil {
+		return m[1], nil
+	}
+	if fields.Has(descriptor.ByName("ok_response")) {
+		return "VALID", nil
+	}
+	return protojson.Format(resp), nil
+}
+
+func healthOf(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetStatus()
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// keyFile returns the text of a key file with a key for each secret, open to 10.0.0.0/8.
+func keyFile(secrets ...string) string {
+	var b strings.Builder
+	b.WriteString("keys:\n")
+	for i, s := range secrets {
+		fmt.Fprintf(&b, "  - {id: key_%d, name: key number %[1]d, hash: %s, ip_whitelist: [10.0.0.0/8]}\n", i, keystore.Secret(s).Hash())
+	}
+	return b.String()
+}
