@@ -22,6 +22,7 @@ type Options struct {
 	OnReload func(Reload)
 
 	obeysLimits bool // reads the fields that nothing obeys yet
+	pollAlone   bool // watches as where the system cannot tell of changes
 }
 
 // A Reload is the outcome of reading the files again.

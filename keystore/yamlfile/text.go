@@ -15,10 +15,10 @@ import (
 type text struct {
 	data  []byte
 	lines []int // where each line starts, and the end
-	edits []edit
+	edits []change
 }
 
-type edit struct {
+type change struct {
 	from, to int
 	with     string
 }
@@ -34,7 +34,7 @@ func newText(data []byte) *text {
 	return t
 }
 
-func (t *text) replace(from, to int, with string) { t.edits = append(t.edits, edit{from, to, with}) }
+func (t *text) replace(from, to int, with string) { t.edits = append(t.edits, change{from, to, with}) }
 
 // insert adds lines before the line that starts at this offset, or after the last line.
 func (t *text) insert(at int, lines string) {
@@ -46,7 +46,7 @@ func (t *text) insert(at int, lines string) {
 
 // result returns the text with all edits made.
 func (t *text) result() []byte {
-	slices.SortStableFunc(t.edits, func(a, b edit) int { return cmp.Compare(a.from, b.from) })
+	slices.SortStableFunc(t.edits, func(a, b change) int { return cmp.Compare(a.from, b.from) })
 	crlf := bytes.Contains(t.data, []byte("\r\n"))
 	var out []byte
 	at := 0
@@ -117,10 +117,7 @@ func (t *text) fill(list *yaml.Node, items string) {
 	if i := bytes.IndexByte(rest, '\n'); i >= 0 {
 		rest = rest[:i+1]
 	}
-	if len(bytes.Trim(rest, blanks)) == 0 {
-		start = len(bytes.TrimRight(t.data[:start], " "))
-	}
-	t.replace(start, end, "")
+	t.replace(len(bytes.TrimRight(t.data[:start], " ")), end, "")
 	t.insert(end+len(rest), items)
 }
 

@@ -31,13 +31,8 @@ var _ keystore.Watcher = (*Store)(nil)
 // front of it. Where the system cannot tell of changes, Watch looks for them twice a second,
 // which it does besides in any case.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
-	w := watching{path: s.path, dirs: make(map[string]string), seen: s.stampRead()}
-	var events chan fsnotify.Event
-	if notifier, err := fsnotify.NewWatcher(); err == nil {
-		defer notifier.Close()
-		w.notifier, events = notifier, notifier.Events
-	}
-	w.follow()
+	w := newWatching(s)
+	defer w.close()
 	told := s.current.Load()
 	if inv != nil {
 		inv.InvalidateAll() // what changed before this is not known
@@ -52,9 +47,9 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case e := <-events:
+		case e := <-w.events:
 			changed = w.concerns(e)
-		case <-w.errors():
+		case <-w.errors:
 			// Some events were lost, say: the next look at the files shows what changed.
 		case <-poll.C:
 			w.follow()
@@ -98,9 +93,29 @@ func invalidate(inv keystore.Invalidator, before, after map[keystore.Hash]*keyst
 // watching is what one call of Watch keeps.
 type watching struct {
 	path     string
-	notifier *fsnotify.Watcher // nil where the system has none to give
+	notifier *fsnotify.Watcher // nil where the system has none to give, as events and errors
+	events   <-chan fsnotify.Event
+	errors   <-chan error
 	dirs     map[string]string // the folders that are watched, and which ones they are
 	seen     string            // the files' stamp at the last look
+}
+
+func newWatching(s *Store) *watching {
+	w := &watching{path: s.path, dirs: make(map[string]string), seen: s.stampRead()}
+	if s.opts.pollAlone {
+		return w
+	}
+	if notifier, err := fsnotify.NewWatcher(); err == nil {
+		w.notifier, w.events, w.errors = notifier, notifier.Events, notifier.Errors
+	}
+	w.follow()
+	return w
+}
+
+func (w *watching) close() {
+	if w.notifier != nil {
+		_ = w.notifier.Close()
+	}
 }
 
 // look reports whether the files are other ones than at the last look.
@@ -117,13 +132,6 @@ func (w *watching) concerns(e fsnotify.Event) bool {
 	named := e.Op != fsnotify.Chmod && (isKeyFile(name) || name == filepath.Base(w.path))
 	// Any other may be a folder or a link on the way to them.
 	return w.look() || named
-}
-
-func (w *watching) errors() <-chan error {
-	if w.notifier == nil {
-		return nil
-	}
-	return w.notifier.Errors
 }
 
 // follow watches the folders that the files are in, by their names and where links lead.

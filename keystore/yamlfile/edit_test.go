@@ -1,0 +1,335 @@
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"extauthz/keystore"
+	"extauthz/keystore/storetest"
+)
+
+const commented = `# Keys of the gateway.
+# Ask Bob before you change them.
+
+keys:
+  # Acme
+  - id: key_a   # the first
+    hash: ` + hashA + `  # of their secret
+    name:   "Acme, Inc."   # spaces as they are
+    # from the office
+    ip_whitelist:
+      - 10.0.0.0/8   # office
+      # the VPN
+      - 192.0.2.7    # VPN
+    enabled: true    # for now
+    meta: {plan: pro}
+    # ends here
+
+  # Beta
+
+  - hash: ` + hashB + `
+    id: key_b
+    ip_whitelist: [192.0.2.1,   "2001:db8::/32"]   # two of them
+    external_id: 'beta'
+# the end
+`
+
+func whitelist(entries ...string) keystore.Whitelist { return storetest.Whitelist(entries...) }
+
+func edit(id string, change func(*keystore.Key)) func(*testing.T, *Editor) {
+	return func(t *testing.T, e *Editor) {
+		t.Helper()
+		must(t, e.Update(t.Context(), id, func(k *keystore.Key) error { change(k); return nil }))
+	}
+}
+
+// Each edit replaces some lines and leaves all others byte for byte.
+func TestEditsKeepTheRest(t *testing.T) {
+	for name, test := range map[string]struct {
+		edit     func(*testing.T, *Editor)
+		old, new string
+	}{
+		"disable":       {edit("key_a", func(k *keystore.Key) { k.Enabled = false }), "enabled: true    # for now", "enabled: false    # for now"},
+		"rename":        {edit("key_a", func(k *keystore.Key) { k.Name = "New" }), `name:   "Acme, Inc."   # spaces`, "name: New   # spaces"},
+		"no name":       {edit("key_a", func(k *keystore.Key) { k.Name = "" }), "    name:   \"Acme, Inc.\"   # spaces as they are\n", ""},
+		"new hash":      {edit("key_a", func(k *keystore.Key) { k.Hash = storetest.SecretOf("x").Hash() }), hashA, storetest.SecretOf("x").Hash().String()},
+		"hash on top":   {edit("key_b", func(k *keystore.Key) { k.Hash = storetest.SecretOf("x").Hash() }), hashB, storetest.SecretOf("x").Hash().String()},
+		"allow":         {edit("key_a", func(k *keystore.Key) { k.Whitelist = whitelist("10.0.0.0/8", "192.0.2.7", "2001:db8::1") }), "# VPN\n", "# VPN\n      - \"2001:db8::1\"\n"},
+		"disallow":      {edit("key_a", func(k *keystore.Key) { k.Whitelist = whitelist("192.0.2.7") }), "      - 10.0.0.0/8   # office\n", ""},
+		"other entries": {edit("key_a", func(k *keystore.Key) { k.Whitelist = whitelist("192.0.2.8") }), "      - 10.0.0.0/8   # office\n      # the VPN\n      - 192.0.2.7    # VPN\n", "      # the VPN\n      - 192.0.2.8\n"},
+		"anywhere":      {edit("key_a", func(k *keystore.Key) { k.Whitelist = keystore.Anywhere() }), "    ip_whitelist:\n      - 10.0.0.0/8   # office\n      # the VPN\n      - 192.0.2.7    # VPN\n", ""},
+		"allow in line": {edit("key_b", func(k *keystore.Key) { k.Whitelist = whitelist("192.0.2.1", "2001:db8::/32", "10.0.0.0/8") }), `[192.0.2.1,   "2001:db8::/32"]   # two`, `[192.0.2.1, "2001:db8::/32", 10.0.0.0/8]   # two`},
+		"new fields": {edit("key_b", func(k *keystore.Key) {
+			k.Enabled, k.Expires = false, time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+		}), "external_id: 'beta'\n", "external_id: 'beta'\n    enabled: false\n    expires: 2027-01-31T00:00:00Z\n"},
+		"meta":        {edit("key_a", func(k *keystore.Key) { k.Meta = []byte(`{"a":[1,"x: y"]}`) }), "meta: {plan: pro}", `meta: {a: [1, "x: y"]}`},
+		"no change":   {edit("key_a", func(k *keystore.Key) { k.Meta = []byte(`{ "plan": "pro" }`) }), "", ""},
+		"delete":      {func(t *testing.T, e *Editor) { must(t, e.Delete(t.Context(), "key_b")) }, commented[strings.Index(commented, "  - hash"):strings.Index(commented, "# the end")], ""},
+		"delete last": {func(t *testing.T, e *Editor) { must(t, e.Delete(t.Context(), "key_a")) }, commented[strings.Index(commented, "  - id: key_a"):strings.Index(commented, "\n  # Beta")], ""},
+		"add": {func(t *testing.T, e *Editor) {
+			must(t, e.Add(t.Context(), &keystore.Key{ID: "yes", Name: "Zürich: #1", Hash: storetest.SecretOf("x").Hash(), Whitelist: whitelist("10.0.0.0/8", "::1"), Enabled: true}))
+		}, "external_id: 'beta'\n", "external_id: 'beta'\n  - id: \"yes\"\n    name: \"Zürich: #1\"\n    hash: " + storetest.SecretOf("x").Hash().String() + "\n    ip_whitelist: [10.0.0.0/8, \"::1\"]\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, lineEnd := range []string{"\n", "\r\n"} {
+				path := filepath.Join(t.TempDir(), "keys.yaml")
+				lines := strings.NewReplacer("\n", lineEnd)
+				write(t, path, lines.Replace(commented))
+				test.edit(t, NewEditor(path))
+				if strings.Count(commented, test.old) != 1 && test.old != "" {
+					t.Fatalf("%q is not once in the file", test.old)
+				}
+				want := lines.Replace(strings.Replace(commented, test.old, test.new, 1))
+				if got := content(t, path); got != want {
+					t.Errorf("%q:\n%s\nwant:\n%s", lineEnd, got, want)
+				}
+			}
+		})
+	}
+}
+
+// Files that are written in other ways are edited too, or refused as they are.
+func TestEditsOfOddFiles(t *testing.T) {
+	for name, test := range map[string]struct{ text, want, err string }{
+		"no list yet":     {"# mine\nkeys:   # none\n\n", "# mine\nkeys:   # none\n  NEW\n\n", ""},
+		"empty list":      {"keys: [] # none\n# end", "keys: # none\n  NEW\n# end", ""},
+		"empty":           {"", "keys:\n  NEW\n", ""},
+		"comments alone":  {"# mine", "# mine\nkeys:\n  NEW\n", ""},
+		"no line end":     {"keys:\n- id: key_a\n  hash: " + hashA, "keys:\n- id: key_a\n  hash: " + hashA + "\nNEW\n", ""},
+		"far in":          {"keys:\n      -   id: key_a\n          hash: " + hashA + "\n", "keys:\n      -   id: key_a\n          hash: " + hashA + "\n      NEW\n", ""},
+		"document marks":  {"---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n\n...\n", "---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n  NEW\n\n...\n", ""},
+		"brackets":        {"keys: [{id: key_a, hash: " + hashA + "}]\n", "", "k.yaml:1:7: the keys are written in brackets"},
+		"bad":             {"keys: [\n", "", "k.yaml:1:1: not YAML"},
+		"taken":           {"keys:\n  - id: new\n    hash: " + hashA + "\n", "", "exists already"},
+		"hash taken":      {"keys:\n  - id: key_a\n    hash: " + hashC + "\n", "", "exists already"},
+		"text in a block": {"keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n\n", "keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n  NEW\n\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "k.yaml")
+			write(t, path, test.text)
+			k := &keystore.Key{ID: "new", Enabled: true, Whitelist: keystore.Anywhere()}
+			k.Hash, _ = keystore.ParseHash(hashC)
+			err := NewEditor(path).Add(t.Context(), k)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) || content(t, path) != test.text {
+					t.Errorf("got error %v, want %s; the file is\n%s", err, test.err, content(t, path))
+				}
+				return
+			}
+			must(t, err)
+			indent := test.want[strings.LastIndex(test.want[:strings.Index(test.want, "NEW")], "\n")+1 : strings.Index(test.want, "NEW")]
+			want := strings.Replace(test.want, "NEW", "- id: new\n"+indent+"  hash: "+hashC, 1)
+			if got := content(t, path); got != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestEditsOfOddKeys(t *testing.T) {
+	const b = "  - id: key_b\n    hash: " + hashB + "\n"
+	for name, test := range map[string]struct{ text, want string }{
+		"braces":        {"keys:\n  - {id: key_a, hash: " + hashA + "}\n", "keys:\n  - id: key_a\n    name: new\n    hash: " + hashA + "\n"},
+		"name on top":   {"keys:\n  - name: old # this\n    id: key_a\n    hash: " + hashA + "\n", "keys:\n  - name: new # this\n    id: key_a\n    hash: " + hashA + "\n"},
+		"dash alone":    {"keys:\n  -\n    id: key_a\n    name: a\n      b # c\n    hash: " + hashA + "\n", "keys:\n  -\n    id: key_a\n    name: new\n    hash: " + hashA + "\n"},
+		"quoted fields": {"keys:\n  - \"id\": key_a\n    'name': old\n    \"hash\": " + hashA + "\n", "keys:\n  - \"id\": key_a\n    name: new\n    \"hash\": " + hashA + "\n"},
+		"keys at all":   {"keys:\n- id: key_a\n  hash: " + hashA + "\n  ip_whitelist:\n  - 10.0.0.1\n", "keys:\n- id: key_a\n  hash: " + hashA + "\n  ip_whitelist:\n  - 10.0.0.1\n  name: new\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "k.yaml")
+			if strings.Contains(test.text, "keys:\n- ") {
+				write(t, path, test.text)
+			} else {
+				write(t, path, test.text+b)
+				test.want += b
+			}
+			edit("key_a", func(k *keystore.Key) { k.Name = "new" })(t, NewEditor(path))
+			if got := content(t, path); got != test.want {
+				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
+			}
+		})
+	}
+}
+
+// An edit that would change another key, or break the file, is refused.
+func TestEditsThatCannotBe(t *testing.T) {
+	text := "keys:\n  - id: key_a\n    hash: " + hashA + "\n    ip_whitelist: &w [10.0.0.1]\n  - id: key_b\n    hash: " + hashB + "\n    ip_whitelist: *w\n"
+	path := filepath.Join(t.TempDir(), "k.yaml")
+	write(t, path, text)
+	e := NewEditor(path)
+	if err := e.Delete(t.Context(), "key_a"); err == nil || !strings.Contains(err.Error(), "this edit would break the file") {
+		t.Errorf("got %v", err)
+	}
+	if err := e.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Whitelist = whitelist("10.0.0.2"); return nil }); err == nil {
+		t.Error("the list that another key uses was changed")
+	}
+	if err := e.Add(t.Context(), &keystore.Key{ID: "key_c", Hash: storetest.SecretOf("c").Hash(), Whitelist: keystore.Anywhere(), Roles: []string{"admin"}}); err == nil || !strings.Contains(err.Error(), "not supported yet") {
+		t.Errorf("got %v", err)
+	}
+	broken := storetest.NewKey("key_c")
+	broken.Broken = errors.New("a bad row")
+	if err := e.Put(t.Context(), []*keystore.Key{broken}); err == nil || !strings.Contains(err.Error(), "a bad row") {
+		t.Errorf("got %v", err)
+	}
+	if got := content(t, path); got != text {
+		t.Errorf("the file is now\n%s", got)
+	}
+	edit("key_b", func(k *keystore.Key) { k.Whitelist = whitelist("10.0.0.3") })(t, e)
+	if got, want := content(t, path), strings.Replace(text, "*w", "[10.0.0.3]", 1); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestDeleteAll(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "k.yaml")
+	write(t, path, "# mine\nkeys: # ours\n  # a\n  - id: key_a\n    hash: "+hashA+"\n# end\n")
+	must(t, NewEditor(path).Delete(t.Context(), "key_a"))
+	if got, want := content(t, path), "# mine\nkeys: [] # ours\n  # a\n# end\n"; got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if s, err := Open(path, Options{}); err != nil || s.Len() != 0 {
+		t.Error(s, err)
+	}
+}
+
+// New files are for their owner alone; others keep their mode, and links stay links.
+func TestFilesOfEdits(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "keys.yaml"), filepath.Join(t.TempDir(), "link.yaml")
+	must(t, os.Symlink(path, link))
+	if err := NewEditor(link).Add(t.Context(), storetest.NewKey("a")); err == nil || !strings.Contains(err.Error(), "a link that leads nowhere") {
+		t.Errorf("got %v", err)
+	}
+	must(t, NewEditor(path).Add(t.Context(), storetest.NewKey("a")))
+	mode := func() os.FileMode {
+		info, err := os.Stat(path)
+		must(t, err)
+		return info.Mode()
+	}
+	if mode() != 0o600 {
+		t.Errorf("a new file has mode %v", mode())
+	}
+	must(t, os.Chmod(path, 0o640))
+	must(t, NewEditor(link).Add(t.Context(), storetest.NewKey("b")))
+	info, err := os.Lstat(link)
+	must(t, err)
+	if mode() != 0o640 || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("after an edit the file has mode %v, and the link %v", mode(), info.Mode())
+	}
+	if s, err := Open(path, Options{}); err != nil || ids(s) != "a b" {
+		t.Error(s, err)
+	}
+	left, err := os.ReadDir(dir)
+	must(t, err)
+	for _, e := range left {
+		if n := e.Name(); n != "keys.yaml" && n != ".keys.yaml.lock" {
+			t.Errorf("%s was left behind", n)
+		}
+	}
+}
+
+// In a folder a change goes to the file that holds the key, and new keys to keys.yaml.
+func TestEditsOfFolder(t *testing.T) {
+	dir := t.TempDir()
+	e := NewEditor(dir)
+	must(t, e.Add(t.Context(), storetest.NewKey("a"))) // nothing is there yet
+	other := filepath.Join(dir, "other.yaml")
+	write(t, other, "keys:\n- id: o\n  hash: "+hashA+"\n")
+	must(t, e.Put(t.Context(), []*keystore.Key{storetest.NewKey("b"), storetest.NewKey("a", "10.0.0.1")}))
+	edit("o", func(k *keystore.Key) { k.Name = "other" })(t, e)
+	want := "keys:\n- id: o\n  hash: " + hashA + "\n  name: other\n"
+	if got := content(t, other); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := content(t, filepath.Join(dir, "keys.yaml")); !strings.Contains(got, "id: a\n") || !strings.Contains(got, "[10.0.0.1]") || !strings.Contains(got, "id: b\n") {
+		t.Errorf("got\n%s", got)
+	}
+	taken := storetest.NewKey("x")
+	taken.Hash, _ = keystore.ParseHash(hashA)
+	if err := e.Add(t.Context(), taken); !errors.Is(err, keystore.ErrExists) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Editors of one file, each with its own lock as other processes have, lose nothing.
+func TestEditorsTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	var editors sync.WaitGroup
+	for i := range 8 {
+		editors.Go(func() {
+			for j := range 5 {
+				if err := NewEditor(path).Add(t.Context(), storetest.NewKey(fmt.Sprintf("key_%d_%d", i, j))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	editors.Wait()
+	if s, err := Open(path, Options{}); err != nil || s.Len() != 40 {
+		t.Errorf("%v keys, error %v", s, err)
+	}
+}
+
+func TestMarshalKey(t *testing.T) {
+	k := &keystore.Key{
+		ID: "key_acme_prod", Name: "Acme (production)", Whitelist: whitelist("192.168.1.100", "10.0.0.0/8", "2001:db8::/32"), Enabled: true,
+		Expires: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC), ExternalID: "acme", Permissions: []string{"documents.read", "a:*"}, Roles: []string{"no"},
+		Ratelimits: []keystore.Ratelimit{{Name: "requests", Limit: 100, Duration: time.Minute}, {Name: "exports", Limit: 5, Duration: time.Hour, OnDemand: true}},
+		Meta:       []byte(`{"plan": "pro", "e": "\ud83d\ude00\/", "m": [1.50, null, "null", -1e5]}`),
+	}
+	k.Hash, _ = keystore.ParseHash(hashA)
+	want := `  - id: key_acme_prod
+    name: Acme (production)
+    hash: ` + hashA + `
+    ip_whitelist: [192.168.1.100, 10.0.0.0/8, "2001:db8::/32"]
+    expires: 2027-01-31T00:00:00Z
+    external_id: acme
+    permissions: [documents.read, "a:*"]
+    roles: ["no"]
+    ratelimits: [{name: requests, limit: 100, duration: 1m}, {name: exports, limit: 5, duration: 1h, auto_apply: false}]
+    meta: {plan: pro, e: "😀/", m: [1.50, null, "null", -1e5]}
+`
+	if got, err := MarshalKey(k); err != nil || string(got) != want {
+		t.Errorf("error %v, got\n%s\nwant\n%s", err, got, want)
+	}
+	// A long list gets a line for each entry.
+	var entries []string
+	for i := range 20 {
+		entries = append(entries, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}).String())
+	}
+	got, err := MarshalKey(&keystore.Key{ID: "a", Hash: k.Hash, Whitelist: whitelist(entries...)})
+	if err != nil || !strings.Contains(string(got), "    ip_whitelist:\n      - 10.0.0.0\n      - 10.0.0.1\n") || !strings.HasSuffix(string(got), "      - 10.0.0.19\n    enabled: false\n") {
+		t.Errorf("error %v, got\n%s", err, got)
+	}
+	if _, err := MarshalKey(&keystore.Key{ID: "a"}); err == nil {
+		t.Error("a key without a hash was written")
+	}
+}
+
+// BenchmarkPut shows how long 100,000 new keys take, and again when they are there.
+func BenchmarkPut(b *testing.B) {
+	keys := make([]*keystore.Key, 100_000)
+	for i := range keys {
+		keys[i] = storetest.NewKey(fmt.Sprintf("key_%06d", i), "10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
+	}
+	for b.Loop() {
+		e := NewEditor(filepath.Join(b.TempDir(), "keys.yaml"))
+		start := time.Now()
+		if err := e.Put(b.Context(), keys); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "s/put")
+		start = time.Now()
+		if err := e.Update(b.Context(), "key_050000", func(k *keystore.Key) error { k.Enabled = false; return nil }); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(time.Since(start).Seconds(), "s/update")
+	}
+}
