@@ -14,8 +14,8 @@ const (
 	dialTimeout  = 2 * time.Second
 	writeTimeout = 3 * time.Second // also how long a silent connection is waited for
 
-	retryMin = 100 * time.Millisecond
-	retryMax = time.Second
+	retryFirst = 100 * time.Millisecond
+	retryLast  = time.Second
 )
 
 var errClosed = errors.New("the store is closed")
@@ -37,8 +37,8 @@ func (l *link) dial(ctx context.Context, option rueidis.ClientOption) {
 	l.err = errors.New("not connected yet")
 	tried := make(chan struct{})
 	go func() {
-		for wait := retryMin; !l.try(option); wait = min(2*wait, retryMax) {
-			if wait == retryMin {
+		for wait := retryFirst; !l.try(option); wait = min(2*wait, retryLast) {
+			if wait == retryFirst {
 				close(tried)
 			}
 			select {

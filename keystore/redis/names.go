@@ -22,11 +22,11 @@ func newNames(prefix string) (names, error) {
 	tagged := open >= 0 && strings.IndexByte(prefix[open:], '}') > 1
 	switch {
 	case strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return names{}, errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz:")
+		return names{}, errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz: or acme:keys")
 	case !tagged && strings.ContainsAny(prefix, "{}"):
 		return names{}, errors.New("redis: the prefix has a brace, but no hash tag such as {extauthz}: in it")
 	case !tagged && strings.Trim(prefix, ":") == "":
-		return names{}, errors.New("redis: the prefix has nothing but colons: write one such as extauthz:")
+		return names{}, errors.New("redis: the prefix has nothing but colons: write a name before them")
 	case !tagged:
 		prefix = "{" + strings.TrimRight(prefix, ":") + "}:"
 	}

@@ -6,6 +6,8 @@ import "github.com/redis/rueidis"
 // whose names they make of ARGV[1] and the hashes in the index: in the same slot, for the hash
 // tag, but not all of them can be known to the caller. Their first line makes Redis 7 refuse
 // them as a whole, rather than half-way, when it is out of memory.
+//
+//nolint:dupword // Lua ends its blocks with the same word
 const common = `
 local ids, records = KEYS[1], ARGV[1]
 
@@ -21,7 +23,7 @@ end
 -- The id that a record gives itself; nil where there is none that can be read.
 local function owner(name)
   local ok, r = pcall(cjson.decode, redis.pcall('GET', name))
-  if ok and type(r) == 'table' then return r.id end
+  return ok and type(r) == 'table' and r.id or nil
 end
 
 -- Deletes the records of an id and its members in the index, but for one. A record that says
@@ -51,6 +53,7 @@ const (
 	changed       // the record is not what it was when it was read
 )
 
+//nolint:dupword // as above
 var (
 	// ARGV: records, min, max, count. Returns members and records in turns.
 	readScript = rueidis.NewLuaScriptReadOnly("#!lua flags=no-writes\n" + common + `

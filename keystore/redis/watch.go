@@ -30,14 +30,14 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			s.options.OnChannel(up, err)
 		}
 	}
-	wait, down := retryMin, false
+	wait, down := retryFirst, false
 	for {
 		wasUp, err := s.listen(ctx, inv, func() { tell(true, nil) })
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if wasUp {
-			wait = retryMin
+			wait = retryFirst
 		}
 		if wasUp || !down {
 			tell(false, fmt.Errorf("redis: %w", err))
@@ -48,7 +48,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, retryLast)
 	}
 }
 
@@ -210,7 +210,7 @@ func node(client rueidis.Client) string {
 	return ""
 }
 
-var setting = regexp.MustCompile(`(?m)^(maxmemory|maxmemory_policy):(\w*)`)
+var setting = regexp.MustCompile(`(?m)^(maxmemory|maxmemory_policy):(\S*)`)
 
 // mayEvict returns an error where the server is set to evict keys. The volatile policies evict
 // nothing but what has a time to live. A server that does not say is taken to be in order.

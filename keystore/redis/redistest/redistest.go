@@ -4,7 +4,6 @@ package redistest
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -78,7 +77,7 @@ func (s *Server) Kill() {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
-	cmd := exec.Command(binary(s.t, "redis-server"), s.args...)
+	cmd := exec.Command(binary(s.t, "redis-server"), s.args...) //nolint:noctx // Kill ends it, after all cleanups that need it
 	cmd.Dir = s.dir
 	if uid, gid, ok := unprivileged(s.t); ok {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
@@ -126,7 +125,7 @@ func (s *Server) CLI(command ...string) string {
 }
 
 func (s *Server) try(command ...string) (string, error) {
-	out, err := exec.Command(binary(s.t, "redis-cli"), append([]string{"-e", "-p", s.port}, command...)...).CombinedOutput()
+	out, err := exec.CommandContext(s.t.Context(), binary(s.t, "redis-cli"), append([]string{"-e", "-p", s.port}, command...)...).CombinedOutput()
 	return strings.TrimRight(string(out), "\n"), err
 }
 
@@ -143,7 +142,7 @@ func binary(t testing.TB, name string) string {
 // folder returns a temporary folder that the servers' user can work in.
 func folder(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "redistest")
+	dir, err := os.MkdirTemp("", "redistest") //nolint:usetesting // only root can enter those of t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +183,7 @@ func unprivileged(t testing.TB) (uid, gid uint32, ok bool) {
 // freePort returns a port of the loopback address that nobody listens on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +195,7 @@ func until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal(fmt.Sprintf("after %s it is still not so: %s", patience, what))
+			t.Fatalf("after %s it is still not so: %s", patience, what)
 		}
 	}
 }
