@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,12 +61,14 @@ func (f *checkFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cmd.Context(), cfg, nil)
+	store, err := openStore(cmd.Context(), cfg, storeHooks{})
 	if err != nil {
 		return err
 	}
 	defer store.close()
-	decision, steps, failure := authz.New(store, time.Now).Explain(cmd.Context(), request)
+	ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
+	defer cancel()
+	decision, steps, failure := authz.New(store, time.Now).Explain(ctx, request)
 	if failure != nil {
 		decision.Code = authz.Unavailable
 	}

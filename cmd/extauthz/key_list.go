@@ -113,35 +113,11 @@ func whitelistEntries(k *keystore.Key) []string {
 	return entries
 }
 
-// A listedKey is a key as list prints it in JSON; the names are those of the key file.
-type listedKey struct {
-	ID          string          `json:"id"`
-	Name        string          `json:"name,omitempty"`
-	Enabled     bool            `json:"enabled"`
-	Expires     *time.Time      `json:"expires,omitempty"`
-	IPWhitelist []string        `json:"ip_whitelist,omitempty"` // absent: from anywhere
-	ExternalID  string          `json:"external_id,omitempty"`
-	Permissions []string        `json:"permissions,omitempty"`
-	Roles       []string        `json:"roles,omitempty"`
-	Meta        json.RawMessage `json:"meta,omitempty"`
-	Broken      string          `json:"broken,omitempty"` // why the record refuses
-}
-
 func newKeyArray(w io.Writer) keyPrinter {
 	separator := "[\n  "
 	return keyPrinter{
 		key: func(k *keystore.Key) error {
-			l := listedKey{
-				ID: k.ID, Name: k.Name, Enabled: k.Enabled, IPWhitelist: whitelistEntries(k),
-				ExternalID: k.ExternalID, Permissions: k.Permissions, Roles: k.Roles, Meta: k.Meta,
-			}
-			if !k.Expires.IsZero() {
-				l.Expires = &k.Expires
-			}
-			if k.Broken != nil {
-				l.Broken = k.Broken.Error()
-			}
-			b, err := json.Marshal(l)
+			b, err := json.Marshal(newListedKey(k))
 			if err != nil {
 				return err
 			}

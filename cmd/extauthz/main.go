@@ -47,6 +47,7 @@ Exit codes: 0 on success, 1 on an error; check has its own.`,
 		newValidateCommand(),
 		newCheckCommand(),
 		newKeyCommand(),
+		newStoreCommand(),
 		newVersionCommand(),
 	)
 	return root

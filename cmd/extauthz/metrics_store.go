@@ -6,12 +6,34 @@ import (
 	"extauthz/keystore"
 )
 
-// watch shows the figures of the store, as they are when they are asked for.
-func (m *metrics) watch(s *store) {
+// storeMetrics are the figures that a store across the network tells of by itself.
+type storeMetrics struct {
+	channel prometheus.Gauge
+	broken  prometheus.Counter
+}
+
+func newStoreMetrics() *storeMetrics {
+	return &storeMetrics{
+		channel: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "extauthz_store_channel_up",
+			Help: "1 while the store tells of changes, so that they are live at once; 0 while they may take the cache's ttl.",
+		}),
+		broken: counter("extauthz_store_broken_records_total", "Look-ups in the store that found a record which cannot be read whole, so that its key is refused."),
+	}
+}
+
+// watch shows the figures of the store, as they are when they are asked for: those of its keys
+// where they are in memory, and those of its server where it is across the network.
+func (m *metrics) watch(s *store, r *storeMetrics) {
+	m.registry.MustRegister(cacheCollector{s.cacheStats})
+	if s.remote != nil {
+		m.registry.MustRegister(r.channel, r.broken)
+		return
+	}
 	keys := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "extauthz_keys", Help: "Keys that are loaded.",
 	}, func() float64 { return float64(s.len()) })
-	m.registry.MustRegister(keys, cacheCollector{s.cacheStats})
+	m.registry.MustRegister(keys)
 }
 
 // A cacheCollector shows the figures of the cache; all are zero where the store needs none.

@@ -62,6 +62,8 @@ type server struct {
 	metrics *metrics
 	ready   readiness
 	health  *health.Server
+
+	storeDown bool // the store could not be asked at the start
 }
 
 func newServer(cfg *config.Config, log *slog.Logger) *server {
@@ -81,12 +83,11 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	defer stopAdmin()
 
-	store, err := openStore(ctx, s.cfg, s.reloaded)
+	store, err := s.openStore(ctx)
 	if err != nil {
 		return err
 	}
 	defer store.close()
-	s.metrics.watch(store)
 	for _, w := range store.warnings() {
 		s.log.Warn(w.Error())
 	}
@@ -110,9 +111,19 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 		}
 	})
 	wg.Go(func() { decisions.summarize(background) })
-	s.serving(true)
+	ready := make(chan error)
+	if store.remote == nil {
+		s.serving()
+	} else {
+		s.notServing("starting: the key store was not asked yet")
+		wg.Go(func() { awaitReady(background, store, ready) })
+	}
 	go func() { failed <- grpcServer.Serve(lis) }()
-	s.log.Info("serving", "listen", listenerName(lis), "admin", adminAddr, "store", store.name, "keys", store.len())
+	about := []any{"listen", listenerName(lis), "admin", adminAddr, "store", store.name}
+	if store.remote == nil {
+		about = append(about, "keys", store.len())
+	}
+	s.log.Info("serving", about...)
 
 	for {
 		select {
@@ -128,6 +139,8 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 		case <-ctx.Done():
 			s.drain(grpcServer, signals)
 			return nil
+		case err := <-ready:
+			s.storeReady(err)
 		case err := <-failed:
 			grpcServer.Stop()
 			return fmt.Errorf("serving: %w", err)
@@ -163,14 +176,16 @@ func (s *server) newGRPCServer(store *store, decisions *decisionLog) (*grpc.Serv
 // serviceName is what Envoy may ask the health of, beside "" for the whole server.
 const serviceName = "envoy.service.auth.v3.Authorization"
 
-func (s *server) serving(yes bool) {
-	status, reason := healthpb.HealthCheckResponse_NOT_SERVING, "stopping"
-	if yes {
-		status, reason = healthpb.HealthCheckResponse_SERVING, ""
-	}
+func (s *server) serving() { s.setServing(healthpb.HealthCheckResponse_SERVING, "") }
+
+func (s *server) notServing(why string) {
+	s.setServing(healthpb.HealthCheckResponse_NOT_SERVING, why)
+}
+
+func (s *server) setServing(status healthpb.HealthCheckResponse_ServingStatus, why string) {
 	s.health.SetServingStatus("", status)
 	s.health.SetServingStatus(serviceName, status)
-	s.ready.set(reason)
+	s.ready.set(why)
 }
 
 // sameSignal is how long after a signal to stop another one is taken for the same: some
@@ -181,7 +196,7 @@ const sameSignal = 500 * time.Millisecond
 // are answered, or their time is over. A second signal to stop ends it at once.
 func (s *server) drain(g *grpc.Server, signals <-chan os.Signal) {
 	began := time.Now()
-	s.serving(false)
+	s.notServing("stopping")
 	again := make(chan struct{})
 	go func() {
 		for sig := range signals {
@@ -208,16 +223,6 @@ func (s *server) drain(g *grpc.Server, signals <-chan os.Signal) {
 	}
 	g.Stop()
 	<-done
-}
-
-// reloaded is told each time the keys were read again.
-func (s *server) reloaded(keys int, err error) {
-	s.metrics.reload(err, time.Now())
-	if err != nil {
-		s.log.Error("the keys were not read again, the last good ones stay", "error", err.Error())
-		return
-	}
-	s.log.Info("the keys were read again", "keys", keys)
 }
 
 // startAdmin opens the admin listener, where one is wanted, and returns where it is.

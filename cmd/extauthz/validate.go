@@ -17,6 +17,8 @@ func newValidateCommand() *cobra.Command {
 		Long: `Read the configuration and the keys that it names as the server would, and print every
 error and every warning with its file, line and column.
 
+A store in Postgres or Redis that cannot be reached is a warning: the configuration may be right.
+
 Exit codes: 0 without errors, 1 with any. Warnings are no errors.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.validate(cmd) },
@@ -34,7 +36,7 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if cfg.Store == (config.Store{}) {
 		return err // there are no keys to look at
 	}
-	store, storeErr := openStore(cmd.Context(), cfg, nil)
+	store, storeErr := openStore(cmd.Context(), cfg, storeHooks{})
 	if storeErr != nil {
 		return errors.Join(err, storeErr)
 	}
@@ -48,10 +50,16 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if _, err := newService(cfg, store, nil); err != nil {
 		return err
 	}
-	noun := "keys"
-	if store.len() == 1 {
-		noun = "key"
+	keys := store.len()
+	if store.remote != nil {
+		if keys, err = validateRemote(cmd.Context(), store, warn); err != nil {
+			return err
+		}
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %d %s in %s\n", store.len(), noun, store.name)
+	if keys < 0 {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: the configuration alone\n")
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %s in %s\n", countKeys(keys), store.name)
 	return err
 }
