@@ -15,7 +15,7 @@
 //
 // A record is one string and not a Redis hash of fields, because each write then replaces it
 // whole: no reader, and no crash, can come between two fields, of which one may be the
-// whitelist. It also takes about a third of the memory. A record that holds an unknown field,
+// whitelist. It also takes less memory. A record that holds an unknown field,
 // a field twice, a null, an empty list or anything else that is not sound is refused as a
 // whole: see [keystore.Key.Broken].
 //
@@ -39,8 +39,8 @@
 // The prefix is a hash tag, so that all of a store is in one slot, on one node. That is what
 // makes each edit one atomic step, of the record and the index, everywhere: no crash leaves a
 // key behind that works and should not. The price is that the store does not spread over a
-// cluster. A record takes about 300 bytes, its index entry as much again, so that a million
-// keys need 600 MB there; and one node answers well over 100,000 look-ups a second, of which
+// cluster. A key with a short whitelist takes about 450 bytes with its index entry, a million
+// of them 450 MB there; and one node answers well over 100,000 look-ups a second, of which
 // the cache leaves it few. Stores that need more have prefixes of their own, which fall on
 // other nodes. While that one slot is moved to another node, the channel of changes is down.
 //
