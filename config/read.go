@@ -55,8 +55,7 @@ type reader struct {
 func (r *reader) file() {
 	data, err := os.ReadFile(r.File)
 	if err != nil {
-		var pathErr *os.PathError
-		if errors.As(err, &pathErr) {
+		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 			err = pathErr.Err
 		}
 		r.Errorf(nil, "the configuration cannot be read: %v", err)

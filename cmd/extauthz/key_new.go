@@ -116,7 +116,7 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 		if days, ok := strings.CutSuffix(s, "d"); ok {
 			var n uint64
 			n, err = strconv.ParseUint(days, 10, 16)
-			span = time.Duration(n) * 24 * time.Hour //nolint:gosec // 16 bits of days fit
+			span = time.Duration(n) * 24 * time.Hour
 		} else {
 			span, err = time.ParseDuration(s)
 		}

@@ -21,6 +21,7 @@ import (
 
 	"extauthz/config"
 	"extauthz/envoy"
+	"extauthz/strictyaml"
 )
 
 func newServeCommand() *cobra.Command {
@@ -73,9 +74,7 @@ func newServer(cfg *config.Config, log *slog.Logger) *server {
 // run serves until a signal or the end of ctx says to stop, and drains. It returns an error
 // where it cannot start, or has to stop by itself.
 func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
-	for _, w := range s.cfg.Warnings {
-		s.log.Warn(w.Error())
-	}
+	s.warn(s.cfg.Warnings)
 	failed := make(chan error, 3) // one each of what may end by itself
 	adminAddr, stopAdmin, err := s.startAdmin(ctx, failed)
 	if err != nil {
@@ -88,9 +87,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 		return err
 	}
 	defer store.close()
-	for _, w := range store.warnings() {
-		s.log.Warn(w.Error())
-	}
+	s.warn(store.warnings())
 	decisions := newDecisionLog(s.log, time.Now)
 	grpcServer, err := s.newGRPCServer(store, decisions)
 	if err != nil {
@@ -124,7 +121,18 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 		about = append(about, "keys", store.len())
 	}
 	s.log.Info("serving", about...)
+	return s.untilStopped(ctx, grpcServer, store, signals, ready, failed)
+}
 
+// warn tells what is allowed, but hardly meant.
+func (s *server) warn(warnings strictyaml.Errors) {
+	for _, w := range warnings {
+		s.log.Warn("this is allowed, but hardly meant", "warning", w.Error())
+	}
+}
+
+// untilStopped does what signals say until one of them, or the end of ctx, says to stop.
+func (s *server) untilStopped(ctx context.Context, grpcServer *grpc.Server, store *store, signals <-chan os.Signal, ready, failed <-chan error) error {
 	for {
 		select {
 		case sig := <-signals:
@@ -240,7 +248,7 @@ func (s *server) startAdmin(ctx context.Context, failed chan<- error) (where str
 			failed <- fmt.Errorf("admin: %w", err)
 		}
 	}()
-	return listenerName(lis), func() { stopAdmin(admin) }, nil
+	return listenerName(lis), func() { stopAdmin(admin) }, nil //nolint:contextcheck // scrapes end after ctx has
 }
 
 func listenerName(lis net.Listener) string {
