@@ -2,6 +2,7 @@ package authz
 
 import (
 	"fmt"
+	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -68,6 +69,7 @@ func (t texts[T]) get(text string, tell func(error)) (T, error) {
 	if c, ok := t.kept.Get(text); ok {
 		return c.value, c.err
 	}
+	text = strings.Clone(text) // what is kept must not keep the whole request
 	var c compiled[T]
 	if c.value, c.err = t.parse(text); c.err != nil {
 		c.err = fmt.Errorf("the route's %s %.200q: %w", t.field, text, c.err)

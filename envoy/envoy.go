@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/ratelimit"
+	"extauthz/route"
 )
 
 // An Authorizer decides on one request. [authz.Authorizer] is the one in production. It must
@@ -35,6 +37,19 @@ type Config struct {
 	// Statuses overrides the HTTP statuses of refusals, from 400 to 599.
 	Statuses map[authz.Code]int
 
+	// Routes says what routes ask of a key where Envoy does not: where the context extensions
+	// permissions and ratelimits are not sent. Each of them that is sent, be it empty, stands in
+	// the place of the rule's field. Nil: nothing more is asked.
+	Routes *route.Table
+
+	// LimitHeaders is how callers are told about their rate limits. The zero value:
+	// x-ratelimit fields.
+	LimitHeaders ratelimit.HeaderStyle
+
+	// DryRun lets every request through, whatever is decided, and tells its caller nothing. What
+	// would have been refused is seen by Observe and in the dynamic metadata alone.
+	DryRun bool
+
 	// Observe is told of each check once it is decided; nil: nobody is. It runs before the
 	// reply is sent, in many goroutines at once. It must keep neither the Observation nor a
 	// string of it beyond its return: their memory is used again for other requests.
@@ -46,6 +61,7 @@ type Observation struct {
 	Decision   authz.Decision
 	Err        error      // why no decision could be made; nil where one was
 	Panicked   bool       // the check panicked; Err says where
+	LetThrough bool       // it was refused, and let through all the same: a dry run
 	ClientAddr netip.Addr // the zero Addr where there is none
 	AddrFrom   string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
 	AddrErr    error      // why there is no ClientAddr

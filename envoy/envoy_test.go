@@ -23,6 +23,7 @@ type ask struct {
 	peer    string // empty: a unix socket
 	path    string
 	headers []field
+	context []field // the route's context extensions
 }
 
 // send is a GET of / from 192.0.2.1 with these headers: name, value, name, value …
@@ -37,6 +38,14 @@ func send(headers ...string) ask {
 func (a ask) from(peer string) ask { a.peer = peer; return a }
 func (a ask) to(path string) ask   { a.path = path; return a }
 
+// with gives the request context extensions: name, value, name, value …
+func (a ask) with(extensions ...string) ask {
+	for i := 0; i < len(extensions); i += 2 {
+		a.context = append(a.context, field{extensions[i], extensions[i+1]})
+	}
+	return a
+}
+
 // all returns the request's headers as Envoy lists them.
 func (a ask) all() []field {
 	return append([]field{{":authority", "api.example"}, {":method", "GET"}, {":path", a.path}, {":scheme", "https"}}, a.headers...)
@@ -49,8 +58,16 @@ func (a ask) request() *authv3.CheckRequest {
 			Address: a.peer, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 40000},
 		}}
 	}
+	var extensions map[string]string
+	for _, f := range a.context {
+		if extensions == nil {
+			extensions = make(map[string]string)
+		}
+		extensions[f.name] = f.value
+	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Source: &authv3.AttributeContext_Peer{Address: address},
+		ContextExtensions: extensions,
+		Source:            &authv3.AttributeContext_Peer{Address: address},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Id: "17", Method: "GET", Path: envoyUTF8(a.path), Host: "api.example", Scheme: "https", Protocol: "HTTP/1.1",
 		}},
@@ -175,7 +192,8 @@ func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 	t.Helper()
 	code := resp.GetDynamicMetadata().GetFields()["code"].GetStringValue()
 	allows := resp.GetStatus().GetCode() == 0
-	if allows != (code == "VALID") || allows != (resp.GetOkResponse() != nil) {
+	dryRun := resp.GetDynamicMetadata().GetFields()["dry_run"].GetStringValue() == "true"
+	if allows != (code == "VALID" || dryRun) || allows != (resp.GetOkResponse() != nil) {
 		t.Fatalf("the reply contradicts itself: %v", resp)
 	}
 	return code

@@ -5,9 +5,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/proto"
+
+	"extauthz/keystore"
+	"extauthz/ratelimit"
+	"extauthz/route"
 )
 
 // fuzzServer has every kind of key source, and one key that may be used from one network.
@@ -17,8 +22,22 @@ func fuzzServer(f *testing.F) *Server {
 			{Header: "x-api-key"}, {Header: "authorization", Scheme: "Bearer"}, {Query: "api_key"}, {Cookie: "key"},
 		},
 		ClientAddress: lb,
-		Authorizer:    authorizer(keyFor(fuzzSecret, "203.0.113.0/24")),
+		Authorizer:    rightsOf(fuzzKey()),
+		Routes:        fuzzRoutes(),
 	})
+}
+
+// fuzzKey may be used once in a long while from one network, and for documents alone.
+func fuzzKey() *keystore.Key {
+	k := keyFor(fuzzSecret, "203.0.113.0/24")
+	k.Permissions = []string{"documents.read"}
+	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 1 << 40, Duration: time.Hour}, {Name: "exports", Limit: 1, Duration: time.Minute, OnDemand: true}}
+	return k
+}
+
+func fuzzRoutes() *route.Table {
+	t, _ := route.New([]route.Rule{{PathPrefix: "/admin", Permissions: "admin"}, {PathPrefix: "/export", Ratelimits: "exports=2"}})
+	return t
 }
 
 const fuzzSecret = "sk_fuzz_V9q"
@@ -31,6 +50,10 @@ func addRequests(f *testing.F) {
 		send("authorization", "Bearer "+fuzzSecret, "content-type", "application/grpc").from("203.0.113.9"),
 		send("cookie", "a=1; key="+fuzzSecret, "x-extauthz-key-id", "root").from("203.0.113.9").to("/?api_key=x"),
 		send("x-request-id", "r1").from("").to("/p?api_key=" + fuzzSecret),
+		send("x-api-key", fuzzSecret).from("203.0.113.9").to("/export"),
+		send("x-api-key", fuzzSecret).from("203.0.113.9").to("/%61dmin"),
+		send("x-api-key", fuzzSecret).from("203.0.113.9").with("permissions", "documents.read", "ratelimits", "exports=0"),
+		send("x-api-key", fuzzSecret).from("203.0.113.9").with("permissions", "(", "ratelimits", "="),
 	}
 	for _, a := range asks {
 		for _, req := range a.encodings {
@@ -115,21 +138,28 @@ func (a *attributes) canonical() attributes {
 // FuzzWireWrite holds that both ways of writing a reply write the same.
 func FuzzWireWrite(f *testing.F) {
 	addRequests(f)
-	s := fuzzServer(f)
+	servers := []*Server{
+		server(f, Config{Authorizer: rightsOf(fuzzKey()), Routes: fuzzRoutes()}),
+		server(f, Config{Authorizer: rightsOf(fuzzKey()), Routes: fuzzRoutes(), LimitHeaders: ratelimit.IETF}),
+		server(f, Config{Authorizer: rightsOf(fuzzKey()), Routes: fuzzRoutes(), DryRun: true}),
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req := new(authv3.CheckRequest)
 		if proto.Unmarshal(b, req) != nil {
 			return
 		}
-		c := new(call)
-		c.read(req)
-		want, _ := s.Check(t.Context(), req)
-		got := new(authv3.CheckResponse)
-		if err := proto.Unmarshal(s.answer(t.Context(), c), got); err != nil {
-			t.Fatal(err)
-		}
-		if !sameReply(got, want) {
-			t.Errorf("got  %v\nwant %v", got, want)
+		for _, s := range servers {
+			c := new(call)
+			c.read(req)
+			s.handle(t.Context(), c)
+			want := c.reply.response()
+			got := new(authv3.CheckResponse)
+			if err := proto.Unmarshal(c.reply.appendResponse(nil), got); err != nil {
+				t.Fatal(err)
+			}
+			if !sameReply(got, want) {
+				t.Errorf("got  %v\nwant %v", got, want)
+			}
 		}
 	})
 }

@@ -82,7 +82,7 @@ func (k *KeySource) find(a *attributes) string {
 // Envoy may have been told not to show it.
 func (s *Server) hide(a *attributes, used int, r *reply) {
 	var forwarded KeySource
-	if s.forwardKey {
+	if s.forwardKey && used >= 0 {
 		forwarded = s.sources[used]
 	}
 	var cookies []string

@@ -2,14 +2,13 @@ package envoy
 
 import (
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
 
 	"extauthz/authz"
+	"extauthz/ratelimit"
 )
 
 // The headers that say upstream who is calling.
@@ -41,6 +40,7 @@ var refusals = [authz.Valid]struct {
 // A reply is what Envoy is told. Its zero value refuses, as [authz.Unavailable].
 type reply struct {
 	code       authz.Code
+	dryRun     bool   // the request goes on, whatever the code is
 	keyID      string // of the key that was found, for the metadata
 	externalID string
 	clientAddr string // empty for none
@@ -48,15 +48,31 @@ type reply struct {
 	bareBody   bool     // the body is the code alone, as gRPC callers need it
 	status     int      // of the HTTP response; 0: as refusals says
 	headers    []field  // set on the request where it is allowed, else on the response
+	onResponse []field  // set on the upstream's response where the request is allowed
 	remove     []string // headers that do not go upstream
 	dropQuery  []string // raw names of query parameters that do not go upstream
 }
 
 func (r *reply) reset() {
 	clear(r.headers)
+	clear(r.onResponse)
 	clear(r.remove)
 	clear(r.dropQuery)
-	*r = reply{headers: r.headers[:0], remove: r.remove[:0], dropQuery: r.dropQuery[:0]}
+	*r = reply{headers: r.headers[:0], onResponse: r.onResponse[:0], remove: r.remove[:0], dropQuery: r.dropQuery[:0]}
+}
+
+// allows reports whether the request goes on.
+func (r *reply) allows() bool { return r.code.Allowed() || r.dryRun }
+
+// answer makes r the reply to what was decided. source is where the secret came from.
+func (r *reply) answer(c *call, s *Server, source int) {
+	o := &c.seen
+	if o.Decision.Code.Allowed() || s.dryRun {
+		r.allow(c, s, source)
+		o.LetThrough = !r.code.Allowed()
+	} else {
+		r.refuse(c, s)
+	}
 }
 
 // tell fills in what every reply has.
@@ -71,12 +87,16 @@ func (r *reply) tell(o *Observation) {
 	}
 }
 
-// allow makes r the reply that lets the request through: with the identity that was found,
+// allow makes r the reply that lets the request through, also where a dry run does: with the identity that was found,
 // without any that the caller made up, and without secrets.
 func (r *reply) allow(c *call, s *Server, source int) {
 	r.tell(&c.seen)
+	addr := r.clientAddr
+	if r.keyID == "" {
+		addr = "" // a dry run, and nobody knows who it is
+	}
 	r.identify(keyIDHeader, r.keyID)
-	r.identify(clientAddrHeader, r.clientAddr)
+	r.identify(clientAddrHeader, addr)
 	r.identify(externalIDHeader, r.externalID)
 	for i := range c.headers {
 		if name := c.headers[i].name; isIdentity(name) && !isOwnHeader(name) {
@@ -84,7 +104,22 @@ func (r *reply) allow(c *call, s *Server, source int) {
 		}
 	}
 	s.hide(&c.attributes, source, r)
-	r.code = authz.Valid // last: what panicked before refuses
+	d := &c.seen.Decision
+	if d.Limits != nil && !s.dryRun {
+		r.onResponse = appendLimits(r.onResponse, s.limits, d.Limits)
+	}
+	// Last: what panicked before refuses.
+	if r.dryRun = s.dryRun; int(d.Code) < len(refusals) || d.Code.Allowed() {
+		r.code = d.Code
+	}
+}
+
+// appendLimits appends the headers that tell a caller about the rate limits.
+func appendLimits(headers []field, style ratelimit.HeaderStyle, limits *ratelimit.Result) []field {
+	for _, h := range style.Headers(*limits) {
+		headers = append(headers, field{h.Name, h.Value})
+	}
+	return headers
 }
 
 // identify sets one identity header. One that has no value is removed whether or not it was
@@ -115,8 +150,11 @@ func (r *reply) refuse(c *call, s *Server) {
 	if r.status == 401 {
 		r.headers = append(r.headers, field{"www-authenticate", s.challenge})
 	}
-	if r.status == 429 || r.code == authz.RateLimited {
-		r.headers = append(r.headers, field{"retry-after", strconv.FormatInt(retryAfter(0), 10)})
+	if d.Limits != nil {
+		r.headers = appendLimits(r.headers, s.limits, d.Limits)
+	}
+	if (r.status == 429 || r.code == authz.RateLimited) && (d.Limits == nil || !d.Limits.Limited()) {
+		r.headers = append(r.headers, field{"retry-after", "1"}) // nobody knows when
 	}
 }
 
@@ -126,16 +164,6 @@ func (r *reply) httpStatus() int {
 		return refusals[r.code].status
 	}
 	return r.status
-}
-
-// retryAfter returns the value of a retry-after header: whole seconds (RFC 9110 section
-// 10.2.3), rounded up, at least 1.
-func retryAfter(d time.Duration) int64 {
-	seconds := int64(d / time.Second)
-	if d%time.Second > 0 {
-		seconds++
-	}
-	return max(1, seconds)
 }
 
 // appendBody appends the body of a refusal.

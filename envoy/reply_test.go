@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"extauthz/authz"
@@ -79,16 +78,6 @@ func TestUnsendableRecord(t *testing.T) {
 	for _, h := range resp.GetOkResponse().GetHeaders() {
 		if !utf8.ValidString(h.GetHeader().GetValue()) {
 			t.Errorf("%q cannot be sent", h.GetHeader().GetValue())
-		}
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	for d, want := range map[time.Duration]int64{
-		-time.Second: 1, 0: 1, 1: 1, time.Second: 1, time.Second + 1: 2, 90 * time.Second: 90, 1<<63 - 1: 9223372037,
-	} {
-		if got := retryAfter(d); got != want {
-			t.Errorf("%s: %d, want %d", d, got, want)
 		}
 	}
 }

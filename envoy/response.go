@@ -16,12 +16,13 @@ import (
 // Envoy takes a response without a status for one that allows.
 func (r *reply) response() *authv3.CheckResponse {
 	resp := &authv3.CheckResponse{DynamicMetadata: r.metadata()}
-	if r.code.Allowed() {
+	if r.allows() {
 		resp.Status = new(statuspb.Status)
 		resp.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
 			Headers:                 headerOptions(r.headers),
 			HeadersToRemove:         slices.Clone(r.remove), // r is used again
 			QueryParametersToRemove: slices.Clone(r.dropQuery),
+			ResponseHeadersToAdd:    overwriting(headerOptions(r.onResponse)),
 		}}
 		return resp
 	}
@@ -43,7 +44,7 @@ func (r *reply) response() *authv3.CheckResponse {
 // metadata returns what Envoy puts under envoy.filters.http.ext_authz, for its access log and
 // the filters after it. Only what is known is in it.
 func (r *reply) metadata() *structpb.Struct {
-	fields := make(map[string]*structpb.Value, 4)
+	fields := make(map[string]*structpb.Value, 5)
 	for _, f := range r.metadataFields() {
 		if f.value != "" {
 			fields[f.name] = structpb.NewStringValue(f.value)
@@ -52,16 +53,29 @@ func (r *reply) metadata() *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-func (r *reply) metadataFields() [4]field {
+func (r *reply) metadataFields() [5]field {
+	dryRun := ""
+	if r.dryRun {
+		dryRun = "true"
+	}
 	return [...]field{
 		{"code", r.code.String()},
 		{"key_id", r.keyID},
 		{"external_id", r.externalID},
 		{"client_address", r.clientAddr},
+		{"dry_run", dryRun},
 	}
 }
 
-// headerOptions returns headers that overwrite: append is left unset.
+// overwriting says so in the way that Envoy heeds on responses, where leaving it unset appends.
+func overwriting(options []*corev3.HeaderValueOption) []*corev3.HeaderValueOption {
+	for _, o := range options {
+		o.AppendAction = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
+	}
+	return options
+}
+
+// headerOptions returns headers that overwrite on requests: append is left unset.
 func headerOptions(headers []field) []*corev3.HeaderValueOption {
 	options := make([]*corev3.HeaderValueOption, len(headers))
 	for i, h := range headers {

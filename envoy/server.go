@@ -14,6 +14,8 @@ import (
 
 	"extauthz/authz"
 	"extauthz/keystore"
+	"extauthz/ratelimit"
+	"extauthz/route"
 )
 
 // A Server is the gRPC service that Envoy's ext_authz filter calls. Make one with [New]; it
@@ -27,6 +29,9 @@ type Server struct {
 	address    AddressSource
 	statuses   [len(refusals)]int
 	challenge  string // the value of www-authenticate
+	routes     *route.Table
+	limits     ratelimit.HeaderStyle
+	dryRun     bool
 	observe    func(context.Context, *Observation)
 }
 
@@ -37,6 +42,9 @@ func New(cfg Config) (*Server, error) {
 		sources:    slices.Clone(cfg.KeySources),
 		forwardKey: cfg.ForwardKey,
 		address:    cfg.ClientAddress,
+		routes:     cfg.Routes,
+		limits:     cfg.LimitHeaders,
+		dryRun:     cfg.DryRun,
 		observe:    cfg.Observe,
 	}
 	if len(s.sources) == 0 {
@@ -153,12 +161,12 @@ func (s *Server) handle(ctx context.Context, c *call) {
 
 // decide fills in what was seen and the reply. Whatever panics in it, the reply refuses.
 func (s *Server) decide(ctx context.Context, c *call) {
-	o := &c.seen
+	o, source := &c.seen, -1
 	defer func() {
 		if p := recover(); p != nil {
 			o.Decision, o.Err, o.Panicked = authz.Decision{}, panicError(p), true
 			c.reply.reset()
-			c.reply.refuse(c, s)
+			c.reply.answer(c, s, source)
 		}
 	}()
 	id, _ := c.header("x-request-id")
@@ -166,16 +174,37 @@ func (s *Server) decide(ctx context.Context, c *call) {
 	o.Method, o.Host, o.Path = clip(c.method, 32), clip(c.host, 255), clip(barePath(c.path), 1024)
 	o.ClientAddr, o.AddrFrom, o.AddrErr = s.address.find(&c.attributes)
 
-	secret, source := s.secret(&c.attributes)
-	o.Decision, o.Err = s.authorize(ctx, authz.Request{
-		Secret:     keystore.Secret(secret),
-		ClientAddr: o.ClientAddr,
-	})
-	if o.Decision.Code.Allowed() {
-		c.reply.allow(c, s, source)
-	} else {
-		c.reply.refuse(c, s)
+	request := s.demands(&c.attributes)
+	request.ClientAddr = o.ClientAddr
+	var secret string
+	secret, source = s.secret(&c.attributes)
+	request.Secret = keystore.Secret(secret)
+	o.Decision, o.Err = s.authorize(ctx, request)
+	c.reply.answer(c, s, source)
+}
+
+// demands returns what the route asks of a key: what its context extensions say, and what they
+// leave out as the rule of the configuration says.
+func (s *Server) demands(a *attributes) authz.Request {
+	permissions, hasPermissions := a.extension("permissions")
+	ratelimits, hasRatelimits := a.extension("ratelimits")
+	r := authz.Request{Permissions: permissions, Ratelimits: ratelimits}
+	if s.routes == nil || hasPermissions && hasRatelimits {
+		return r
 	}
+	rule, err := s.routes.Match(a.host, a.method, a.path)
+	switch {
+	case err != nil:
+		r.RouteErr = err
+	case rule != nil:
+		if !hasPermissions {
+			r.Permissions = rule.Permissions
+		}
+		if !hasRatelimits {
+			r.Ratelimits = rule.Ratelimits
+		}
+	}
+	return r
 }
 
 var errNoKey = errors.New("the request was found valid, but without a secret or a key")

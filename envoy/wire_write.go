@@ -3,6 +3,7 @@ package envoy
 import (
 	"slices"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"extauthz/authz"
@@ -12,14 +13,14 @@ import (
 // written without it.
 func (r *reply) appendResponse(b []byte) []byte {
 	b, start := begin(b, 1) // status: there even where it is OK
-	if !r.code.Allowed() {
+	if !r.allows() {
 		b = appendNumber(b, 1, uint64(refusals[r.code].rpc))
 	}
 	b = end(b, start)
-	switch r.code {
-	case authz.Valid:
+	switch {
+	case r.allows():
 		b = r.appendOK(b)
-	case authz.Unavailable:
+	case r.code == authz.Unavailable:
 		b = r.appendRefusal(b, 5) // error_response
 	default:
 		b = r.appendRefusal(b, 2) // denied_response
@@ -38,6 +39,9 @@ func (r *reply) appendOK(b []byte) []byte {
 	b = appendHeaders(b, r.headers)
 	for _, name := range r.remove {
 		b = appendText(b, 5, name)
+	}
+	for _, h := range r.onResponse {
+		b = appendHeader(b, 6, h, overwrite)
 	}
 	for _, name := range r.dropQuery {
 		b = appendText(b, 8, name)
@@ -58,14 +62,24 @@ func (r *reply) appendRefusal(b []byte, number protowire.Number) []byte {
 // appendHeaders appends the fields headers, number 2 in both kinds of response.
 func appendHeaders(b []byte, headers []field) []byte {
 	for _, h := range headers {
-		var option, header int
-		b, option = begin(b, 2)
-		b, header = begin(b, 1)
-		b = appendText(b, 1, h.name)
-		b = appendText(b, 2, h.value)
-		b = end(end(b, header), option)
+		b = appendHeader(b, 2, h, 0)
 	}
 	return b
+}
+
+// overwrite is the append_action OVERWRITE_IF_EXISTS_OR_ADD.
+const overwrite = uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
+
+// appendHeader appends a HeaderValueOption with an append_action; 0 leaves it out.
+func appendHeader(b []byte, number protowire.Number, h field, action uint64) []byte {
+	b, option := begin(b, number)
+	b, header := begin(b, 1)
+	b = appendText(b, 1, h.name)
+	b = end(appendText(b, 2, h.value), header)
+	if action != 0 {
+		b = appendNumber(b, 3, action)
+	}
+	return end(b, option)
 }
 
 // appendMetadata appends one entry of a Struct's fields.

@@ -1,0 +1,95 @@
+package envoy
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"extauthz/authz"
+	"extauthz/route"
+)
+
+// routes are rules in the configuration of a server that fronts one host.
+func routes(t testing.TB) *route.Table {
+	t.Helper()
+	table, errs := route.New([]route.Rule{
+		{PathPrefix: "/admin", Permissions: "admin", Ratelimits: "requests=5"},
+		{PathPrefix: "/exports", Methods: []string{"POST"}, Ratelimits: "exports"},
+	})
+	if errs != nil {
+		t.Fatal(errs)
+	}
+	return table
+}
+
+// TestDemands: a context extension that is sent, be it empty, stands in the place of the
+// rule's field, and leaves the other field alone.
+func TestDemands(t *testing.T) {
+	tests := []struct {
+		name                    string
+		ask                     ask
+		permissions, ratelimits string
+		ambiguous               bool
+	}{
+		{"neither", send(), "", "", false},
+		{"a rule", send().to("/admin/x?a=1"), "admin", "requests=5", false},
+		{"a rule, by its normal path", send().to("/a/.././%61dmin//x"), "admin", "requests=5", false},
+		{"another method", send().to("/exports"), "", "", false},
+		{"extensions alone", send().with("permissions", "a OR b", "ratelimits", "x=1"), "a OR b", "x=1", false},
+		{"extensions in the place of a rule", send().to("/admin").with("permissions", "a", "ratelimits", "x=1"), "a", "x=1", false},
+		{"permissions in the place of a rule's", send().to("/admin").with("permissions", "a"), "a", "requests=5", false},
+		{"ratelimits in the place of a rule's", send().to("/admin").with("ratelimits", "x"), "admin", "x", false},
+		{"empty permissions ask for none", send().to("/admin").with("permissions", ""), "", "requests=5", false},
+		{"empty ratelimits name none", send().to("/admin").with("ratelimits", ""), "admin", "", false},
+		{"other extensions", send().to("/admin").with("Permissions", "a", "x", "y"), "admin", "requests=5", false},
+		{"ambiguous", send().to("/public/..%2fadmin"), "", "", true},
+		{"ambiguous, and half is said", send().to("/admin;x").with("permissions", "a"), "a", "", true},
+		{"ambiguous, and no rule is needed", send().to("/admin;x").with("permissions", "a", "ratelimits", "x"), "a", "x", false},
+	}
+	var got authz.Request
+	s := server(t, Config{Routes: routes(t), Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
+		got = r
+		return authz.Decision{Code: authz.MissingKey}, nil
+	})})
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			check(t, s, tt.ask)
+			if got.Permissions != tt.permissions || got.Ratelimits != tt.ratelimits || errors.Is(got.RouteErr, route.ErrAmbiguous) != tt.ambiguous {
+				t.Errorf("asks for %q, %q, %v", got.Permissions, got.Ratelimits, got.RouteErr)
+			}
+		})
+	}
+}
+
+// TestNoTable: without rules no path is looked at.
+func TestNoTable(t *testing.T) {
+	s := server(t, Config{Authorizer: authorizer(keyFor("secret"))})
+	for _, path := range []string{"/a%2fb", "*", "", "/;", "/\\", "/%zz"} {
+		if code := codeOf(t, check(t, s, send("x-api-key", "secret").to(path))); code != "VALID" {
+			t.Errorf("%q: %s", path, code)
+		}
+	}
+}
+
+func TestPermissions(t *testing.T) {
+	k := keyFor("secret")
+	k.Permissions = []string{"documents.read"}
+	s := server(t, Config{Authorizer: rightsOf(k), Routes: routes(t)})
+	for _, tt := range []struct {
+		ask  ask
+		code string
+	}{
+		{send("x-api-key", "secret").to("/documents"), "VALID"},
+		{send("x-api-key", "secret").to("/admin"), "INSUFFICIENT_PERMISSIONS"},
+		{send("x-api-key", "secret").to("/x/..%2fadmin"), "INSUFFICIENT_PERMISSIONS"},
+		{send("x-api-key", "secret").to("/admin").with("permissions", "documents.read"), "VALID"},
+		{send("x-api-key", "secret").with("permissions", "documents.read and admin"), "INSUFFICIENT_PERMISSIONS"},
+		{send("x-api-key", "secret").with("permissions", "documents.read and"), "UNAVAILABLE"},
+		{send("x-api-key", "secret").with("ratelimits", "=1"), "UNAVAILABLE"},
+		{send("x-api-key", "nobody's").to("/x/..%2fadmin"), "NOT_FOUND"},
+	} {
+		if code := codeOf(t, check(t, s, tt.ask)); code != tt.code {
+			t.Errorf("%s %v: %s, want %s", tt.ask.path, tt.ask.context, code, tt.code)
+		}
+	}
+}
