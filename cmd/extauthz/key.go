@@ -15,6 +15,15 @@ func newKeyCommand() *cobra.Command {
 		newKeyNewCommand(),
 		newKeyHashCommand(),
 		newKeyListCommand(),
+		newKeyShowCommand(),
+		newKeyDisableCommand(),
+		newKeyEnableCommand(),
+		newKeyAllowCommand(),
+		newKeyDisallowCommand(),
+		newKeyExpireCommand(),
+		newKeyDeleteCommand(),
+		newKeyImportCommand(),
+		newKeyExportCommand(),
 	)
 	return cmd
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -21,8 +22,9 @@ import (
 const secretBytes = 20
 
 type keyNewFlags struct {
-	id, name, expires, prefix, externalID, file string
-	allow                                       []string
+	configFlags
+	id, name, expires, prefix, externalID, to string
+	allow                                     []string
 }
 
 func newKeyNewCommand() *cobra.Command {
@@ -33,20 +35,25 @@ func newKeyNewCommand() *cobra.Command {
 		Long: `Make a key with a fresh secret of 160 random bits, and print the secret on the first line.
 It is shown this once: the record holds its hash alone, and nobody can find it out again.
 
-The record is printed after it as a key file, or, with --append, added to a key file, which keeps
-its comments. Without --allow the key may be used from every address.`,
+The record is printed after it as a key file, or added to the store that --config or --keys
+names, or, with --append, to a key file, which may be a new one; a key file keeps its comments.
+Without --allow the key may be used from every address.`,
 		Example: `  extauthz key new --id key_acme_prod --allow 192.0.2.7 --allow 10.0.0.0/8 --append keys.yaml
+  extauthz key new --id key_acme_prod --expires 90d --config extauthz.yaml
   extauthz key new --expires 90d`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
+	f.register(cmd)
 	cmd.Flags().StringVar(&f.id, "id", "", "the key's id (default key_ and random characters)")
 	cmd.Flags().StringVar(&f.name, "name", "", "a name for people")
 	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; once for each")
 	cmd.Flags().StringVar(&f.expires, "expires", "", "when the key expires: a moment such as 2027-01-31T00:00:00Z, or a time from now such as 720h or 90d")
 	cmd.Flags().StringVar(&f.externalID, "external-id", "", "the owner in your own terms; sent upstream")
 	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "what the secret begins with, before a _")
-	cmd.Flags().StringVar(&f.file, "append", "", "the key file that the record is added to")
+	cmd.Flags().StringVar(&f.to, "append", "", "the key file that the record is added to")
+	cmd.MarkFlagsMutuallyExclusive("append", "config")
+	cmd.MarkFlagsMutuallyExclusive("append", "keys")
 	_ = cmd.MarkFlagFilename("append", "yaml", "yml")
 	return cmd
 }
@@ -64,7 +71,7 @@ func (f *keyNewFlags) run(cmd *cobra.Command) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if f.file == "" {
+	if f.to == "" && f.file == "" && f.overrides.Keys == "" {
 		record, err := yamlfile.MarshalKey(k)
 		if err != nil {
 			return err
@@ -72,10 +79,22 @@ func (f *keyNewFlags) run(cmd *cobra.Command) error {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n\nkeys:\n%s", string(secret), record)
 		return err
 	}
-	if err := yamlfile.NewEditor(f.file).Add(cmd.Context(), k); err != nil {
+	return f.add(cmd, k, secret)
+}
+
+// add writes the key into the store or the file that the flags name, and shows its secret.
+func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.Secret) error {
+	to := f.to
+	if to != "" {
+		f.overrides.Keys = to
+	} else if to = f.overrides.Keys; to == "" {
+		to = "the store that " + f.file + " names"
+	}
+	err := f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error { return e.Add(ctx, k) })
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s was added to %s\n", k.ID, f.file)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s was added to %s\n", k.ID, to)
 	_, err = fmt.Fprintln(cmd.OutOrStdout(), string(secret))
 	return err
 }

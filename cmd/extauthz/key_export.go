@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"extauthz/keystore"
+	"extauthz/keystore/yamlfile"
+)
+
+type keyExportFlags struct {
+	configFlags
+	to string
+}
+
+func newKeyExportCommand() *cobra.Command {
+	f := &keyExportFlags{}
+	cmd := &cobra.Command{
+		Use:   "export [--to FILE|-]",
+		Short: "Write the keys of a store as a key file",
+		Long: `Write all keys as a key file, in the order of their ids, with their hashes. It is a backup, and
+what import reads.
+
+A key whose record cannot be read whole is left out and told on standard error, and the exit
+code is 1 then. A file is written under another name first, so that it is there whole or not at
+all; one that exists is not overwritten.`,
+		Example: `  extauthz key export --config extauthz.yaml --to keys.yaml`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&f.to, "to", "-", "the file to write; - for standard output")
+	_ = cmd.MarkFlagFilename("to", "yaml", "yml")
+	return cmd
+}
+
+func (f *keyExportFlags) run(cmd *cobra.Command) error {
+	cfg, err := f.load()
+	if err != nil {
+		return err
+	}
+	e, closeEditor, err := openEditor(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	defer closeEditor()
+	if f.to == "-" {
+		_, err := exportKeys(cmd.Context(), e, cmd.OutOrStdout())
+		return err
+	}
+	n := 0
+	leftOut, err := newFile(f.to, func(w io.Writer) (err error) {
+		n, err = exportKeys(cmd.Context(), e, w)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	verb := "were"
+	if n == 1 {
+		verb = "was"
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s exported to %s\n", countKeys(n), verb, f.to)
+	return errors.Join(leftOut, err)
+}
+
+// An errLeftOut names the keys that an export left out; all others are written.
+type errLeftOut []error
+
+func (e errLeftOut) Error() string { return errors.Join(e...).Error() }
+
+func (e errLeftOut) Unwrap() []error { return e }
+
+// exportKeys writes all keys and returns how many, and an errLeftOut where it had to leave out
+// some.
+func exportKeys(ctx context.Context, e keystore.Editor, to io.Writer) (n int, err error) {
+	w := bufio.NewWriterSize(to, 64<<10)
+	var leftOut errLeftOut
+	for k, err := range e.Keys(ctx, "") {
+		if err != nil {
+			return n, err
+		}
+		text, err := yamlfile.MarshalKey(k)
+		if err != nil {
+			leftOut = append(leftOut, fmt.Errorf("left out: %w", err))
+			continue
+		}
+		if n++; n == 1 {
+			_, _ = w.WriteString("keys:\n")
+		}
+		if _, err := w.Write(text); err != nil {
+			return n, err
+		}
+	}
+	if n == 0 {
+		_, _ = w.WriteString("keys: []\n")
+	}
+	if err := w.Flush(); err != nil || leftOut == nil {
+		return n, err
+	}
+	return n, leftOut
+}
+
+// newFile makes a file, for its owner's eyes only, which holds all that write writes or is not
+// there. What write had to leave out is no failure.
+func newFile(path string, write func(io.Writer) error) (leftOut, err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return nil, fmt.Errorf("%s: exists already: remove it, or write another name", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	err = write(f)
+	if _, ok := errors.AsType[errLeftOut](err); ok {
+		leftOut, err = err, nil
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return leftOut, err
+}

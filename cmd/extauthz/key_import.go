@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"extauthz/keystore"
+	"extauthz/keystore/yamlfile"
+)
+
+// importBatch is how many keys are written at once, and may have to be written again where an
+// import was interrupted.
+const importBatch = 10_000
+
+type keyImportFlags struct {
+	configFlags
+	from, after string
+}
+
+func newKeyImportCommand() *cobra.Command {
+	f := &keyImportFlags{}
+	cmd := &cobra.Command{
+		Use:   "import --from FILE|-",
+		Short: "Write the keys of a key file into a store",
+		Long: `Write the keys of a key file, such as export writes, into the store that the configuration
+names. A key whose id is there already becomes what the file says; what is so already is left
+alone, so that an import may be run again. No key is deleted.
+
+A large file is read and written part by part. Where one has a mistake in it, the keys before
+that are written, and the import says how far it came: --after ID goes on from there.
+` + "`extauthz validate --keys FILE` finds mistakes beforehand.",
+		Example: `  extauthz key import --from keys.yaml --config extauthz.yaml
+  extauthz key export --config old.yaml | extauthz key import --from - --config new.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+	}
+	f.register(cmd)
+	cmd.Flags().StringVar(&f.from, "from", "", "the key file; - for standard input")
+	cmd.Flags().StringVar(&f.after, "after", "", "leave out the file's keys up to the one with this id")
+	_ = cmd.MarkFlagRequired("from")
+	_ = cmd.MarkFlagFilename("from", "yaml", "yml")
+	return cmd
+}
+
+func (f *keyImportFlags) run(cmd *cobra.Command) error {
+	cfg, err := f.load()
+	if err != nil {
+		return err
+	}
+	name, data, err := f.read(cmd.InOrStdin())
+	if err != nil {
+		return err
+	}
+	e, closeEditor, err := openEditor(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	defer closeEditor()
+	size := importBatch
+	if cfg.Store.YAML != nil {
+		size = math.MaxInt // each time, the whole file is written
+	}
+	ctx, cancel := context.WithCancel(cmd.Context())
+	defer cancel()
+	i := &importer{editor: e, bar: newProgress(cmd.ErrOrStderr(), len(data))}
+	err = i.run(ctx, ahead(ctx, batches(yamlfile.Parts(name, data), size, f.after)))
+	_ = i.bar.Clear()
+	switch {
+	case err != nil && i.last != "":
+		return fmt.Errorf("%w\nextauthz: %s were imported before that, up to %s: --after %s goes on from there", err, countKeys(i.keys), i.last, i.last)
+	case err != nil:
+		return err
+	case f.after != "" && i.keys == 0 && !i.passed:
+		return fmt.Errorf("--after: there is no key %q in %s", f.after, name)
+	}
+	verb := "were"
+	if i.keys == 1 {
+		verb = "was"
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s imported\n", countKeys(i.keys), verb)
+	return err
+}
+
+// read returns the text of the key file and what it is called.
+func (f *keyImportFlags) read(stdin io.Reader) (string, []byte, error) {
+	if f.from == "-" {
+		data, err := io.ReadAll(stdin)
+		return "standard input", data, err
+	}
+	data, err := os.ReadFile(f.from)
+	return f.from, data, err
+}
+
+// A batch is some keys to write at once.
+type batch struct {
+	keys   []*keystore.Key
+	end    int  // how many bytes of the file were read by then
+	passed bool // the key to go on after was seen
+	err    error
+}
+
+// batches gathers the parts of a file, leaving out those up to the key with the id after.
+func batches(parts iter.Seq2[yamlfile.Part, error], size int, after string) iter.Seq[batch] {
+	return func(yield func(batch) bool) {
+		b := batch{passed: after == ""}
+		for p, err := range parts {
+			if err != nil {
+				if len(b.keys) == 0 || yield(b) {
+					yield(batch{err: err, passed: b.passed})
+				}
+				return
+			}
+			b.end = p.End
+			for _, k := range p.Keys {
+				if b.passed {
+					b.keys = append(b.keys, k)
+				}
+				b.passed = b.passed || k.ID == after
+			}
+			if len(b.keys) >= size {
+				if !yield(b) {
+					return
+				}
+				b = batch{passed: true}
+			}
+		}
+		yield(b)
+	}
+}
+
+// ahead makes the next value while the one before is worked on.
+func ahead[T any](ctx context.Context, values iter.Seq[T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		next := make(chan T)
+		go func() {
+			defer close(next)
+			for v := range values {
+				select {
+				case next <- v:
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		for v := range next {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// An importer writes batches of keys.
+type importer struct {
+	editor keystore.Editor
+	bar    *progressbar.ProgressBar
+	keys   int    // written
+	last   string // the id of the last one
+	passed bool
+}
+
+func (i *importer) run(ctx context.Context, batches iter.Seq[batch]) error {
+	for b := range batches {
+		if i.passed = i.passed || b.passed; b.err != nil {
+			return b.err
+		}
+		if len(b.keys) == 0 {
+			continue
+		}
+		if err := i.put(ctx, b.keys); err != nil {
+			return err
+		}
+		i.keys += len(b.keys)
+		i.last = b.keys[len(b.keys)-1].ID
+		i.bar.Describe(countKeys(i.keys))
+		_ = i.bar.Set(b.end)
+	}
+	return nil
+}
+
+// batchTimeout is how long one batch may take; for a key file it is the whole import.
+const batchTimeout = 10 * time.Minute
+
+// put writes one batch.
+func (i *importer) put(ctx context.Context, keys []*keystore.Key) error {
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	if err := i.editor.Put(ctx, keys); err != nil {
+		return fmt.Errorf("importing the keys from %s to %s: %w", keys[0].ID, keys[len(keys)-1].ID, err)
+	}
+	return nil
+}
+
+// newProgress returns a bar over so many bytes, which is shown on a terminal alone.
+func newProgress(w io.Writer, size int) *progressbar.ProgressBar {
+	file, ok := w.(*os.File)
+	shown := ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	return progressbar.NewOptions(max(size, 1),
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetVisibility(shown),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionFullWidth(),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetPredictTime(true),
+		progressbar.OptionThrottle(100*time.Millisecond),
+	)
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"extauthz/keystore"
+)
+
+func newKeyShowCommand() *cobra.Command {
+	f := &keyListFlags{}
+	cmd := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show one key",
+		Long:    "Show everything about one key but its hash.",
+		Example: "  extauthz key show key_acme --config extauthz.yaml",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+				k, err := e.Key(ctx, args[0])
+				switch {
+				case err != nil:
+					return aboutKey(args[0], err)
+				case f.json:
+					enc := json.NewEncoder(cmd.OutOrStdout())
+					enc.SetEscapeHTML(false)
+					return enc.Encode(newListedKey(k))
+				}
+				return printKey(cmd.OutOrStdout(), k)
+			})
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
+	return cmd
+}
+
+// printKey prints a key for people, without its hash.
+func printKey(w io.Writer, k *keystore.Key) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	field := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(t, "%s\t%s\n", name, value)
+		}
+	}
+	field("id", k.ID)
+	field("name", k.Name)
+	field("enabled", fmt.Sprint(k.Enabled))
+	field("expires", expiry(k))
+	allowed := strings.Join(whitelistEntries(k), " ")
+	if !k.Whitelist.Restricted() {
+		allowed = "anywhere"
+	}
+	field("ip_whitelist", allowed)
+	field("external_id", k.ExternalID)
+	field("permissions", strings.Join(k.Permissions, " "))
+	field("roles", strings.Join(k.Roles, " "))
+	for _, r := range k.Ratelimits {
+		text := fmt.Sprintf("%s: %d in %s", r.Name, r.Limit, r.Duration)
+		if r.OnDemand {
+			text += ", where a route names it"
+		}
+		field("ratelimit", text)
+	}
+	var meta bytes.Buffer
+	if json.Compact(&meta, k.Meta) != nil { // stores hold JSON alone
+		meta.Reset()
+	}
+	field("meta", meta.String())
+	if k.Broken != nil {
+		field("broken", oneLine(k.Broken)+": refused")
+	}
+	return t.Flush()
+}
