@@ -158,7 +158,7 @@ func (l *loader) whole(s source) {
 }
 
 func (l *loader) reader(path string, text []byte) *reader {
-	return newReader(&strictyaml.Decoder{File: path}, len(text), l.opts)
+	return newReader(&strictyaml.Decoder{File: path}, len(text))
 }
 
 // take keeps what a reader has found wrong, and what it warns of.

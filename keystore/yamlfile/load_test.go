@@ -30,7 +30,7 @@ keys:
     ratelimits: [{name: requests, limit: 100, duration: 1m}, {name: exports, limit: 5, duration: 1h, auto_apply: false}]
     meta: {plan: pro, seats: 0x10, share: .5, big: 12345678901234567890, exp: 1e3, none: ~, "on": yes, at: 2027-01-31, list: [&n {a: b}, *n], text: "<\u2028\u00e9"}
   - {id: "0", hash: `+hashB+`}
-`, Options{obeysLimits: true})
+`, Options{})
 	prefix := netip.MustParsePrefix
 	want := &keystore.Key{
 		ID: "key_acme_prod", Name: "Acme, production",
@@ -105,7 +105,7 @@ func generate(n int) []byte {
 
 // outcome writes down everything that comes of reading a text.
 func outcome(data []byte, inParts bool) string {
-	l := newLoader(Options{obeysLimits: true}, nil)
+	l := newLoader(Options{}, nil)
 	s := source{"k", data}
 	if inParts {
 		l.file(s)
@@ -252,7 +252,7 @@ func FuzzKeyFile(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	opts := Options{obeysLimits: true}
+	opts := Options{}
 	f.Fuzz(func(t *testing.T, text string) {
 		first, err := load([]source{{"k", []byte(text)}}, opts, nil)
 		if err != nil {

@@ -11,11 +11,6 @@ import (
 	"extauthz/strictyaml"
 )
 
-// obeysLimits says whether a decision obeys permissions, roles and ratelimits. While it does
-// not, a file that uses them is refused: a key that was meant to be held back by them would
-// go through.
-const obeysLimits = false
-
 // A position is the place of one field in a text.
 type position struct{ line, column int32 }
 
@@ -27,10 +22,9 @@ type record struct {
 
 // A reader turns the items of a key file into records.
 type reader struct {
-	d           *strictyaml.Decoder
-	obeysLimits bool
-	now         time.Time
-	records     []record
+	d       *strictyaml.Decoder
+	now     time.Time
+	records []record
 
 	fields, limitFields strictyaml.Fields
 	shared              map[shared]any // what was read of nodes that aliases refer to
@@ -43,9 +37,9 @@ type reader struct {
 }
 
 // newReader returns a reader of a text of this many bytes.
-func newReader(d *strictyaml.Decoder, size int, opts Options) *reader {
+func newReader(d *strictyaml.Decoder, size int) *reader {
 	r := &reader{
-		d: d, obeysLimits: opts.obeysLimits || obeysLimits, now: time.Now(),
+		d: d, now: time.Now(),
 		shared: make(map[shared]any), aliasBudget: 64<<10 + 16*size,
 	}
 	r.fields = strictyaml.Fields{
@@ -56,9 +50,9 @@ func newReader(d *strictyaml.Decoder, size int, opts Options) *reader {
 		"enabled":      func(n *yaml.Node) { r.record.key.Enabled = d.Bool(n) },
 		"expires":      r.readExpires,
 		"external_id":  r.text(func(k *keystore.Key) *string { return &k.ExternalID }, "external_id", keystore.ValidateExternalID),
-		"permissions":  r.limiting("permissions", func(n *yaml.Node) { r.record.key.Permissions = r.names("permissions", n) }),
-		"roles":        r.limiting("roles", func(n *yaml.Node) { r.record.key.Roles = r.names("roles", n) }),
-		"ratelimits":   r.limiting("ratelimits", r.readRatelimits),
+		"permissions":  func(n *yaml.Node) { r.record.key.Permissions = r.names("permissions", n) },
+		"roles":        func(n *yaml.Node) { r.record.key.Roles = r.names("roles", n) },
+		"ratelimits":   r.readRatelimits,
 		"meta":         r.readMeta,
 	}
 	r.limitFields = strictyaml.Fields{
@@ -133,17 +127,6 @@ func (r *reader) readExpires(n *yaml.Node) {
 	r.record.key.Expires = t
 	if !t.IsZero() && t.Before(r.now) {
 		r.d.Warnf(n, "this key has expired already")
-	}
-}
-
-// limiting returns what reads a field that holds a key back, or refuses it while nothing
-// would obey it.
-func (r *reader) limiting(name string, read func(*yaml.Node)) func(*yaml.Node) {
-	if r.obeysLimits {
-		return read
-	}
-	return func(n *yaml.Node) {
-		r.d.Errorf(n, "%s are not supported yet by this version, which would let the key do more than the field says: remove the field", name)
 	}
 }
 

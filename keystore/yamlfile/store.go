@@ -21,8 +21,7 @@ type Options struct {
 	// called from one goroutine at a time, and the next reload waits for it.
 	OnReload func(Reload)
 
-	obeysLimits bool // reads the fields that nothing obeys yet
-	pollAlone   bool // watches as where the system cannot tell of changes
+	pollAlone bool // watches as where the system cannot tell of changes
 }
 
 // A Reload is the outcome of reading the files again.

@@ -43,7 +43,7 @@ func content(t *testing.T, path string) string {
 func TestStore(t *testing.T) {
 	t.Run("File", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) storetest.Backend {
-			s, _ := open(t, "keys: []\n", Options{obeysLimits: true})
+			s, _ := open(t, "keys: []\n", Options{})
 			return s
 		})
 	})
@@ -51,18 +51,12 @@ func TestStore(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) storetest.Backend {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "other.yml"), "# no keys here\nkeys: []\n")
-			s, err := Open(dir, Options{obeysLimits: true})
+			s, err := Open(dir, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return s
 		})
-	})
-	t.Run("AsReleased", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Backend {
-			s, _ := open(t, "keys: []\n", Options{})
-			return s
-		}, storetest.Permissions, storetest.Roles, storetest.Ratelimits)
 	})
 }
 
