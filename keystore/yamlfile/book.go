@@ -43,11 +43,20 @@ type item struct {
 
 // openBook reads the files at path, which must be sound, or not exist.
 func openBook(path string, opts Options) (*book, error) {
-	b := &book{opts: opts, items: make(map[string]*item), changes: make(map[string]*keystore.Key)}
 	sources, err := sourcesToEdit(path)
 	if err != nil {
 		return nil, err
 	}
+	fresh := path
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		fresh = filepath.Join(path, "keys.yaml")
+	}
+	return newBook(sources, fresh, opts)
+}
+
+// newBook returns the book of these files, where new keys go to the one at the path fresh.
+func newBook(sources []source, fresh string, opts Options) (*book, error) {
+	b := &book{opts: opts, items: make(map[string]*item), changes: make(map[string]*keystore.Key)}
 	set, err := load(sources, opts, nil)
 	if err != nil {
 		return nil, err
@@ -59,17 +68,13 @@ func openBook(path string, opts Options) (*book, error) {
 	for _, s := range sources {
 		b.open(s, byID)
 	}
-	freshPath := path
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		freshPath = filepath.Join(path, "keys.yaml")
+	i := slices.IndexFunc(b.pages, func(p *page) bool { return p.path == fresh })
+	if i < 0 {
+		i = len(b.pages)
+		b.open(source{fresh, []byte("keys: []\n")}, nil)
+		b.pages[i].isNew = true
 	}
-	if i := slices.IndexFunc(b.pages, func(p *page) bool { return p.path == freshPath }); i >= 0 {
-		b.fresh = b.pages[i]
-	} else {
-		b.open(source{freshPath, []byte("keys: []\n")}, nil)
-		b.fresh = b.pages[len(b.pages)-1]
-		b.fresh.isNew = true
-	}
+	b.fresh = b.pages[i]
 	return b, nil
 }
 

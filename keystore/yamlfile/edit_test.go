@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -329,4 +330,49 @@ func BenchmarkPut(b *testing.B) {
 		}
 		b.ReportMetric(time.Since(start).Seconds(), "s/update")
 	}
+}
+
+// FuzzEdit: whatever the file looks like, an edit does what it says, or is refused.
+func FuzzEdit(f *testing.F) {
+	f.Add(commented, uint8(0))
+	f.Add("keys:\n- ? id\n  : a\n  hash: "+hashA+"\n  name: &x >-\n    folded\n\n    text\n  external_id: *x\n", uint8(1))
+	f.Add("keys:\n  - &a {id: a, hash: "+hashA+"}\n  - id: b\n    hash: "+hashB+"\n    ip_whitelist: # these\n    - 10.0.0.1\n    -\n      192.0.2.1\n", uint8(2))
+	f.Add("keys:\r\n  -   id: a\r\n      hash: "+hashA+"\u2028\r\n", uint8(3))
+	opts := Options{}
+	f.Fuzz(func(t *testing.T, text string, what uint8) {
+		b, err := newBook([]source{{"k", withList([]byte(text))}}, "k", opts)
+		if err != nil {
+			return
+		}
+		for id, it := range b.items {
+			k := it.key.Clone()
+			switch (int(what) + len(id)) % 6 {
+			case 0:
+				k.Name, k.ExternalID = "new", ""
+			case 1:
+				k.Enabled = !k.Enabled
+			case 2:
+				k.Whitelist = keystore.NewWhitelist(slices.Concat(it.key.Whitelist.Prefixes(), whitelist("2001:db8::/32").Prefixes()))
+			case 3:
+				k.Whitelist, k.Meta = keystore.Anywhere(), nil
+			case 4:
+				b.delete(id)
+				continue
+			}
+			b.put(k)
+		}
+		b.put(&keystore.Key{ID: "fresh", Hash: storetest.SecretOf("fresh").Hash(), Whitelist: keystore.Anywhere()})
+		want, err := b.want()
+		if err != nil {
+			return
+		}
+		after, err := b.texts()
+		if err != nil {
+			return
+		}
+		set, err := load(after, opts, nil)
+		if err != nil || len(set.byHash) != len(want) {
+			t.Fatalf("error %v, %d keys of %d in\n%s", err, len(set.byHash), len(want), after[0].data)
+		}
+	})
 }

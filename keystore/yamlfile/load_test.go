@@ -123,7 +123,7 @@ func outcome(data []byte, inParts bool) string {
 // TestParts spoils a large file in all manner of ways: what is read in parts must be what is
 // read at once.
 func TestParts(t *testing.T) {
-	base := generate(600)
+	base := generate(500)
 	if _, parts := split(base); len(parts) < 4 {
 		t.Fatalf("%d parts, too few to test", len(parts))
 	}
@@ -138,7 +138,7 @@ func TestParts(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	lines := bytes.SplitAfter(base, []byte("\n"))
-	for range 150 {
+	for range 60 {
 		var data []byte
 		at := r.IntN(len(lines))
 		drop := at + r.IntN(3)

@@ -27,14 +27,16 @@ func (b *book) text(p *page) ([]byte, error) {
 	switch {
 	case added.Len() == 0 && !slices.ContainsFunc(p.items, b.isChanged):
 		return p.data, nil
+	case hasOddLines(p.data):
+		return nil, strictyaml.Errors{{File: p.path, Message: "not all lines end in a line feed: save the file as UTF-8 with plain line ends to edit it here"}}
 	case len(p.items) == 0:
 		t.fill(p.list, added.String())
 		return t.result(), nil
 	case !p.isBlock():
-		return nil, (&strictyaml.Decoder{File: p.path, Errors: strictyaml.Errors{{
+		return nil, strictyaml.Errors{{
 			File: p.path, Line: p.list.Line, Column: p.list.Column,
 			Message: "the keys are written in brackets: write each as a `- ` item on lines of its own to edit them here",
-		}}}).Err()
+		}}
 	}
 	spans := t.spans(p.list, p.lastLine(t))
 	left := len(p.items)

@@ -131,11 +131,13 @@ func TestWatch(t *testing.T) {
 				"link":             watchLink,
 				"folder":           watchFolder,
 				"folder replaced":  watchFolderReplaced,
-				"relative path":    watchRelative,
 				"vanished":         watchVanished,
 				"bad":              watchBad,
 			} {
-				t.Run(name, func(t *testing.T) { test(t, t.TempDir(), opts) })
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					test(t, t.TempDir(), opts)
+				})
 			}
 		})
 	}
@@ -248,10 +250,10 @@ func watchFolderReplaced(t *testing.T, dir string, opts Options) {
 	}
 }
 
-func watchRelative(t *testing.T, dir string, opts Options) {
-	t.Chdir(dir)
+func TestWatchRelativePath(t *testing.T) {
+	t.Chdir(t.TempDir())
 	write(t, "keys.yaml", keys("a"))
-	s, _ := watch(t, "keys.yaml", opts)
+	s, _ := watch(t, "keys.yaml", Options{})
 	write(t, "keys.yaml", keys("b", "c"))
 	becomes(t, s, "b c")
 }
