@@ -1,0 +1,48 @@
+// Command bench measures extauthz beside what else could stand in its place, in one run, in
+// turn. `make bench` runs it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 4 && args[0] == "peer" {
+		return servePeer(args[1], args[2], args[3])
+	}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	b := &bed{}
+	f.StringVar(&b.extauthz, "extauthz", "../bin/extauthz", "the program that is measured")
+	f.StringVar(&b.envoy, "envoy", "../.tools/envoy", "the Envoy that it is measured with")
+	rounds := f.Int("rounds", 5, "how often each thing is measured")
+	d := f.Duration("time", time.Second, "for how long each time")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	var err error
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "bench"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.dir)
+	defer b.close()
+	return compare(ctx, b, f.Args(), *rounds, *d)
+}

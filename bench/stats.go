@@ -1,0 +1,38 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// median returns the middle value; 0 of none.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	s := slices.Sorted(slices.Values(values))
+	if n := len(s); n%2 == 0 {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+	return s[len(s)/2]
+}
+
+// quantile returns the smallest duration that at least q of them do not exceed. It sorts them.
+func quantile(durations []time.Duration, q float64) time.Duration {
+	if len(durations) == 0 {
+		return 0
+	}
+	slices.Sort(durations)
+	return durations[min(len(durations)-1, int(q*float64(len(durations))))]
+}
+
+// A series is what was measured of one thing, a value a round.
+type series struct {
+	Median float64   `json:"median"`
+	Rounds []float64 `json:"rounds"`
+}
+
+func (s *series) add(v float64) {
+	s.Rounds = append(s.Rounds, v)
+	s.Median = median(s.Rounds)
+}
