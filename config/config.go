@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/permission"
+	"extauthz/route"
 	"extauthz/strictyaml"
 )
 
@@ -25,6 +27,24 @@ type Config struct {
 	ClientAddress ClientAddress
 	Store         Store
 	Cache         Cache
+
+	// Roles says what permissions the roles of keys stand for. Default: none.
+	Roles permission.Roles
+
+	// Routes says what routes ask of keys, where Envoy's context extensions do not:
+	// [{hosts: […], path_prefix: /admin, methods: […], permissions: "…", ratelimits: "…"}].
+	// Default: none.
+	Routes []route.Rule
+
+	// ExternalIDs says what keys with an external_id have in common: external_ids:
+	// {acme: {ratelimits: […]}}. Default: none.
+	ExternalIDs map[string]ExternalID
+
+	Ratelimit Ratelimit
+
+	// DryRun lets every request through, whatever is decided, and logs, counts and puts into the
+	// dynamic metadata what would have been refused. Default: false.
+	DryRun bool
 
 	// Statuses replaces the HTTP status of refusals, each from 400 to 599, such as
 	// {EXPIRED: 403}. Default: none replaced.
@@ -123,8 +143,9 @@ func Default() *Config {
 			NegativeSize: 10_000, NegativeTTL: 5 * time.Second,
 			MaxInFlight: 1024, LookupTimeout: 150 * time.Millisecond,
 		},
-		Log:      Log{Level: slog.LevelInfo, Format: "text"},
-		Shutdown: Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
-		GRPC:     GRPC{MaxMessageSize: 4 << 20},
+		Ratelimit: Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
+		Log:       Log{Level: slog.LevelInfo, Format: "text"},
+		Shutdown:  Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
+		GRPC:      GRPC{MaxMessageSize: 4 << 20},
 	}
 }

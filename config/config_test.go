@@ -15,6 +15,9 @@ import (
 
 	"extauthz/authz"
 	"extauthz/keystore"
+	"extauthz/permission"
+	"extauthz/ratelimit"
+	"extauthz/route"
 	"extauthz/strictyaml"
 )
 
@@ -103,11 +106,23 @@ func TestEveryField(t *testing.T) {
 			Size: 5, TTL: 30 * time.Second, NegativeSize: 6,
 			MaxInFlight: 7, LookupTimeout: 50 * time.Millisecond,
 		},
-		Statuses: map[authz.Code]int{authz.Expired: 403, authz.Unavailable: 500},
-		Log:      Log{Level: slog.LevelDebug, Format: "json"},
-		Shutdown: Shutdown{Timeout: time.Minute},
-		GRPC:     GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
+		Roles: permission.Roles{"editor": {"documents.read", "documents.write"}, "nobody": {}},
+		Routes: []route.Rule{
+			{Hosts: []string{"*.example.com"}, PathPrefix: "/admin", Methods: []string{"GET", "POST"}, Permissions: "admin OR root"},
+			{PathPrefix: "/exports", Ratelimits: "exports=1"},
+		},
+		ExternalIDs: map[string]ExternalID{"acme": {Ratelimits: []keystore.Ratelimit{
+			{Name: "requests", Limit: 1000, Duration: time.Minute},
+			{Name: "exports", Limit: 5, Duration: time.Hour, OnDemand: true},
+		}}},
+		Ratelimit: Ratelimit{Store: LimitsInRedis, URL: "redis://redis/run", Prefix: "t:", Timeout: 20 * time.Millisecond, RefuseOnError: true, Headers: ratelimit.IETF},
+		DryRun:    true,
+		Statuses:  map[authz.Code]int{authz.Expired: 403, authz.Unavailable: 500},
+		Log:       Log{Level: slog.LevelDebug, Format: "json"},
+		Shutdown:  Shutdown{Timeout: time.Minute},
+		GRPC:      GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
 	}
+	want.Warnings = got.Warnings // that it is a dry run
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

@@ -73,6 +73,11 @@ func (r *reader) file() {
 		"client_address": r.clientAddress,
 		"store":          r.store,
 		"cache":          r.cache,
+		"roles":          r.roles,
+		"routes":         r.routes,
+		"external_ids":   r.externalIDs,
+		"ratelimit":      r.ratelimit,
+		"dry_run":        r.dryRun,
 		"statuses":       r.statuses,
 		"log":            r.log,
 		"shutdown":       r.shutdown,
@@ -131,6 +136,12 @@ func (r *reader) admin(n *yaml.Node) {
 	r.Mapping(n, strictyaml.Fields{
 		"listen": func(n *yaml.Node) { r.adminListen = n; r.address(n, parseAdminAddress, &r.c.Admin.Listen) },
 	})
+}
+
+func (r *reader) dryRun(n *yaml.Node) {
+	if r.c.DryRun = r.Bool(n); r.c.DryRun {
+		r.Warnf(n, "a dry run lets every request through, with any key or none: write dry_run: false once what is logged is right")
+	}
 }
 
 func (r *reader) statuses(n *yaml.Node) {

@@ -188,6 +188,10 @@ func (p *parser) errorf(at int, format string, args ...any) error {
 	return &SyntaxError{utf8.RuneCountInString(p.text[:at]) + 1, fmt.Sprintf(format, args...)}
 }
 
+// IsOperator reports whether a word joins permissions in a query, so that none can have it for
+// its name: AND or OR, in either case.
+func IsOperator(word string) bool { return operatorOf(word) != name }
+
 func operatorOf(word string) operator {
 	switch {
 	case strings.EqualFold(word, "AND"):

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"extauthz/keystore"
+	"extauthz/permission"
+	"extauthz/ratelimit"
+	"extauthz/route"
+	"extauthz/strictyaml"
+)
+
+// each reads a mapping whose fields have names of the operator's own.
+func (r *reader) each(n *yaml.Node, read func(name, value *yaml.Node)) {
+	fields := strictyaml.Fields{}
+	if m := strictyaml.Resolve(n); m.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(m.Content); i += 2 {
+			if name := m.Content[i]; name.Kind == yaml.ScalarNode {
+				if _, twice := fields[name.Value]; !twice {
+					fields[name.Value] = func(value *yaml.Node) { read(name, value) }
+				}
+			}
+		}
+	}
+	r.Mapping(n, fields)
+}
+
+func (r *reader) roles(n *yaml.Node) {
+	r.c.Roles = permission.Roles{}
+	r.each(n, func(name, value *yaml.Node) {
+		if err := keystore.ValidatePermission(name.Value); err != nil {
+			r.Errorf(name, "the name of a role: %v", err)
+		}
+		r.c.Roles[name.Value] = r.texts(value, r.permission)
+	})
+}
+
+// permission reads one name of a permission.
+func (r *reader) permission(n *yaml.Node) (string, bool) {
+	s, ok := value(r, n, r.String)
+	if !ok {
+		return "", false
+	}
+	if err := keystore.ValidatePermission(s); err != nil {
+		r.refuse(n, s, err, "a permission such as documents.read")
+		return "", false
+	}
+	if permission.IsOperator(s) {
+		r.Warnf(n, "no route can ask for %q, which joins permissions in what routes ask: choose another name", written(n))
+	}
+	return s, true
+}
+
+// refuse tells what is wrong with a text. What a variable in it stands for is not told.
+func (r *reader) refuse(n *yaml.Node, s string, err error, what string) {
+	if s != written(n) {
+		r.Errorf(n, "%q does not stand for %s", written(n), what)
+		return
+	}
+	r.Errorf(n, "%v", err)
+}
+
+// complain tells what is wrong with n, or with something in it, without what variables stand
+// for.
+func (r *reader) complain(n *yaml.Node, err error) {
+	if hasVariable(n) {
+		r.Errorf(n, "what the variables in this stand for cannot be used here")
+		return
+	}
+	r.Errorf(n, "%v", err)
+}
+
+func hasVariable(n *yaml.Node) bool {
+	n = strictyaml.Resolve(n)
+	return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "${") || slices.ContainsFunc(n.Content, hasVariable)
+}
+
+// texts reads a list, of which each takes one entry.
+func (r *reader) texts(n *yaml.Node, each func(*yaml.Node) (string, bool)) []string {
+	list := []string{}
+	r.Sequence(n, func(n *yaml.Node) {
+		if s, ok := each(n); ok {
+			list = append(list, s)
+		}
+	})
+	return list
+}
+
+// A routeNode is where a rule and its fields stand.
+type routeNode struct {
+	rule   *yaml.Node
+	fields map[string]*yaml.Node
+}
+
+func (r *reader) routes(n *yaml.Node) {
+	var rules []route.Rule
+	var nodes []routeNode
+	bad := len(r.Errors)
+	r.Sequence(n, func(n *yaml.Node) {
+		rule, node := r.route(n)
+		rules, nodes = append(rules, rule), append(nodes, node)
+	})
+	if len(r.Errors) > bad {
+		return // a rule that was not read whole would be found wrong twice
+	}
+	_, errs := route.New(rules)
+	for _, e := range errs {
+		n := nodes[e.Index].fields[e.Field]
+		if n == nil {
+			n = nodes[e.Index].rule
+		}
+		r.complain(n, e.Err)
+	}
+	if errs == nil {
+		for i, rule := range rules {
+			r.warnMethods(nodes[i].fields["methods"], rule)
+		}
+	}
+	r.c.Routes = rules
+}
+
+func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
+	var rule route.Rule
+	at := routeNode{n, make(map[string]*yaml.Node)}
+	list := func(field string, to *[]string) func(*yaml.Node) {
+		return func(n *yaml.Node) {
+			at.fields[field] = n
+			*to = r.texts(n, func(n *yaml.Node) (string, bool) { return value(r, n, r.String) })
+			if len(*to) == 0 && empty(n) {
+				r.Errorf(n, "the list is empty, so that the rule would be for nothing: leave %s out for all of them", field)
+			}
+		}
+	}
+	ok := r.Mapping(n, strictyaml.Fields{
+		"hosts":       list("hosts", &rule.Hosts),
+		"methods":     list("methods", &rule.Methods),
+		"path_prefix": func(n *yaml.Node) { at.fields["path_prefix"] = n; rule.PathPrefix = r.String(n) },
+		"permissions": func(n *yaml.Node) {
+			at.fields["permissions"] = n
+			rule.Permissions = r.demand(n, "a query such as documents.read OR admin", func(s string) error { _, err := permission.Parse(s); return err })
+		},
+		"ratelimits": func(n *yaml.Node) {
+			at.fields["ratelimits"] = n
+			rule.Ratelimits = r.demand(n, "costs such as exports=1", func(s string) error { _, err := ratelimit.ParseCosts(s); return err })
+		},
+	})
+	if ok && at.fields["permissions"] == nil && at.fields["ratelimits"] == nil {
+		r.Errorf(n, "the rule asks for nothing: write `permissions: documents.read` or `ratelimits: exports=1`, or `permissions: \"\"` to ask for none below a rule that does")
+	}
+	return rule, at
+}
+
+// demand reads what a rule asks for; empty: nothing.
+func (r *reader) demand(n *yaml.Node, what string, check func(string) error) string {
+	s, ok := value(r, n, r.String)
+	if ok && s != "" {
+		if err := check(s); err != nil {
+			r.refuse(n, s, err, what)
+		}
+	}
+	return s
+}
+
+// methods are those of RFC 9110 section 9, RFC 5789, and of WebDAV (RFC 4918) that servers
+// see.
+var methods = []string{
+	"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+	"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "QUERY",
+}
+
+// warnMethods tells of methods for which the rule is likely never chosen.
+func (r *reader) warnMethods(n *yaml.Node, rule route.Rule) {
+	for _, m := range rule.Methods {
+		switch {
+		case m == "CONNECT" && rule.PathPrefix != "" && rule.PathPrefix != "/":
+			r.Warnf(n, "CONNECT requests have no path, so that this rule is never for one, and they are refused")
+		case !slices.Contains(methods, m) && !hasVariable(n):
+			r.Warnf(n, "%s is a method that hardly any client sends: is it spelled right?", m)
+		}
+	}
+}
