@@ -138,7 +138,7 @@ func TestParts(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	lines := bytes.SplitAfter(base, []byte("\n"))
-	for range 60 {
+	for range 30 {
 		var data []byte
 		at := r.IntN(len(lines))
 		drop := at + r.IntN(3)
