@@ -65,6 +65,7 @@ type Observation struct {
 	ClientAddr netip.Addr // the zero Addr where there is none
 	AddrFrom   string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
 	AddrErr    error      // why there is no ClientAddr
+	RouteErr   error      // why it cannot be told what the route asks for
 	RequestID  string     // x-request-id, cut to 128 bytes
 	Method     string     // cut to 32 bytes
 	Host       string     // cut to 255 bytes

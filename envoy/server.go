@@ -175,7 +175,7 @@ func (s *Server) decide(ctx context.Context, c *call) {
 	o.ClientAddr, o.AddrFrom, o.AddrErr = s.address.find(&c.attributes)
 
 	request := s.demands(&c.attributes)
-	request.ClientAddr = o.ClientAddr
+	request.ClientAddr, o.RouteErr = o.ClientAddr, request.RouteErr
 	var secret string
 	secret, source = s.secret(&c.attributes)
 	request.Secret = keystore.Secret(secret)

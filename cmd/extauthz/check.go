@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +23,7 @@ const (
 
 type checkFlags struct {
 	configFlags
+	route      routeFlags
 	secret, ip string
 	json       bool
 }
@@ -39,13 +39,20 @@ it check by check. Nothing is sent to a server, and nothing is changed.
 What stands on a command line can be seen by others on the machine and stays in the shell's
 history: --secret - reads the secret from standard input.
 
+What the route asks for is given by --permissions and --ratelimits, or found by --host, --method
+and --path in the configuration's routes; without them it asks for nothing. No rate limit is
+spent. Limits that are counted in memory are the server's own: they are told as if nothing
+were spent yet.
+
 Exit codes: 0 where the request would be allowed, 1 where it would be refused, 2 where it
 could not be told, for wrong flags, a bad configuration or a store out of reach.`,
-		Example: `  printf %s "$SECRET" | extauthz check --keys keys.yaml --secret - --ip 192.0.2.7`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		Example: `  printf %s "$SECRET" | extauthz check --keys keys.yaml --secret - --ip 192.0.2.7
+  extauthz check --config extauthz.yaml --secret - --ip 192.0.2.7 --path /admin < secret.txt`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
+	f.route.register(cmd)
 	cmd.Flags().StringVar(&f.secret, "secret", "", "the secret that the caller sends; - reads it from standard input")
 	cmd.Flags().StringVar(&f.ip, "ip", "", `the client address; "" for one that could not be determined`)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
@@ -68,11 +75,20 @@ func (f *checkFlags) run(cmd *cobra.Command) error {
 	defer store.close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 	defer cancel()
-	decision, steps, failure := authz.New(store, time.Now).Explain(ctx, request)
+	if err := f.route.demand(cmd, cfg, &request); err != nil {
+		return err
+	}
+	limits, err := openLimiter(ctx, cfg.Ratelimit)
+	if err != nil {
+		return err
+	}
+	defer limits.close()
+	decision, steps, failure := newAuthorizer(cfg, store, limits, rightsHooks{}).Explain(ctx, request)
 	if failure != nil {
 		decision.Code = authz.Unavailable
 	}
 	result := newCheckResult(decision, steps, request.ClientAddr)
+	result.DryRun = cfg.DryRun
 	write := result.text
 	if f.json {
 		write = result.json
@@ -120,6 +136,7 @@ type checkResult struct {
 	Code          string      `json:"code"`
 	KeyID         string      `json:"keyId,omitempty"`
 	ClientAddress string      `json:"clientAddress,omitempty"`
+	DryRun        bool        `json:"dryRun,omitempty"` // the server lets it through all the same
 	Checks        []checkStep `json:"checks"`
 }
 
@@ -157,6 +174,9 @@ func (r *checkResult) text(w io.Writer) error {
 		outcome = "allowed"
 	case r.Code == authz.Unavailable.String():
 		outcome = "no decision could be made"
+	}
+	if r.DryRun && !r.Valid {
+		outcome += ", and let through all the same by the dry run"
 	}
 	var b strings.Builder
 	for _, s := range r.Checks {

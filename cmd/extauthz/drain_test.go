@@ -36,7 +36,7 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *g
 	cfg.Shutdown = shutdown
 	s := newServer(cfg, newLogger(cfg.Log, log))
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
-	g, err := s.newGRPCServer(&store{Store: slow}, newDecisionLog(s.log, time.Now))
+	g, err := s.newGRPCServer(slow, nil, newDecisionLog(s.log, time.Now))
 	if err != nil {
 		t.Fatal(err)
 	}

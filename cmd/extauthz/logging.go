@@ -76,6 +76,12 @@ func (d *decisionLog) observe(ctx context.Context, o *envoy.Observation) {
 	if o.RequestID != "" {
 		attrs = append(attrs, slog.String("request_id", o.RequestID))
 	}
+	if o.RouteErr != nil {
+		attrs = append(attrs, slog.String("route_error", clip(o.RouteErr.Error())))
+	}
+	if o.LetThrough {
+		attrs = append(attrs, slog.Bool("dry_run", true))
+	}
 	if o.Err != nil {
 		attrs = append(attrs, slog.String("error", clip(o.Err.Error())))
 	}

@@ -19,6 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 
 	decisions   []prometheus.Counter // by code
+	letThrough  []prometheus.Counter // by code
 	duration    prometheus.Histogram
 	panics      prometheus.Counter
 	noAddress   prometheus.Counter
@@ -32,8 +33,12 @@ func newMetrics() *metrics {
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "extauthz_decisions_total", Help: "Decisions, by their code.",
 	}, []string{"code"})
+	letThrough := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "extauthz_dry_run_let_through_total", Help: "Checks that the dry run let through and that would have been refused, by their code.",
+	}, []string{"code"})
 	for _, c := range authz.Codes() {
 		m.decisions = append(m.decisions, decisions.WithLabelValues(c.String()))
+		m.letThrough = append(m.letThrough, letThrough.WithLabelValues(c.String()))
 	}
 	m.duration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "extauthz_decision_duration_seconds",
@@ -55,7 +60,7 @@ func newMetrics() *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, m.duration, m.panics, m.noAddress, reloads, m.lastReload, build,
+	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -67,6 +72,9 @@ func counter(name, help string) prometheus.Counter {
 // observe counts one check.
 func (m *metrics) observe(o *envoy.Observation) {
 	m.decisions[o.Decision.Code].Inc()
+	if o.LetThrough {
+		m.letThrough[o.Decision.Code].Inc()
+	}
 	m.duration.Observe(o.Duration.Seconds())
 	if o.AddrErr != nil {
 		m.noAddress.Inc()

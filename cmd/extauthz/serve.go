@@ -21,6 +21,8 @@ import (
 
 	"extauthz/config"
 	"extauthz/envoy"
+	"extauthz/keystore"
+	"extauthz/ratelimit"
 	"extauthz/strictyaml"
 )
 
@@ -88,8 +90,13 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	defer store.close()
 	s.warn(store.warnings())
+	limits, err := openLimiter(ctx, s.cfg.Ratelimit)
+	if err != nil {
+		return err
+	}
+	defer limits.close()
 	decisions := newDecisionLog(s.log, time.Now)
-	grpcServer, err := s.newGRPCServer(store, decisions)
+	grpcServer, err := s.newGRPCServer(store, limits, decisions)
 	if err != nil {
 		return err
 	}
@@ -116,7 +123,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 		wg.Go(func() { awaitReady(background, store, ready) })
 	}
 	go func() { failed <- grpcServer.Serve(lis) }()
-	about := []any{"listen", listenerName(lis), "admin", adminAddr, "store", store.name}
+	about := []any{"listen", listenerName(lis), "admin", adminAddr, "store", store.name, "ratelimits", limits.name}
 	if store.remote == nil {
 		about = append(about, "keys", store.len())
 	}
@@ -157,8 +164,9 @@ func (s *server) untilStopped(ctx context.Context, grpcServer *grpc.Server, stor
 }
 
 // newGRPCServer returns the gRPC server with the authorization and the health service on it.
-func (s *server) newGRPCServer(store *store, decisions *decisionLog) (*grpc.Server, error) {
-	service, err := newService(s.cfg, store, func(ctx context.Context, o *envoy.Observation) {
+func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
+	rights := newRightsLog(s.log, s.cfg.Ratelimit, s.metrics)
+	service, err := newService(s.cfg, newAuthorizer(s.cfg, keys, limits, rights.hooks()), func(ctx context.Context, o *envoy.Observation) {
 		s.metrics.observe(o)
 		decisions.observe(ctx, o)
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"extauthz/config"
 	"extauthz/keystore"
@@ -18,6 +19,7 @@ type store struct {
 	name       string // for people; without a password
 	remote     remote // nil where the keys are in memory
 	len        func() int
+	keys       func(context.Context) iter.Seq2[*keystore.Key, error] // all of them
 	warnings   func() strictyaml.Errors
 	reload     func(context.Context) error
 	watch      func(context.Context) error // follows changes until the context ends
@@ -50,6 +52,7 @@ func openStore(ctx context.Context, cfg *config.Config, hooks storeHooks) (*stor
 		Store:      r,
 		name:       name,
 		remote:     r,
+		keys:       func(ctx context.Context) iter.Seq2[*keystore.Key, error] { return r.Keys(ctx, "") },
 		len:        func() int { return 0 }, // to count them would be to read them all
 		warnings:   func() strictyaml.Errors { return nil },
 		reload:     func(context.Context) error { return nil },
@@ -91,6 +94,7 @@ func openYAML(path string, hooks storeHooks) (*store, error) {
 	return &store{
 		Store:      s,
 		name:       path,
+		keys:       func(ctx context.Context) iter.Seq2[*keystore.Key, error] { return s.Keys(ctx, "") },
 		len:        s.Len,
 		warnings:   s.Warnings,
 		reload:     func(context.Context) error { return s.Reload() },

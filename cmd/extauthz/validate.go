@@ -47,14 +47,15 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newService(cfg, store, nil); err != nil {
+	if _, err := newService(cfg, newAuthorizer(cfg, store, nil, rightsHooks{}), nil); err != nil {
 		return err
 	}
-	keys := store.len()
-	if store.remote != nil {
-		if keys, err = validateRemote(cmd.Context(), store, warn); err != nil {
-			return err
-		}
+	if err := validateLimiter(cmd.Context(), cfg.Ratelimit, warn); err != nil {
+		return err
+	}
+	keys, err := validateKeys(cmd.Context(), store, cfg.Roles, warn)
+	if err != nil {
+		return err
 	}
 	if keys < 0 {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: the configuration alone\n")

@@ -4,26 +4,31 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"extauthz/permission"
 )
 
 // maxBroken is how many broken records are told one by one.
 const maxBroken = 100
 
-// validateRemote reads every record of a store across the network, and returns how many there
-// are, and an error that names the broken ones. A store that cannot be asked now is a warning:
-// the configuration may be right, and be validated where the store is out of reach.
-func validateRemote(ctx context.Context, s *store, warn func(error)) (keys int, err error) {
+// validateKeys reads every record of the store, and returns how many there are, and an error
+// that names the broken ones. A store that cannot be asked now is a warning: the configuration
+// may be right, and be validated where the store is out of reach.
+func validateKeys(ctx context.Context, s *store, roles permission.Roles, warn func(error)) (keys int, err error) {
 	if err := askReady(ctx, s); err != nil {
 		warn(fmt.Errorf("the key store cannot be asked, so its keys were not looked at: %s", oneLine(err)))
 		return -1, nil
 	}
 	var errs []error
 	broken := 0
-	for k, err := range s.remote.Keys(ctx, "") {
+	rights := newRightsCheck(roles)
+	defer rights.tell(warn)
+	for k, err := range s.keys(ctx) {
 		if err != nil {
 			return keys, errors.Join(append(errs, err)...)
 		}
 		keys++
+		rights.look(k)
 		if k.Broken == nil {
 			continue
 		}

@@ -2,26 +2,31 @@ package main
 
 import (
 	"context"
-	"time"
 
-	"extauthz/authz"
 	"extauthz/config"
 	"extauthz/envoy"
-	"extauthz/keystore"
+	"extauthz/route"
 )
 
-// newService returns the service that the configuration describes, over the store.
-func newService(c *config.Config, s keystore.Store, observe func(context.Context, *envoy.Observation)) (*envoy.Server, error) {
+// newService returns the service that the configuration describes, with what decides.
+func newService(c *config.Config, decide envoy.Authorizer, observe func(context.Context, *envoy.Observation)) (*envoy.Server, error) {
+	routes, errs := route.New(c.Routes)
+	if errs != nil {
+		return nil, errs[0] // config.Load has found them all before
+	}
 	sources := make([]envoy.KeySource, len(c.KeySources))
 	for i, s := range c.KeySources {
 		sources[i] = envoy.KeySource(s)
 	}
 	return envoy.New(envoy.Config{
-		Authorizer:    authz.New(s, time.Now),
+		Authorizer:    decide,
 		KeySources:    sources,
 		ForwardKey:    c.ForwardKey,
 		ClientAddress: addressSource(c.ClientAddress),
 		Statuses:      c.Statuses,
+		Routes:        routes,
+		LimitHeaders:  c.Ratelimit.Headers,
+		DryRun:        c.DryRun,
 		Observe:       observe,
 	})
 }
