@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +10,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"extauthz/keystore"
 	"extauthz/keystore/postgres"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/redis/redistest"
@@ -62,5 +65,60 @@ func decides(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec("extauthz", "check", ts.Getenv("STORE"), "--json", "--secret", secret, "--ip", args[2])
 	if got := ts.ReadFile("stdout"); !strings.Contains(got, `"code":"`+args[0]+`"`) {
 		ts.Fatalf("%v: %s%s", err, got, ts.ReadFile("stderr"))
+	}
+}
+
+// Two who edit a key file at once lose nothing of each other's.
+func TestEditAtOnce(t *testing.T) {
+	const each = 20
+	file := filepath.Join(t.TempDir(), "keys.yaml")
+	write(t, file, keyFile(secretOne))
+	var editors []*process
+	for i := range each {
+		editors = append(editors,
+			start(t, "key", "allow", "key_0", fmt.Sprintf("192.0.2.%d", i), "--keys", file),
+			start(t, "key", "allow", "key_0", fmt.Sprintf("198.51.100.%d", i), "--keys", file))
+	}
+	for _, p := range editors {
+		if code := p.exitCode(t); code != 0 {
+			t.Errorf("exit code %d: %s", code, p.log.String())
+		}
+	}
+	shown := command(t, "", "key", "show", "key_0", "--json", "--keys", file)
+	if n := strings.Count(shown, "192.0.2.") + strings.Count(shown, "198.51.100."); n != 2*each {
+		t.Errorf("%d entries of %d are there: %s", n, 2*each, shown)
+	}
+}
+
+// A record that cannot be read whole is told, and does no harm to the others.
+func TestBrokenRecord(t *testing.T) {
+	for kind, db := range databases(t) {
+		file := filepath.Join(t.TempDir(), "extauthz.yaml")
+		write(t, file, "store: "+db.store+"\n")
+		command(t, "", "store", "migrate", "--config", file)
+		command(t, keyFile(secretOne, secretTwo), "key", "import", "--from", "-", "--config", file)
+		if got := command(t, "", "validate", "--config", file); got != "ok: 2 keys in "+kind+"\n" {
+			t.Errorf("%s: validate says %q", kind, got)
+		}
+		db.breakKey("key_0", keystore.Secret(secretOne).Hash())
+		if got := command(t, "", "key", "list", "--config", file); !strings.Contains(got, "unreadable: refused") || !strings.Contains(got, "key_1") {
+			t.Errorf("%s: list says\n%s", kind, got)
+		}
+		if got := command(t, "", "key", "show", "key_0", "--config", file); !strings.Contains(got, "broken") {
+			t.Errorf("%s: show says\n%s", kind, got)
+		}
+		for _, args := range [][]string{{"validate"}, {"key", "export"}, {"key", "allow", "key_0", "192.0.2.7", "--restrict"}} {
+			var stdout, stderr bytes.Buffer
+			code := run(t.Context(), append(args, "--config", file), nil, &stdout, &stderr)
+			if code != 1 || !strings.Contains(stderr.String(), "key_0") || !strings.Contains(stderr.String(), "neither") {
+				t.Errorf("%s: %v: exit code %d\n%s%s", kind, args, code, stdout.String(), stderr.String())
+			}
+			if args[0] == "key" && args[1] == "export" && (!strings.Contains(stdout.String(), "key_1") || strings.Contains(stdout.String(), "key_0")) {
+				t.Errorf("%s: export writes\n%s", kind, stdout.String())
+			}
+		}
+		command(t, keyFile(secretOne), "key", "import", "--from", "-", "--config", file)
+		command(t, "", "validate", "--config", file)
+		command(t, "", "key", "delete", "key_0", "--config", file)
 	}
 }
