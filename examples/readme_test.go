@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ func start(t *testing.T, name string) *example {
 				t.Fatalf("%s: the README started %d programs", line, len(e.programs))
 			}
 		case words[len(words)-1] == "&":
-			e.programs = append(e.programs, e.run(t, words[:len(words)-1]))
+			e.programs = append(e.programs, e.run(t, words[:len(words)-1], replace))
 		default:
 			t.Fatalf("what does this line of the README do? %s", line)
 		}
@@ -79,13 +80,26 @@ func start(t *testing.T, name string) *example {
 	return e
 }
 
-// run starts a program as the README has it, but for Envoy's hot restart, by which two Envoys
-// on one machine would take each other for their successor.
-func (e *example) run(t *testing.T, words []string) *harness.Process {
+// run starts a program as the README has it. What it leaves to the defaults, which are there
+// once a machine, is added: the ports, and that Envoys do not take each other for successors.
+func (e *example) run(t *testing.T, words []string, replace func(string) string) *harness.Process {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(e.dir, words[0]), words[1:]...)
-	if filepath.Base(words[0]) == "envoy" {
-		cmd.Args = append(cmd.Args, "--disable-hot-restart", "--log-level", "warning", "--concurrency", "1")
+	unless := func(given bool, args ...string) {
+		if !given {
+			cmd.Args = append(cmd.Args, args...)
+		}
+	}
+	switch filepath.Base(words[0]) {
+	case "envoy":
+		unless(false, "--disable-hot-restart", "--log-level", "warning", "--concurrency", "1")
+	case "upstream":
+		unless(slices.Contains(words, "-listen"), "-listen", replace("127.0.0.1:8080"))
+	case "extauthz":
+		i := slices.Index(words, "--config")
+		inFile := i > 0 && strings.Contains(readFile(t, filepath.Join(e.dir, words[i+1])), "\nlisten:")
+		unless(inFile || slices.Contains(words, "--listen"), "--listen", replace("127.0.0.1:9191"))
+		unless(slices.Contains(words, "--admin"), "--admin", replace("127.0.0.1:9192"))
 	}
 	cmd.Dir = e.dir
 	return harness.Start(t, filepath.Base(words[0]), cmd, nil)
