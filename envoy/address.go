@@ -109,7 +109,9 @@ func (t trustedProxies) find(a *attributes) (netip.Addr, string, error) {
 // TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies stand
 // in front of Envoy, counted as by Envoy's xff_num_trusted_hops. appended says that Envoy has
 // appended its peer, as it does under use_remote_address; that entry is set aside first. It
-// is right only where every request comes through all n proxies.
+// is right only where every request comes through all n proxies. A peer on a unix socket is
+// one that Envoy never appends: with appended, nothing then says which entry is whose, and
+// there is no address.
 func TrustedHops(n int, appended bool) AddressSource { return trustedHops{n, appended} }
 
 type trustedHops struct {
@@ -125,6 +127,9 @@ func (t trustedHops) validate() error {
 }
 
 func (t trustedHops) find(a *attributes) (netip.Addr, string, error) {
+	if _, ok := parseAddr(a.peer); t.appended && !ok {
+		return netip.Addr{}, fromPeer, errNoPeer
+	}
 	list, ok := a.header(fromForwardedFor)
 	if !ok {
 		return netip.Addr{}, fromForwardedFor, errNoHeader

@@ -112,7 +112,10 @@ func TestClientAddress(t *testing.T) {
 		{"hops, empty header", appended, send(xff, ""), "", xff, errFewEntries},
 		{"hops, entry empty", appended, send(xff, "203.0.113.9,,10.0.0.1"), "", xff, errBadEntry},
 		{"hops, entry with a port", appended, send(xff, "203.0.113.9:1, 10.0.0.1"), "", xff, errBadEntry},
-		{"hops, peer does not matter", appended, send(xff, "203.0.113.9, 10.0.0.1").from(""), "203.0.113.9", xff, nil},
+		{"hops, which peer does not matter", appended, send(xff, "203.0.113.9, 10.0.0.1").from("10.9.9.9"), "203.0.113.9", xff, nil},
+		// Envoy appends no unix socket, so the entry to set aside would be the client's own.
+		{"hops, unix socket, spoofed on the left", appended, send(xff, "198.51.100.5, 203.0.113.9").from(""), "", "peer", errNoPeer},
+		{"hops, not appended, unix socket", plain, send(xff, "198.51.100.5, 203.0.113.9").from(""), "203.0.113.9", xff, nil},
 		// … and without it.
 		{"hops, not appended", plain, send(xff, "198.51.100.5, 203.0.113.9"), "203.0.113.9", xff, nil},
 		{"hops, not appended, one entry", plain, send(xff, "203.0.113.9"), "203.0.113.9", xff, nil},
@@ -220,8 +223,8 @@ func FuzzForwardedFor(f *testing.F) {
 			return
 		}
 		addr, _, err = TrustedHops(n, appended).find(&a)
-		if want := naiveHops(list, n, appended); addr != want || (err == nil) != want.IsValid() {
-			t.Errorf("TrustedHops(%d, %v)(%q) = %v, %v; want %v", n, appended, list, addr, err, want)
+		if want := naiveHops(peer, list, n, appended); addr != want || (err == nil) != want.IsValid() {
+			t.Errorf("TrustedHops(%d, %v)(%q from %q) = %v, %v; want %v", n, appended, list, peer, addr, err, want)
 		}
 	})
 }

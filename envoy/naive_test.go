@@ -53,9 +53,12 @@ func naiveProxies(peer, list string) netip.Addr {
 	return netip.Addr{}
 }
 
-func naiveHops(list string, n int, appended bool) netip.Addr {
+func naiveHops(peer, list string, n int, appended bool) netip.Addr {
 	entries := naiveEntries(list)
 	if appended {
+		if !naiveAddr(peer).IsValid() {
+			return netip.Addr{} // not one that Envoy appends
+		}
 		entries = entries[:len(entries)-1]
 	}
 	if len(entries) < n {
