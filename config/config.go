@@ -53,6 +53,7 @@ type Config struct {
 	Log      Log
 	Shutdown Shutdown
 	GRPC     GRPC // grpc in the file
+	Memory   Memory
 
 	// Warnings is what is allowed but is hardly meant. It is not a field of the file.
 	Warnings strictyaml.Errors
@@ -63,6 +64,10 @@ type Admin struct {
 	// Listen is host:port, unix:/path, or none for no such listener. What it serves is not
 	// secret, but is not for callers either. Default: 127.0.0.1:9192.
 	Listen Address
+
+	// Pprof also serves /debug/pprof, which shows where time and memory go. A profile costs
+	// CPU time, and shows the names of what runs, not what is held. Default: false.
+	Pprof bool
 }
 
 // A KeySource is one place where a caller may put the secret. Exactly one of Header, Query

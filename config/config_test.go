@@ -97,6 +97,7 @@ func TestEveryField(t *testing.T) {
 	want := &Config{
 		Listen:     Address{"unix", "/run/extauthz.sock"},
 		KeySources: []KeySource{{Header: "x-api-key"}, {Header: "authorization", Scheme: "Bearer"}, {Query: "api_key"}, {Cookie: "api_key"}},
+		Admin:      Admin{Pprof: true},
 		ForwardKey: true,
 		ClientAddress: ClientAddress{
 			From: FromXForwardedFor, TrustedHops: 2,
@@ -121,6 +122,7 @@ func TestEveryField(t *testing.T) {
 		Log:       Log{Level: slog.LevelDebug, Format: "json"},
 		Shutdown:  Shutdown{Timeout: time.Minute},
 		GRPC:      GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
+		Memory:    Memory{Limit: 512 << 20, GCPercent: 150},
 	}
 	want.Warnings = got.Warnings // that it is a dry run
 	if !reflect.DeepEqual(got, want) {

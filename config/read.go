@@ -82,6 +82,7 @@ func (r *reader) file() {
 		"log":            r.log,
 		"shutdown":       r.shutdown,
 		"grpc":           r.grpc,
+		"memory":         r.memory,
 	}) {
 		r.root = root
 		r.apart()
@@ -135,6 +136,7 @@ func parseAdminAddress(s string) (Address, error) {
 func (r *reader) admin(n *yaml.Node) {
 	r.Mapping(n, strictyaml.Fields{
 		"listen": func(n *yaml.Node) { r.adminListen = n; r.address(n, parseAdminAddress, &r.c.Admin.Listen) },
+		"pprof":  func(n *yaml.Node) { r.c.Admin.Pprof = r.Bool(n) },
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/pprof" //nolint:gosec // on no listener but where it is asked for
 	"sync/atomic"
 	"time"
 )
@@ -25,8 +26,8 @@ func (r *readiness) why() string {
 }
 
 // newAdminServer serves what operators and their tools ask: whether the process is up, whether
-// it may be sent requests, and its metrics.
-func newAdminServer(ready *readiness, metrics http.Handler) *http.Server {
+// it may be sent requests, and its metrics; and, where it is asked for, profiles.
+func newAdminServer(ready *readiness, metrics http.Handler, profiles bool) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -37,11 +38,19 @@ func newAdminServer(ready *readiness, metrics http.Handler) *http.Server {
 		plain(w, http.StatusOK, "ok")
 	})
 	mux.Handle("GET /metrics", metrics)
+	writeTimeout := 30 * time.Second
+	if profiles {
+		writeTimeout = 5 * time.Minute // a profile takes as long as it is asked to
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	}
 	return &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
+		WriteTimeout:      writeTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}

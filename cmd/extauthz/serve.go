@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -76,6 +75,7 @@ func newServer(cfg *config.Config, log *slog.Logger) *server {
 // run serves until a signal or the end of ctx says to stop, and drains. It returns an error
 // where it cannot start, or has to stop by itself.
 func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
+	setMemory(s.cfg.Memory, s.log)
 	s.warn(s.cfg.Warnings)
 	failed := make(chan error, 3) // one each of what may end by itself
 	adminAddr, stopAdmin, err := s.startAdmin(ctx, failed)
@@ -163,6 +163,10 @@ func (s *server) untilStopped(ctx context.Context, grpcServer *grpc.Server, stor
 	}
 }
 
+// streamWorkers is how many goroutines are kept for the next checks, their stacks grown
+// already. A check that finds none waiting gets one of its own.
+const streamWorkers = 64
+
 // newGRPCServer returns the gRPC server with the authorization and the health service on it.
 func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
 	rights := newRightsLog(s.log, s.cfg.Ratelimit, s.metrics)
@@ -176,8 +180,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 	age := s.cfg.GRPC.MaxConnectionAge
 	options := append(service.ServerOptions(),
 		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),
-		// A goroutine kept for the next check has its stack grown already.
-		grpc.NumStreamWorkers(uint32(runtime.GOMAXPROCS(0))), //nolint:gosec // a small number
+		grpc.NumStreamWorkers(streamWorkers),
 		// Envoys that send keepalives often, or on connections without a check, are welcome.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		// A peer that vanished without a word is found out. An age of 0 is never.
@@ -250,7 +253,7 @@ func (s *server) startAdmin(ctx context.Context, failed chan<- error) (where str
 	if err != nil {
 		return "", nil, fmt.Errorf("admin: %w", err)
 	}
-	admin := newAdminServer(&s.ready, s.metrics.handler())
+	admin := newAdminServer(&s.ready, s.metrics.handler(), s.cfg.Admin.Pprof)
 	go func() {
 		if err := admin.Serve(lis); err != http.ErrServerClosed {
 			failed <- fmt.Errorf("admin: %w", err)

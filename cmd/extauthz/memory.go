@@ -1,0 +1,59 @@
+package main
+
+import (
+	"log/slog"
+	"math"
+	"os"
+	"runtime/debug"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"extauthz/config"
+)
+
+const (
+	limitedGCPercent   = 400 // the limit bounds what it costs
+	unlimitedGCPercent = 200
+)
+
+// setMemory makes the garbage collector work as the configuration says.
+func setMemory(c config.Memory, log *slog.Logger) {
+	limit, percent := memorySettings(c, os.Getenv, memlimit.FromCgroup)
+	if limit > 0 {
+		debug.SetMemoryLimit(limit)
+	}
+	if percent > 0 {
+		debug.SetGCPercent(percent)
+	}
+	log.Debug("memory", "limit", debug.SetMemoryLimit(-1), "gc_percent", percent)
+}
+
+// memorySettings returns the memory limit in bytes and the GC percentage; 0 for what is to
+// stay as the environment has set it. container returns the container's own limit, or an error
+// where it has none.
+func memorySettings(c config.Memory, env func(string) string, container func() (uint64, error)) (limit int64, percent int) {
+	limited := true
+	switch {
+	case env("GOMEMLIMIT") != "":
+		limited = env("GOMEMLIMIT") != "off"
+	case c.Limit > 0:
+		limit = int64(c.Limit)
+	default:
+		limit = math.MaxInt64
+		if c.Limit == config.AutoLimit {
+			if bytes, err := container(); err == nil && bytes < math.MaxInt64 {
+				limit = int64(bytes) / 10 * 9
+			}
+		}
+		limited = limit < math.MaxInt64
+	}
+	switch {
+	case env("GOGC") != "":
+		return limit, 0
+	case c.GCPercent > 0:
+		return limit, c.GCPercent
+	case limited:
+		return limit, limitedGCPercent
+	}
+	return limit, unlimitedGCPercent
+}
