@@ -123,9 +123,14 @@ func (r *reader) text(field func(*keystore.Key) *string, name string, validate f
 }
 
 func (r *reader) readExpires(n *yaml.Node) {
+	errs := len(r.d.Errors)
 	t := r.d.Time(n).UTC()
 	r.record.key.Expires = t
-	if !t.IsZero() && t.Before(r.now) {
+	switch {
+	case len(r.d.Errors) > errs:
+	case t.IsZero():
+		r.d.Errorf(n, "expires: the first moment of year 1 stands for none: write a later one, or leave the field out for a key that never expires")
+	case t.Before(r.now):
 		r.d.Warnf(n, "this key has expired already")
 	}
 }
