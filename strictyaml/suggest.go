@@ -11,8 +11,9 @@ func suggest(name string, fields Fields) string {
 	best, bestDistance := "", 3
 	for f := range fields {
 		names = append(names, f)
-		dist := distance(strings.ToLower(name), f)
-		if len(name) > 3 && strings.Contains(f, strings.ToLower(name)) {
+		is, want := strings.ToLower(name), strings.ToLower(f)
+		dist := distance(is, want)
+		if len(name) > 3 && strings.Contains(want, is) {
 			dist = min(dist, 2)
 		}
 		if dist < bestDistance || dist == bestDistance && f < best {
