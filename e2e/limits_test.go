@@ -1,0 +1,214 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"extauthz/e2e/harness"
+	"extauthz/keystore"
+	"extauthz/keystore/redis/redistest"
+)
+
+// An hour is longer than any test: nothing that is spent comes back in it.
+const (
+	twoAnHour = "ratelimits: [{name: requests, limit: 2, duration: 1h}]"
+	metered   = keystore.Secret("acme_metered")
+)
+
+// told returns what an answer says of limits, in one line.
+func (r result) told() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d", r.status)
+	for _, name := range []string{"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "Ratelimit-Policy", "Ratelimit"} {
+		if v := r.header[name]; v != nil {
+			fmt.Fprintf(&b, " %s=%s", strings.ToLower(name), strings.Join(v, "|"))
+		}
+	}
+	return b.String()
+}
+
+// within fails unless a header holds whole seconds from low to high.
+func (r result) within(t testing.TB, name string, low, high int) {
+	t.Helper()
+	if n, err := strconv.Atoi(r.header.Get(name)); err != nil || n < low || n > high {
+		t.Errorf("%s is %q, want %d to %d", name, r.header.Get(name), low, high)
+	}
+}
+
+func TestRateLimitsThroughEnvoy(t *testing.T) {
+	transports(t, func(t *testing.T, listen func(testing.TB) string, raw bool) {
+		upstream := harness.StartUpstream(t)
+		server := harness.StartExtauthz(t, harness.Settings{
+			Keys:   "keys:\n" + record("key_metered", metered, twoAnHour, "ip_whitelist: [127.0.0.1]", "permissions: [a]"),
+			Config: "routes: [{path_prefix: /admin, permissions: admin}]\n", Listen: listen(t),
+		})
+		front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, RawHeaders: raw}.start(t).Addr("front")
+		key := headers("X-Api-Key", string(metered))
+
+		// What is refused before spends nothing.
+		for range 5 {
+			r := send(t, front, call{header: key, from: "127.0.0.2"})
+			r.wantRefusal(t, 403, "FORBIDDEN", "key_metered")
+			if got := r.told(); got != "403" {
+				t.Errorf("refused by its address, it is told %s", got)
+			}
+			send(t, front, call{header: key, path: "/admin"}).wantRefusal(t, 403, "INSUFFICIENT_PERMISSIONS", "key_metered")
+		}
+		for _, want := range []string{"200 x-ratelimit-limit=2 x-ratelimit-remaining=1", "200 x-ratelimit-limit=2 x-ratelimit-remaining=0"} {
+			r := send(t, front, call{header: key})
+			if got := r.told(); got != want {
+				t.Errorf("told %s, want %s", got, want)
+			}
+			r.within(t, "X-Ratelimit-Reset", 3500, 3660)
+			if r.header.Get("Retry-After") != "" {
+				t.Error("an allowed request is told to retry")
+			}
+		}
+		upstream.Forget()
+		for range 3 {
+			r := send(t, front, call{header: key})
+			r.wantRefusal(t, 429, "RATE_LIMITED", "key_metered")
+			if got, want := r.told(), "429 x-ratelimit-limit=2 x-ratelimit-remaining=0"; got != want {
+				t.Errorf("told %s, want %s", got, want)
+			}
+			r.within(t, "Retry-After", 3500, 3660)
+			r.within(t, "X-Ratelimit-Reset", 3500, 3660)
+		}
+		if seen := upstream.Seen(); len(seen) > 0 {
+			t.Errorf("a refused request reached the upstream: %+v", seen)
+		}
+	})
+}
+
+// Routes name limits and costs; keys of one owner share what is theirs together.
+func TestCostsAndSharedLimits(t *testing.T) {
+	upstream := harness.StartUpstream(t)
+	const other = keystore.Secret("acme_other")
+	server := harness.StartExtauthz(t, harness.Settings{
+		Keys: "keys:\n" + record("key_metered", metered, "external_id: acme", "ratelimits: [{name: exports, limit: 5, duration: 1h, auto_apply: false}]") +
+			record("key_other", other, "external_id: acme"),
+		Config: "external_ids: {acme: {ratelimits: [{name: requests, limit: 10, duration: 1h}]}}\n" +
+			"ratelimit: {headers: ietf}\nroutes: [{path_prefix: /exports, ratelimits: 'exports=3, requests=4'}]\n",
+	})
+	start := func(extensions string) string {
+		return gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Extensions: extensions}.start(t).Addr("front")
+	}
+	front, free := start(""), start(`{ratelimits: "requests=0"}`)
+	told := func(front string, secret keystore.Secret, path, want string) {
+		t.Helper()
+		got := send(t, front, call{header: headers("X-Api-Key", string(secret)), path: path}).told()
+		if before, _, ok := strings.Cut(got, ";t="); ok && !strings.Contains(got, ", ") {
+			got = before // how long it takes is not told to the second
+		}
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	}
+	const policy = ` ratelimit-policy="requests";q=10;w=3600 ratelimit="requests";r=`
+	told(front, metered, "/documents", "200"+policy+"9")
+	told(front, other, "/documents", "200"+policy+"8")
+	told(free, other, "/documents", "200"+policy+"8")
+	told(front, metered, "/exports/7", `200 ratelimit-policy="exports";q=5;w=3600, "requests";q=10;w=3600 ratelimit="exports";r=2;`)
+	told(front, other, "/documents", "200"+policy+"3")
+	// All or nothing: there is room for 4 requests no more, and for 3 exports neither.
+	told(front, metered, "/exports/7", "429")
+	told(front, other, "/documents", "200"+policy+"2")
+}
+
+// Two replicas share their counters in Redis: however their callers push, no more is let
+// through than the limit.
+func TestReplicasShareLimits(t *testing.T) {
+	const limit, each = 50, 30
+	redis := redistest.Start(t)
+	upstream := harness.StartUpstream(t)
+	settings := harness.Settings{
+		Keys: "keys:\n" + record("key_metered", metered, fmt.Sprintf("ratelimits: [{name: requests, limit: %d, duration: 1h}]", limit)),
+		// The machine may be slow: that must not be what refuses.
+		Config: fmt.Sprintf("ratelimit: {store: redis, url: %q, on_error: refuse, timeout: 10s}\n", redis.URL()),
+	}
+	var fronts []string
+	for range 2 {
+		server := harness.StartExtauthz(t, settings)
+		fronts = append(fronts, gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t).Addr("front"))
+	}
+	var allowed, limited atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range each {
+				r, err := trySend(t, fronts[i%2], call{header: headers("X-Api-Key", string(metered))})
+				switch {
+				case err != nil:
+					t.Error(err)
+				case r.status == http.StatusOK:
+					allowed.Add(1)
+				case r.status == http.StatusTooManyRequests:
+					limited.Add(1)
+				default:
+					t.Errorf("got %d %s", r.status, r.body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if allowed.Load() != limit || limited.Load() != 8*each-limit {
+		t.Errorf("%d were allowed and %d limited, want %d and %d", allowed.Load(), limited.Load(), limit, 8*each-limit)
+	}
+	if n := len(upstream.Seen()); n != limit {
+		t.Errorf("the upstream saw %d requests, want %d", n, limit)
+	}
+}
+
+// Redis goes and comes back: meanwhile on_error says what becomes of requests.
+func TestRedisKilled(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		t.Run(fmt.Sprintf("refuse=%t", refuse), func(t *testing.T) {
+			redis := redistest.Start(t)
+			onError := "allow"
+			if refuse {
+				onError = "refuse"
+			}
+			upstream := harness.StartUpstream(t)
+			server := harness.StartExtauthz(t, harness.Settings{
+				Keys:   "keys:\n" + record("key_metered", metered, twoAnHour) + record("key_open", open),
+				Config: fmt.Sprintf("ratelimit: {store: redis, url: %q, on_error: %s, timeout: 500ms}\n", redis.URL(), onError),
+			})
+			front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")
+			c := call{header: headers("X-Api-Key", string(metered))}
+			limited := func() error {
+				if r := send(t, front, c); r.status != http.StatusTooManyRequests {
+					return fmt.Errorf("got %d %s, want 429", r.status, r.body)
+				}
+				return nil
+			}
+			eventually(t, limited)
+
+			redis.Kill()
+			for range 4 {
+				if r := send(t, front, c); refuse {
+					r.wantRefusal(t, 503, "UNAVAILABLE", "")
+				} else if got := r.told(); got != "200" {
+					t.Errorf("without Redis: %s, want 200", got)
+				}
+			}
+			// A key without limits does not need it.
+			if r := send(t, front, call{header: headers("X-Api-Key", string(open))}); r.status != 200 {
+				t.Errorf("a key without limits: %d %s", r.status, r.body)
+			}
+			if n := strings.Count(server.Log(), "the rate limits cannot tell"); n != 1 {
+				t.Errorf("logged %d times, want once", n)
+			}
+			if m := server.Metrics(t); !strings.Contains(m, "\nextauthz_ratelimit_failures_total 4\n") {
+				t.Errorf("not counted:\n%s", m)
+			}
+
+			redis.Restart()
+			eventually(t, limited)
+		})
+	}
+}
