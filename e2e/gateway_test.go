@@ -129,7 +129,8 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 	if err := gatewayConfig.Execute(&config, data); err != nil {
 		t.Fatal(err)
 	}
-	return harness.StartEnvoy(t, config.String())
+	// The access log is otherwise written every 10 s.
+	return harness.StartEnvoy(t, config.String(), "--file-flush-interval-msec", "50")
 }
 
 // record returns a key as YAML. more are further fields in flow style, such as `enabled: false`.
