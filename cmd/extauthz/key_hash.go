@@ -19,6 +19,9 @@ input; one line break at its end is left out.`,
 			if err != nil {
 				return err
 			}
+			if err := usable(secret); err != nil {
+				return err
+			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), secret.Hash())
 			return err
 		},
