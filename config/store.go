@@ -1,6 +1,7 @@
 package config
 
 import (
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -94,9 +95,7 @@ func (r *reader) redisStore(n *yaml.Node) {
 // stands there is not repeated: it may hold a password.
 func (r *reader) where(n *yaml.Node, kind, field, example string, take func(string), others strictyaml.Fields) {
 	fields := strictyaml.Fields{}
-	for name, read := range others {
-		fields[name] = read
-	}
+	maps.Copy(fields, others)
 	named := false
 	fields[field] = func(n *yaml.Node) {
 		named = true

@@ -71,18 +71,18 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	return errors.Join(leftOut, err)
 }
 
-// An errLeftOut names the keys that an export left out; all others are written.
-type errLeftOut []error
+// A leftOutError names the keys that an export left out; all others are written.
+type leftOutError []error
 
-func (e errLeftOut) Error() string { return errors.Join(e...).Error() }
+func (e leftOutError) Error() string { return errors.Join(e...).Error() }
 
-func (e errLeftOut) Unwrap() []error { return e }
+func (e leftOutError) Unwrap() []error { return e }
 
-// exportKeys writes all keys and returns how many, and an errLeftOut where it had to leave out
+// exportKeys writes all keys and returns how many, and a leftOutError where it had to leave out
 // some.
 func exportKeys(ctx context.Context, e keystore.Editor, to io.Writer) (n int, err error) {
 	w := bufio.NewWriterSize(to, 64<<10)
-	var leftOut errLeftOut
+	var leftOut leftOutError
 	for k, err := range e.Keys(ctx, "") {
 		if err != nil {
 			return n, err
@@ -120,7 +120,7 @@ func newFile(path string, write func(io.Writer) error) (leftOut, err error) {
 	}
 	defer os.Remove(f.Name())
 	err = write(f)
-	if _, ok := errors.AsType[errLeftOut](err); ok {
+	if _, ok := errors.AsType[leftOutError](err); ok {
 		leftOut, err = err, nil
 	}
 	if err == nil {

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"math"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -20,6 +23,9 @@ import (
 // importBatch is how many keys are written at once, and may have to be written again where an
 // import was interrupted.
 const importBatch = 10_000
+
+// importWriters is how many parts of a batch are written at the same time.
+const importWriters = 4
 
 type keyImportFlags struct {
 	configFlags
@@ -65,13 +71,13 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer closeEditor()
-	size := importBatch
+	size, writers := importBatch, importWriters
 	if cfg.Store.YAML != nil {
-		size = math.MaxInt // each time, the whole file is written
+		size, writers = math.MaxInt, 1 // each time, the whole file is written
 	}
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
-	i := &importer{editor: e, bar: newProgress(cmd.ErrOrStderr(), len(data))}
+	i := &importer{editor: e, writers: writers, bar: newProgress(cmd.ErrOrStderr(), len(data))}
 	err = i.run(ctx, ahead(ctx, batches(yamlfile.Parts(name, data), size, f.after)))
 	_ = i.bar.Clear()
 	switch {
@@ -163,11 +169,12 @@ func ahead[T any](ctx context.Context, values iter.Seq[T]) iter.Seq[T] {
 
 // An importer writes batches of keys.
 type importer struct {
-	editor keystore.Editor
-	bar    *progressbar.ProgressBar
-	keys   int    // written
-	last   string // the id of the last one
-	passed bool
+	editor  keystore.Editor
+	writers int
+	bar     *progressbar.ProgressBar
+	keys    int    // written
+	last    string // the id of the last one
+	passed  bool
 }
 
 func (i *importer) run(ctx context.Context, batches iter.Seq[batch]) error {
@@ -192,20 +199,31 @@ func (i *importer) run(ctx context.Context, batches iter.Seq[batch]) error {
 // batchTimeout is how long one batch may take; for a key file it is the whole import.
 const batchTimeout = 10 * time.Minute
 
-// put writes one batch.
+// put writes one batch, in parts at the same time.
 func (i *importer) put(ctx context.Context, keys []*keystore.Key) error {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	if err := i.editor.Put(ctx, keys); err != nil {
-		return fmt.Errorf("importing the keys from %s to %s: %w", keys[0].ID, keys[len(keys)-1].ID, err)
+	var wg sync.WaitGroup
+	size := (len(keys) + i.writers - 1) / i.writers
+	errs := make([]error, i.writers)
+	n := 0
+	for part := range slices.Chunk(keys, size) {
+		err := &errs[n]
+		n++
+		wg.Go(func() {
+			if e := i.editor.Put(ctx, part); e != nil {
+				*err = fmt.Errorf("importing the keys from %s to %s: %w", part[0].ID, part[len(part)-1].ID, e)
+			}
+		})
 	}
-	return nil
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // newProgress returns a bar over so many bytes, which is shown on a terminal alone.
 func newProgress(w io.Writer, size int) *progressbar.ProgressBar {
 	file, ok := w.(*os.File)
-	shown := ok && term.IsTerminal(int(file.Fd())) //nolint:gosec // a file descriptor fits
+	shown := ok && term.IsTerminal(int(file.Fd()))
 	return progressbar.NewOptions(max(size, 1),
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetVisibility(shown),

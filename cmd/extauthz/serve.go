@@ -109,19 +109,8 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	wg.Go(func() {
-		if err := store.watch(background); background.Err() == nil {
-			failed <- fmt.Errorf("following the keys: %w", err)
-		}
-	})
 	wg.Go(func() { decisions.summarize(background) })
-	ready := make(chan error)
-	if store.remote == nil {
-		s.serving()
-	} else {
-		s.notServing("starting: the key store was not asked yet")
-		wg.Go(func() { awaitReady(background, store, ready) })
-	}
+	ready := s.followStore(background, &wg, store, failed)
 	go func() { failed <- grpcServer.Serve(lis) }()
 	about := []any{"listen", listenerName(lis), "admin", adminAddr, "store", store.name, "ratelimits", limits.name}
 	if store.remote == nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 )
 
@@ -21,6 +23,24 @@ func (s *server) openStore(ctx context.Context) (*store, error) {
 	}
 	s.metrics.watch(store, l.metrics)
 	return store, nil
+}
+
+// followStore follows the store's changes and, where it is across the network, tells on ready
+// whether it can be asked. Keys in memory can be looked up at once.
+func (s *server) followStore(ctx context.Context, wg *sync.WaitGroup, store *store, failed chan<- error) (ready <-chan error) {
+	wg.Go(func() {
+		if err := store.watch(ctx); ctx.Err() == nil {
+			failed <- fmt.Errorf("following the keys: %w", err)
+		}
+	})
+	if store.remote == nil {
+		s.serving()
+		return nil
+	}
+	s.notServing("starting: the key store was not asked yet")
+	tell := make(chan error)
+	wg.Go(func() { awaitReady(ctx, store, tell) })
+	return tell
 }
 
 // storeReady is told, while the server is not ready yet, why the store cannot be asked, and nil

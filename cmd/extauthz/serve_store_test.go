@@ -211,7 +211,7 @@ func TestStoreMistakes(t *testing.T) {
 			}
 			var stdout, stderr bytes.Buffer
 			code := run(t.Context(), append(args, "--config", file), strings.NewReader(keyFile(secretOne)), &stdout, &stderr)
-			if code != want || stderr.Len() == 0 || args[0] == "key" && stdout.Len() > 0 && !(args[1] == "list") {
+			if code != want || stderr.Len() == 0 || args[0] == "key" && stdout.Len() > 0 && args[1] != "list" {
 				t.Errorf("%s: %v: exit code %d, want %d\n%s%s", name, args, code, want, stdout.String(), stderr.String())
 			}
 			if strings.Contains(stdout.String()+stderr.String(), "hunter2") {

@@ -92,12 +92,12 @@ func keysOf(records []record) []*keystore.Key {
 // taken is the ids and the hashes that stand in a file so far, with the lines of their ids.
 type taken struct {
 	file   string
-	ids    map[string]int32
-	hashes map[keystore.Hash]int32
+	ids    map[string]int
+	hashes map[keystore.Hash]int
 }
 
 func newTaken(file string) *taken {
-	return &taken{file, make(map[string]int32), make(map[keystore.Hash]int32)}
+	return &taken{file, make(map[string]int), make(map[keystore.Hash]int)}
 }
 
 // add takes the records of a part that begins after some lines, and says which are there already.
@@ -108,7 +108,7 @@ func (t *taken) add(d *strictyaml.Decoder, lines int, records []record) {
 		})
 	}
 	for _, r := range records {
-		line := r.idAt.line + int32(lines)
+		line := int(r.idAt.line) + lines
 		if first, ok := t.ids[r.key.ID]; ok && r.key.ID != "" {
 			wrong(r.idAt, "id %q is that of the key on line %d too: give each key an id of its own", r.key.ID, first)
 		}
