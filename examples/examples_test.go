@@ -19,7 +19,7 @@ import (
 	"extauthz/examples/upstream/echo"
 )
 
-var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route"}
+var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit"}
 
 func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
@@ -68,12 +68,14 @@ func TestFilesAreValid(t *testing.T) {
 	for _, name := range stories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			envoy, err := os.ReadFile(filepath.Join(name, "envoy.yaml"))
-			if err != nil {
-				t.Fatal(err)
+			files, err := filepath.Glob(filepath.Join(name, "envoy*.yaml"))
+			if err != nil || len(files) == 0 {
+				t.Fatal(files, err)
 			}
-			if err := harness.ValidateEnvoy(t, string(envoy)); err != nil {
-				t.Error(err)
+			for _, file := range files {
+				if err := harness.ValidateEnvoy(t, readFile(t, file)); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
 			}
 			args := []string{"validate", "--keys", filepath.Join(name, "keys.yaml")}
 			if config := filepath.Join(name, "extauthz.yaml"); exists(config) {
