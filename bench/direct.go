@@ -28,8 +28,8 @@ type template struct {
 	at    int
 }
 
-// newTemplate returns a request as a browser makes it through Envoy.
-func newTemplate() (template, error) {
+// newTemplate returns a request as a browser makes it through Envoy from this address.
+func newTemplate(client string) (template, error) {
 	placeholder := secret(0)
 	b, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: peerAt(client, 40000), Destination: peerAt("127.0.0.1", 10000),
@@ -87,7 +87,7 @@ const (
 )
 
 func newDirectLoad(addr string, draw func() string, allowed bool) (*directLoad, error) {
-	t, err := newTemplate()
+	t, err := newTemplate(client)
 	if err != nil {
 		return nil, err
 	}

@@ -25,9 +25,12 @@ func hash(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// client is the address that every request comes from. The last range of every whitelist
+// client is the address that requests come from. The last range of every whitelist
 // holds it.
 const client = "127.0.0.1"
+
+// stranger is an address that no whitelist holds.
+const stranger = "198.51.100.1"
 
 // whitelist returns n ranges, of which one holds the client.
 func whitelist(n int) []string {

@@ -3,13 +3,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 func main() {
@@ -30,8 +30,10 @@ func run(ctx context.Context, args []string) error {
 	b := &bed{}
 	f.StringVar(&b.extauthz, "extauthz", "../bin/extauthz", "the program that is measured")
 	f.StringVar(&b.envoy, "envoy", "../.tools/envoy", "the Envoy that it is measured with")
-	rounds := f.Int("rounds", 5, "how often each thing is measured")
-	d := f.Duration("time", time.Second, "for how long each time")
+	out := f.String("out", "", "the folder for the results, the tables and the plots")
+	short := f.Bool("quick", false, "measure less, and less often")
+	rounds := f.Int("rounds", 0, "how often each thing is measured")
+	d := f.Duration("time", 0, "for how long each time")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -44,5 +46,21 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(b.dir)
 	defer b.close()
-	return compare(ctx, b, f.Args(), *rounds, *d)
+	p, name := full, "full"
+	if *short {
+		p, name = quick, "quick"
+	}
+	p.rounds, p.time = cmp.Or(*rounds, p.rounds), cmp.Or(*d, p.time)
+	if f.NArg() > 0 {
+		return compare(ctx, b, f.Args(), p.rounds, p.time)
+	}
+	r, err := everything(ctx, b, p, name)
+	if err != nil {
+		return err
+	}
+	fmt.Print(r.markdown())
+	if *out == "" {
+		return nil
+	}
+	return r.write(*out)
 }

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A plan is how much of everything a run does.
+type plan struct {
+	rounds     int
+	time       time.Duration // of one measurement
+	native     []int         // how many keys Envoy's own filters are given
+	million    int           // the most keys in Postgres
+	yamlKeys   []int         // the numbers of keys in a file
+	ranges     []int         // the numbers of ranges on one key
+	reloadKeys int
+}
+
+var (
+	full = plan{
+		rounds: 5, time: time.Second, native: []int{100, 1000, 20_000}, million: 1_000_000,
+		yamlKeys: []int{100, 1000, 100_000}, ranges: []int{1, 2, 10, 100, 1000, 10_000, 50_000}, reloadKeys: 100_000,
+	}
+	quick = plan{
+		rounds: 3, time: 300 * time.Millisecond, native: []int{100, 1000}, million: 100_000,
+		yamlKeys: []int{100}, ranges: []int{2, 50_000}, reloadKeys: 20_000,
+	}
+)
+
+// usual is what the servers hold, where nothing else is said.
+var usual = keySet{keys: 10_000, ranges: 3}
+
+// hot is how many of the keys in Postgres are asked for: fewer than the cache holds by
+// default.
+const hot = 50_000
+
+// The names of what the targets are about.
+const (
+	nameStock     = "stock, always allows, TCP"
+	nameStockUnix = "stock, always allows, unix socket"
+	nameOPA       = "OPA library, TCP"
+	nameNaive     = "naive, TCP"
+	nameTCP       = "extauthz, TCP"
+	nameUnix      = "extauthz, unix socket"
+	namePostgres  = "extauthz, Postgres cached, TCP"
+	nameLimited   = "extauthz with a memory limit of 512MiB, TCP"
+	nameRandom    = "extauthz, random secrets refused"
+	nameForbidden = "extauthz, address refused"
+)
+
+// A stage is all that is set up to be measured.
+type stage struct {
+	bed    *bed
+	plan   plan
+	db     *database
+	direct []*directCase
+	growth []*directCase
+	envoys []*envoyCase
+
+	file    *server // extauthz over a key file
+	cached  *server // extauthz over Postgres
+	dsn     string  // of cached
+	servers map[string]*server
+}
+
+// A memory is what a server takes after it has worked.
+type memory struct {
+	Name string  `json:"name"`
+	MiB  float64 `json:"mib"`
+}
+
+func newStage(ctx context.Context, b *bed, p plan) (*stage, error) {
+	s := &stage{bed: b, plan: p, servers: map[string]*server{}}
+	var err error
+	if s.db, err = startDatabase(); err != nil {
+		return nil, err
+	}
+	b.add(s.db.server.Close)
+	for _, set := range []func(context.Context) error{s.setServers, s.setDirect, s.setGrowth, s.setEnvoys} {
+		if err := set(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// setServers starts what is measured both directly and through Envoy.
+func (s *stage) setServers(ctx context.Context) error {
+	for _, c := range []struct {
+		name  string
+		start func() (*server, error)
+	}{
+		{nameStock, func() (*server, error) { return s.bed.peer("stock", "tcp", usual) }},
+		{nameStockUnix, func() (*server, error) { return s.bed.peer("stock", "unix", usual) }},
+		{nameOPA, func() (*server, error) { return s.bed.peer("opa", "tcp", usual) }},
+		{nameNaive, func() (*server, error) { return s.bed.peer("naive", "tcp", usual) }},
+		{nameTCP, func() (*server, error) { return s.bed.yaml("extauthz-tcp", "tcp", usual) }},
+		{nameUnix, func() (*server, error) { return s.bed.yaml("extauthz-unix", "unix", usual) }},
+		{namePostgres, func() (*server, error) { return s.bed.postgres(ctx, s.db, "usual", usual) }},
+	} {
+		server, err := c.start()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		s.servers[c.name] = server
+	}
+	s.file, s.cached = s.servers[nameTCP], s.servers[namePostgres]
+	s.dsn = s.db.server.URL("usual", s.db.server.Addr())
+	return nil
+}
+
+// setDirect makes the cases of a direct load.
+func (s *stage) setDirect(context.Context) error {
+	for _, name := range []string{nameStock, nameStockUnix, nameOPA, nameNaive, nameTCP, nameUnix, namePostgres} {
+		if err := s.add(&s.direct, name, s.servers[name], among(usual.keys), true); err != nil {
+			return err
+		}
+	}
+	limited, err := s.bed.yaml("extauthz-limited", "tcp", usual, "env", "GOMEMLIMIT=512MiB", s.bed.extauthz)
+	if err != nil {
+		return err
+	}
+	if err := s.add(&s.direct, nameLimited, limited, among(usual.keys), true); err != nil {
+		return err
+	}
+	if err := s.add(&s.direct, nameForbidden, s.file, among(usual.keys), false); err != nil {
+		return err
+	}
+	if s.direct[len(s.direct)-1].load.template, err = newTemplate(stranger); err != nil {
+		return err
+	}
+	return s.add(&s.direct, nameRandom, s.file, random, false)
+}
+
+func (s *stage) add(to *[]*directCase, name string, server *server, draw func() string, allowed bool) error {
+	c, err := newDirectCase(name, server, draw, allowed)
+	*to = append(*to, c)
+	return err
+}
+
+// The names of what grows, by how far it has grown.
+func fileOf(keys int) string     { return fmt.Sprintf("key file, %d keys", keys) }
+func postgresOf(keys int) string { return fmt.Sprintf("Postgres cached, %d keys", keys) }
+func rangesOf(n int) string      { return fmt.Sprintf("%d ranges on the key", n) }
+
+func (s *stage) setGrowth(ctx context.Context) error {
+	for _, n := range s.plan.yamlKeys {
+		server, err := s.bed.yaml(fmt.Sprintf("keys-%d", n), "tcp", keySet{n, 3})
+		if err != nil {
+			return err
+		}
+		if err := s.add(&s.growth, fileOf(n), server, among(n), true); err != nil {
+			return err
+		}
+	}
+	for _, n := range []int{100, s.plan.million} {
+		server, err := s.bed.postgres(ctx, s.db, fmt.Sprintf("keys_%d", n), keySet{n, 3})
+		if err != nil {
+			return err
+		}
+		if err := s.add(&s.growth, postgresOf(n), server, among(min(n, hot)), true); err != nil {
+			return err
+		}
+	}
+	for _, n := range s.plan.ranges {
+		server, err := s.bed.yaml(fmt.Sprintf("ranges-%d", n), "tcp", keySet{1, n})
+		if err != nil {
+			return err
+		}
+		if err := s.add(&s.growth, rangesOf(n), server, only(0), true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// The names of Envoy's own filters, by how many keys they hold.
+const nameNoFilter = "Envoy, no filter"
+
+func policiesOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac policies, %d keys", keys) }
+func matcherOf(keys int) string  { return fmt.Sprintf("api_key_auth + rbac matcher, %d keys", keys) }
+
+func (s *stage) setEnvoys(context.Context) error {
+	add := func(name string, e *envoyServer, err error, server *server, keys int) error {
+		if err != nil {
+			return err
+		}
+		c, err := newEnvoyCase(name, e, server, among(keys))
+		s.envoys = append(s.envoys, c)
+		return err
+	}
+	e, err := s.bed.envoyWith("none", nil)
+	if err := add(nameNoFilter, e, err, nil, usual.keys); err != nil {
+		return err
+	}
+	for _, n := range s.plan.native {
+		e, err := s.bed.startEnvoy(fmt.Sprintf("policies-%d", n), native(keySet{n, 3}, rbacPolicies, noKey), "")
+		if err := add(policiesOf(n), e, err, nil, n); err != nil {
+			return err
+		}
+		e, err = s.bed.startEnvoy(fmt.Sprintf("matcher-%d", n), native(keySet{n, 3}, rbacMatcher, noKey), "")
+		if err := add(matcherOf(n), e, err, nil, n); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{nameStock, nameStockUnix, nameOPA, nameNaive, nameTCP, nameUnix, namePostgres} {
+		e, err := s.bed.envoyWith("asks-"+strings.Map(letters, name), s.servers[name])
+		if err := add(name, e, err, s.servers[name], usual.keys); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func letters(r rune) rune {
+	if r == ' ' || r == ',' {
+		return '-'
+	}
+	return r
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// results is everything that a run has found, as the JSON has it.
+type results struct {
+	Machine machine       `json:"machine"`
+	Plan    string        `json:"plan"`
+	Targets []target      `json:"targets"`
+	Direct  []*directCase `json:"direct"`
+	Growth  []*directCase `json:"growth"`
+	Envoy   []*envoyCase  `json:"through_envoy"`
+	Memory  []memory      `json:"memory"`
+	Changes []*change     `json:"changes"`
+	Reload  *reload       `json:"reload"`
+	Micro   []*micro      `json:"micro"`
+}
+
+// everything makes the whole run.
+func everything(ctx context.Context, b *bed, p plan, name string) (*results, error) {
+	r := &results{Machine: thisMachine(b), Plan: name}
+	began := time.Now()
+	say := func(what string) { fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(began).Seconds(), what) }
+	say("benchmarks of the code itself")
+	var err error
+	if r.Micro, err = micros(ctx, p.rounds); err != nil {
+		return nil, err
+	}
+	say("starting everything")
+	s, err := newStage(ctx, b, p)
+	if err != nil {
+		return nil, err
+	}
+	r.Direct, r.Growth, r.Envoy = s.direct, s.growth, s.envoys
+	say("checks over gRPC, server by server in turn")
+	if err := alternate(ctx, s.direct, p.rounds, p.time); err != nil {
+		return nil, err
+	}
+	say("growth: keys and ranges")
+	if err := s.warmPostgres(ctx); err != nil {
+		return nil, err
+	}
+	if err := alternate(ctx, s.growth, p.rounds, p.time); err != nil {
+		return nil, err
+	}
+	say("requests through Envoy")
+	if err := through(ctx, s.envoys, min(p.rounds, 3), p.time); err != nil {
+		return nil, err
+	}
+	r.Memory = s.memories()
+	say("from a key's change to its effect")
+	if r.Changes, err = s.changes(ctx); err != nil {
+		return nil, err
+	}
+	say("checks while a large key file is read again")
+	if r.Reload, err = s.measureReload(ctx); err != nil {
+		return nil, err
+	}
+	say("done")
+	r.Targets = r.targets(p)
+	return r, ctx.Err()
+}
+
+// warmPostgres asks for every hot key once, so that the cache has all of them.
+func (s *stage) warmPostgres(ctx context.Context) error {
+	for _, c := range s.growth {
+		if c.Name != postgresOf(s.plan.million) {
+			continue
+		}
+		// Uniform draws leave e^-12 of the keys unasked.
+		for n := 0; n < 12*hot; {
+			done, err := c.load.run(ctx, time.Second)
+			if err != nil {
+				return fmt.Errorf("%s: %w\n%s", c.Name, err, c.server.tail())
+			}
+			n += done
+		}
+	}
+	return nil
+}
+
+// memories returns what each process takes now.
+func (s *stage) memories() []memory {
+	var all []memory
+	seen := map[*process]bool{}
+	add := func(name string, p *process) {
+		if !seen[p] {
+			seen[p] = true
+			all = append(all, memory{name, float64(p.rss()) / (1 << 20)})
+		}
+	}
+	for _, c := range slices.Concat(s.direct, s.growth) {
+		add(c.Name, c.server.process)
+	}
+	for _, c := range s.envoys {
+		if c.server == nil {
+			add(c.Name, c.envoy.process)
+		}
+	}
+	return all
+}
+
+// write writes the JSON, the table and the plots.
+func (r *results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	files := map[string]string{"results.json": string(b) + "\n", "results.md": r.markdown()}
+	for name, plot := range r.plots() {
+		files[name] = plot.svg()
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
