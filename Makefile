@@ -12,7 +12,7 @@ BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 
 .PHONY: help
 help: ## list what there is to make
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .tools/envoy build ## run Envoy and extauthz and show what comes through (ONCE=1: then end)
@@ -37,9 +37,19 @@ cover: .tools/envoy databases ## run every test and write what they reach to .to
 	@go tool cover -html=.tools/cover.out -o .tools/cover.html
 	@go tool cover -func=.tools/cover.out | tail -1
 
+.PHONY: bench
+bench: .tools/envoy databases ## measure extauthz beside its peers, into docs/benchmarks (BENCH=quick: less, and only shown)
+	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz
+	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter quick,$(BENCH)),-quick,-out ../docs/benchmarks)
+
+.PHONY: bench-compare
+bench-compare: ## say what the working tree costs against main (BASE=commit COUNT=rounds BENCH=regexp)
+	@scripts/bench-compare
+
 .PHONY: lint
 lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
 	@.tools/golangci-lint run ./...
+	@cd bench && go vet ./...
 
 .PHONY: fmt
 fmt: .tools/golangci-lint ## format the code

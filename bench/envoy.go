@@ -58,7 +58,7 @@ func (b *bed) envoyWith(name string, s *server) (*envoyServer, error) {
 	if s == nil {
 		return b.startEnvoy(name, "", "")
 	}
-	address := ""
+	var address string
 	if path, ok := strings.CutPrefix(s.addr, "unix:"); ok {
 		address = fmt.Sprintf("{pipe: {path: %q}}", path)
 	} else {

@@ -40,14 +40,16 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 		return nil, err
 	}
 	r.Direct, r.Growth, r.Envoy = s.direct, s.growth, s.envoys
+	for name, keys := range map[string]int{namePostgres: usual.keys, postgresOf(p.million): min(hot, p.million)} {
+		if err := s.warm(ctx, name, keys); err != nil {
+			return nil, err
+		}
+	}
 	say("checks over gRPC, server by server in turn")
 	if err := alternate(ctx, s.direct, p.rounds, p.time); err != nil {
 		return nil, err
 	}
 	say("growth: keys and ranges")
-	if err := s.warmPostgres(ctx); err != nil {
-		return nil, err
-	}
 	if err := alternate(ctx, s.growth, p.rounds, p.time); err != nil {
 		return nil, err
 	}
@@ -69,15 +71,14 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 	return r, ctx.Err()
 }
 
-// warmPostgres asks for every hot key once, so that the cache has all of them.
-func (s *stage) warmPostgres(ctx context.Context) error {
-	for _, c := range s.growth {
-		if c.Name != postgresOf(s.plan.million) {
+// warm asks for so many keys of a server that its cache has all but a few.
+func (s *stage) warm(ctx context.Context, name string, keys int) error {
+	for _, c := range slices.Concat(s.direct, s.growth) {
+		if c.Name != name {
 			continue
 		}
-		// Uniform draws leave e^-12 of the keys unasked.
-		for n := 0; n < 12*hot; {
-			done, err := c.load.run(ctx, time.Second)
+		for n := 0; n < 8*keys; { // uniform draws leave e^-8 of the keys unasked
+			done, err := c.load.run(ctx, time.Second/2)
 			if err != nil {
 				return fmt.Errorf("%s: %w\n%s", c.Name, err, c.server.tail())
 			}
