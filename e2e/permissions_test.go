@@ -121,13 +121,14 @@ func TestExtensionsBeforeRules(t *testing.T) {
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: "routes: [{permissions: admin}]\n"})
 	for extensions, want := range map[string]int{
-		"": 403, "{permissions: documents.read}": 200, `{permissions: ""}`: 200, "{ratelimits: requests}": 403,
+		"": 403, "{permission: documents.read}": 403, "{permissions: documents.read}": 200, `{permissions: ""}`: 200, "{ratelimits: requests}": 403,
 	} {
 		front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Extensions: extensions}.start(t).Addr("front")
 		if r := send(t, front, call{header: headers("X-Api-Key", string(reader))}); r.status != want {
 			t.Errorf("%s: %d %s, want %d", extensions, r.status, r.body, want)
 		}
 	}
+	logged(t, server, "a route sends a context extension that asks for nothing")
 }
 
 // raw sends the bytes of a request as they are and returns the answer's status.

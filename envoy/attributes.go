@@ -77,16 +77,6 @@ func (a *attributes) header(name string) (string, bool) {
 	return "", false
 }
 
-// extension returns the route's context extension with this name, and whether it has one.
-func (a *attributes) extension(name string) (string, bool) {
-	for _, f := range a.extensions {
-		if f.name == name {
-			return f.value, true
-		}
-	}
-	return "", false
-}
-
 func (a *attributes) joined(first int, name string) string {
 	var b strings.Builder
 	b.WriteString(a.headers[first].value)

@@ -50,6 +50,10 @@ type Config struct {
 	// would have been refused is seen by Observe and in the dynamic metadata alone.
 	DryRun bool
 
+	// UnknownExtension, where set, is told the name of a context extension that asks for nothing,
+	// as a misspelt one does: once for each of the first hundred names.
+	UnknownExtension func(name string)
+
 	// Observe is told of each check once it is decided; nil: nobody is. It runs before the
 	// reply is sent, in many goroutines at once. It must keep neither the Observation nor a
 	// string of it beyond its return: their memory is used again for other requests.

@@ -3,6 +3,7 @@ package envoy
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"extauthz/authz"
@@ -58,6 +59,21 @@ func TestDemands(t *testing.T) {
 				t.Errorf("asks for %q, %q, %v", got.Permissions, got.Ratelimits, got.RouteErr)
 			}
 		})
+	}
+}
+
+// TestUnknownExtensions: a misspelt one is told of, once.
+func TestUnknownExtensions(t *testing.T) {
+	var told []string
+	s := server(t, Config{Authorizer: authorizer(), UnknownExtension: func(name string) { told = append(told, name) }})
+	for range 3 {
+		check(t, s, send().with("permission", "admin", "ratelimits", "a"))
+	}
+	for i := range 2 * maxUnknownNames {
+		check(t, s, send().with(strings.Repeat("x", i+1), ""))
+	}
+	if len(told) != maxUnknownNames || told[0] != "permission" {
+		t.Errorf("told of %d names, first %q", len(told), told)
 	}
 }
 

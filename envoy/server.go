@@ -32,6 +32,7 @@ type Server struct {
 	routes     *route.Table
 	limits     ratelimit.HeaderStyle
 	dryRun     bool
+	unknown    unknownNames
 	observe    func(context.Context, *Observation)
 }
 
@@ -45,6 +46,7 @@ func New(cfg Config) (*Server, error) {
 		routes:     cfg.Routes,
 		limits:     cfg.LimitHeaders,
 		dryRun:     cfg.DryRun,
+		unknown:    unknownNames{tell: cfg.UnknownExtension},
 		observe:    cfg.Observe,
 	}
 	if len(s.sources) == 0 {
@@ -181,30 +183,6 @@ func (s *Server) decide(ctx context.Context, c *call) {
 	request.Secret = keystore.Secret(secret)
 	o.Decision, o.Err = s.authorize(ctx, request)
 	c.reply.answer(c, s, source)
-}
-
-// demands returns what the route asks of a key: what its context extensions say, and what they
-// leave out as the rule of the configuration says.
-func (s *Server) demands(a *attributes) authz.Request {
-	permissions, hasPermissions := a.extension("permissions")
-	ratelimits, hasRatelimits := a.extension("ratelimits")
-	r := authz.Request{Permissions: permissions, Ratelimits: ratelimits}
-	if s.routes == nil || hasPermissions && hasRatelimits {
-		return r
-	}
-	rule, err := s.routes.Match(a.host, a.method, a.path)
-	switch {
-	case err != nil:
-		r.RouteErr = err
-	case rule != nil:
-		if !hasPermissions {
-			r.Permissions = rule.Permissions
-		}
-		if !hasRatelimits {
-			r.Ratelimits = rule.Ratelimits
-		}
-	}
-	return r
 }
 
 var errNoKey = errors.New("the request was found valid, but without a secret or a key")

@@ -86,6 +86,10 @@ func (l *rightsLog) badText(err error) {
 	l.log.Error("what a route asks for cannot be read, so that its requests are refused as UNAVAILABLE", "error", clip(oneLine(err)))
 }
 
+func (l *rightsLog) unknownExtension(name string) {
+	l.log.Warn("a route sends a context extension that asks for nothing: write permissions or ratelimits", "name", name)
+}
+
 func (l *rightsLog) failed(err error, first bool) {
 	l.limiterFailed.Inc()
 	if !first {

@@ -159,9 +159,12 @@ const streamWorkers = 64
 // newGRPCServer returns the gRPC server with the authorization and the health service on it.
 func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
 	rights := newRightsLog(s.log, s.cfg.Ratelimit, s.metrics)
-	service, err := newService(s.cfg, newAuthorizer(s.cfg, keys, limits, rights.hooks()), func(ctx context.Context, o *envoy.Observation) {
-		s.metrics.observe(o)
-		decisions.observe(ctx, o)
+	service, err := newService(s.cfg, newAuthorizer(s.cfg, keys, limits, rights.hooks()), serviceHooks{
+		observe: func(ctx context.Context, o *envoy.Observation) {
+			s.metrics.observe(o)
+			decisions.observe(ctx, o)
+		},
+		unknownExtension: rights.unknownExtension,
 	})
 	if err != nil {
 		return nil, err

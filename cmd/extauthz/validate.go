@@ -47,7 +47,7 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if _, err := newService(cfg, newAuthorizer(cfg, store, nil, rightsHooks{}), nil); err != nil {
+	if _, err := newService(cfg, newAuthorizer(cfg, store, nil, rightsHooks{}), serviceHooks{}); err != nil {
 		return err
 	}
 	if err := validateLimiter(cmd.Context(), cfg.Ratelimit, warn); err != nil {

@@ -8,8 +8,14 @@ import (
 	"extauthz/route"
 )
 
+// serviceHooks hear of what the service sees. Each may be nil.
+type serviceHooks struct {
+	observe          func(context.Context, *envoy.Observation)
+	unknownExtension func(name string)
+}
+
 // newService returns the service that the configuration describes, with what decides.
-func newService(c *config.Config, decide envoy.Authorizer, observe func(context.Context, *envoy.Observation)) (*envoy.Server, error) {
+func newService(c *config.Config, decide envoy.Authorizer, hooks serviceHooks) (*envoy.Server, error) {
 	routes, errs := route.New(c.Routes)
 	if errs != nil {
 		return nil, errs[0] // config.Load has found them all before
@@ -27,7 +33,9 @@ func newService(c *config.Config, decide envoy.Authorizer, observe func(context.
 		Routes:        routes,
 		LimitHeaders:  c.Ratelimit.Headers,
 		DryRun:        c.DryRun,
-		Observe:       observe,
+		Observe:       hooks.observe,
+
+		UnknownExtension: hooks.unknownExtension,
 	})
 }
 
