@@ -9,6 +9,13 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
 	"extauthz/keystore/redis/redistest"
@@ -240,5 +247,30 @@ func TestRedisKilled(t *testing.T) {
 			redis.Restart()
 			eventually(t, limited)
 		})
+	}
+}
+
+// A gRPC caller gets the bare code, and the headers as metadata. Envoy maps 429 to UNAVAILABLE,
+// as gRPC's own mapping of HTTP statuses does.
+func TestLimitsOfAGRPCCaller(t *testing.T) {
+	server := harness.StartExtauthz(t, harness.Settings{Keys: "keys:\n" + record("key_listed", listed, twoAnHour)})
+	envoy := gateway{Servers: []string{server.Addr}, Upstream: grpcUpstream(t), UpstreamHTTP2: true}.start(t)
+	conn, err := grpc.NewClient(envoy.Addr("front"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for _, want := range []struct {
+		code               codes.Code
+		message, remaining string
+	}{{codes.OK, "", "1"}, {codes.OK, "", "0"}, {codes.Unavailable, "RATE_LIMITED", "0"}} {
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "x-api-key", string(listed))
+		var header, trailer metadata.MD
+		_, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{}, grpc.Header(&header), grpc.Trailer(&trailer))
+		got := status.Convert(err)
+		if md := metadata.Join(header, trailer); got.Code() != want.code || got.Message() != want.message ||
+			strings.Join(md.Get("x-ratelimit-remaining"), " ") != want.remaining || (err != nil) != (md.Get("retry-after") != nil) {
+			t.Errorf("got %s %q with %v, want %s %q", got.Code(), got.Message(), md, want.code, want.message)
+		}
 	}
 }
