@@ -38,16 +38,6 @@ func Codes() []Code {
 	return codes
 }
 
-// ParseCode returns the code with this name, such as FORBIDDEN.
-func ParseCode(name string) (Code, bool) {
-	for i, n := range codeNames {
-		if n == name {
-			return Code(i), true
-		}
-	}
-	return Unavailable, false
-}
-
 // String returns the code as callers see it, such as FORBIDDEN.
 func (c Code) String() string {
 	if int(c) < len(codeNames) {
