@@ -221,7 +221,8 @@ func (b *book) texts() ([]source, error) {
 	}
 	after, err := load(all, b.opts, nil)
 	if err != nil {
-		return nil, fmt.Errorf("this edit would break the file, so it was not made: %w", err)
+		// Not as an error with a place: its line is not one of the file as it is.
+		return nil, fmt.Errorf("this edit would break the file, so it was not made: edit the file by hand; this would be wrong with it: %s", err.Error())
 	}
 	if len(after.byHash) != len(want) {
 		return nil, b.cannot(changed)

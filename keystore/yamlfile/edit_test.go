@@ -14,6 +14,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/strictyaml"
 )
 
 const commented = `# Keys of the gateway.
@@ -167,6 +168,8 @@ func TestEditsThatCannotBe(t *testing.T) {
 	e := NewEditor(path)
 	if err := e.Delete(t.Context(), "key_a"); err == nil || !strings.Contains(err.Error(), "this edit would break the file") {
 		t.Errorf("got %v", err)
+	} else if _, ok := errors.AsType[strictyaml.Errors](err); ok {
+		t.Error("the error tells a place, which is none of the file as it is")
 	}
 	if err := e.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Whitelist = whitelist("10.0.0.2"); return nil }); err == nil {
 		t.Error("the list that another key uses was changed")
