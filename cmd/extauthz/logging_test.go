@@ -15,6 +15,7 @@ import (
 	"extauthz/config"
 	"extauthz/envoy"
 	"extauthz/keystore"
+	"extauthz/strictyaml"
 )
 
 func refusal(code authz.Code) *envoy.Observation {
@@ -54,6 +55,21 @@ func TestFloodIsSampled(t *testing.T) {
 		cancel()
 		synctest.Wait()
 	})
+}
+
+// A key file in which every line is wrong does not write a log as long as itself.
+func TestManyMistakesAreCut(t *testing.T) {
+	log := &buffer{}
+	s := newServer(config.Default(), newLogger(config.Log{Format: "text"}, log))
+	var many strictyaml.Errors
+	for line := range 10_000 {
+		many = append(many, &strictyaml.Error{File: "keys.yaml", Line: line + 1, Column: 1, Message: "this is wrong"})
+	}
+	s.reloaded(0, many)
+	s.warn(many)
+	if text := log.String(); len(text) > 8<<10 || !strings.Contains(text, "keys.yaml:1:1: this is wrong") || !strings.Contains(text, "more=9980") {
+		t.Errorf("%d bytes: %.2000s", len(text), text)
+	}
 }
 
 func TestLevels(t *testing.T) {

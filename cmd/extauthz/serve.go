@@ -120,9 +120,16 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	return s.untilStopped(ctx, grpcServer, store, signals, ready, failed)
 }
 
+// maxWarnings bounds how many warnings are logged at once: each key of many may have one.
+const maxWarnings = 20
+
 // warn tells what is allowed, but hardly meant.
 func (s *server) warn(warnings strictyaml.Errors) {
-	for _, w := range warnings {
+	for i, w := range warnings {
+		if i == maxWarnings {
+			s.log.Warn("there are more of these: `extauthz validate` tells them", "more", len(warnings)-i)
+			return
+		}
 		s.log.Warn("this is allowed, but hardly meant", "warning", w.Error())
 	}
 }

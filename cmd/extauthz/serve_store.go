@@ -66,7 +66,7 @@ func (s *server) storeReady(err error) {
 func (s *server) reloaded(keys int, err error) {
 	s.metrics.reload(err, time.Now())
 	if err != nil {
-		s.log.Error("the keys were not read again, the last good ones stay", "error", err.Error())
+		s.log.Error("the keys were not read again, the last good ones stay", "error", clip(err.Error()))
 		return
 	}
 	s.log.Info("the keys were read again", "keys", keys)
