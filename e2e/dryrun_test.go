@@ -33,7 +33,7 @@ func TestDryRun(t *testing.T) {
 		Keys:   keys + record("key_metered", metered, twoAnHour),
 		Config: "dry_run: true\nroutes: [{path_prefix: /admin, permissions: admin}]\nlog: {format: json}\n",
 	})
-	logged(t, server, "a dry run lets every request through") // warned of at the start
+	logged(t, server, "DRY RUN: every request is let through") // at the start
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)
 	front := envoy.Addr("front")
 	for i := range 4 {
@@ -83,7 +83,7 @@ func TestDryRun(t *testing.T) {
 	m := server.Metrics(t)
 	for _, want := range []string{
 		`extauthz_dry_run_let_through_total{code="FORBIDDEN"} 1`, `extauthz_dry_run_let_through_total{code="RATE_LIMITED"} 3`,
-		`extauthz_dry_run_let_through_total{code="VALID"} 0`, `extauthz_decisions_total{code="FORBIDDEN"} 1`,
+		"extauthz_dry_run 1", `extauthz_dry_run_let_through_total{code="VALID"} 0`, `extauthz_decisions_total{code="FORBIDDEN"} 1`,
 	} {
 		if !strings.Contains(m, "\n"+want+"\n") {
 			t.Errorf("the metrics do not say %s", want)

@@ -69,13 +69,20 @@ type rightsLog struct {
 	limiterFailed prometheus.Counter
 }
 
-func newRightsLog(log *slog.Logger, c config.Ratelimit, m *metrics) *rightsLog {
+func newRightsLog(log *slog.Logger, c *config.Config, m *metrics) *rightsLog {
 	l := &rightsLog{
-		log: log, refuses: c.RefuseOnError,
+		log: log, refuses: c.Ratelimit.RefuseOnError,
 		badTexts:      counter("extauthz_bad_route_texts_total", "Texts in which a route asks for permissions or names rate limits, and that cannot be read, so that its requests are refused."),
 		limiterFailed: counter("extauthz_ratelimit_failures_total", "Checks about which the rate limits could not tell."),
 	}
-	m.registry.MustRegister(l.badTexts, l.limiterFailed)
+	dryRun := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "extauthz_dry_run", Help: "1 where every request is let through, whatever is decided.",
+	})
+	if c.DryRun {
+		dryRun.Set(1)
+		log.Warn("DRY RUN: every request is let through, with any key or none")
+	}
+	m.registry.MustRegister(l.badTexts, l.limiterFailed, dryRun)
 	return l
 }
 

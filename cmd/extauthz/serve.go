@@ -165,7 +165,7 @@ const streamWorkers = 64
 
 // newGRPCServer returns the gRPC server with the authorization and the health service on it.
 func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
-	rights := newRightsLog(s.log, s.cfg.Ratelimit, s.metrics)
+	rights := newRightsLog(s.log, s.cfg, s.metrics)
 	service, err := newService(s.cfg, newAuthorizer(s.cfg, keys, limits, rights.hooks()), serviceHooks{
 		observe: func(ctx context.Context, o *envoy.Observation) {
 			s.metrics.observe(o)
