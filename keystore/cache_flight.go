@@ -129,12 +129,12 @@ func (c *Cache) noteOutage(now time.Duration, err error) {
 		o.since, o.last = now, now
 		o.on.Store(true)
 		c.config.Log.Error("the key store cannot be reached: keys that it confirmed before go on for max_stale after that, all others are refused as UNAVAILABLE",
-			"error", err, "max_stale", c.config.MaxStale)
+			"error", err, "max_stale", c.config.MaxStale.String())
 	case err != nil:
 		o.last = now
 	case o.on.Load() && now-o.last >= time.Second:
 		o.on.Store(false)
-		c.config.Log.Info("the key store can be reached again", "after", now-o.since)
+		c.config.Log.Info("the key store can be reached again", "after", (now - o.since).String())
 	}
 }
 

@@ -144,7 +144,7 @@ func (s *server) untilStopped(ctx context.Context, grpcServer *grpc.Server, stor
 				_ = store.reload(ctx) // s.reloaded is told how it went
 				continue
 			}
-			s.log.Info("stopping", "signal", sig.String(), "drain", s.cfg.Shutdown.Drain)
+			s.log.Info("stopping", "signal", sig.String(), "drain", s.cfg.Shutdown.Drain.String())
 			s.drain(grpcServer, signals)
 			return nil
 		case <-ctx.Done():
@@ -235,7 +235,7 @@ func (s *server) drain(g *grpc.Server, signals <-chan os.Signal) {
 		s.log.Info("stopped")
 		return
 	case <-time.After(s.cfg.Shutdown.Timeout):
-		s.log.Warn("stopping with requests in flight, their time is over", "timeout", s.cfg.Shutdown.Timeout)
+		s.log.Warn("stopping with requests in flight, their time is over", "timeout", s.cfg.Shutdown.Timeout.String())
 	case <-again:
 		s.log.Warn("stopping at once, on a second signal")
 	}
