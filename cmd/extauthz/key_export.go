@@ -63,11 +63,7 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	verb := "were"
-	if n == 1 {
-		verb = "was"
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s exported to %s\n", countKeys(n), verb, f.to)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s exported to %s\n", wereKeys(n), f.to)
 	return errors.Join(leftOut, err)
 }
 

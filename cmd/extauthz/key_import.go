@@ -8,8 +8,10 @@ import (
 	"iter"
 	"math"
 	"os"
+	"os/signal"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -75,24 +77,21 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 	if cfg.Store.YAML != nil {
 		size, writers = math.MaxInt, 1 // each time, the whole file is written
 	}
-	ctx, cancel := context.WithCancel(cmd.Context())
-	defer cancel()
+	// Where it is interrupted, it says how far it came.
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	i := &importer{editor: e, writers: writers, bar: newProgress(cmd.ErrOrStderr(), len(data))}
 	err = i.run(ctx, ahead(ctx, batches(yamlfile.Parts(name, data), size, f.after)))
 	_ = i.bar.Clear()
 	switch {
 	case err != nil && i.last != "":
-		return fmt.Errorf("%w\nextauthz: %s were imported before that, up to %s: --after %s goes on from there", err, countKeys(i.keys), i.last, i.last)
+		return errors.Join(err, fmt.Errorf("%s imported before that, up to %s: --after %s goes on from there", wereKeys(i.keys), i.last, i.last))
 	case err != nil:
 		return err
 	case f.after != "" && i.keys == 0 && !i.passed:
 		return fmt.Errorf("--after: there is no key %q in %s", f.after, name)
 	}
-	verb := "were"
-	if i.keys == 1 {
-		verb = "was"
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s imported\n", countKeys(i.keys), verb)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s imported\n", wereKeys(i.keys))
 	return err
 }
 

@@ -19,6 +19,13 @@ func countKeys(n int) string {
 	return fmt.Sprintf("%d keys", n)
 }
 
+func wereKeys(n int) string {
+	if n == 1 {
+		return "1 key was"
+	}
+	return countKeys(n) + " were"
+}
+
 // aboutKey says of which key an error is, where that is not said yet.
 func aboutKey(id string, err error) error {
 	if errors.Is(err, keystore.ErrNotFound) {

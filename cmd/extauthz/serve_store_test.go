@@ -151,6 +151,9 @@ func TestServeStoreOutage(t *testing.T) {
 			if n, _ := strconv.Atoi(p.metric(t, "extauthz_store_broken_records_total")); n < 1 {
 				t.Error("the broken record is not counted")
 			}
+			p.signal(t, syscall.SIGHUP)
+			eventually(t, "SIGHUP is obeyed", func() bool { return strings.Contains(p.log.String(), "every key is asked for again") })
+			decide("a revoked key", secretOne, "DISABLED")
 			p.signal(t, syscall.SIGTERM)
 			if code := p.exitCode(t); code != 0 {
 				t.Errorf("exit code %d", code)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -70,7 +72,7 @@ func decides(ts *testscript.TestScript, neg bool, args []string) {
 
 // Two who edit a key file at once lose nothing of each other's.
 func TestEditAtOnce(t *testing.T) {
-	const each = 20
+	const each = 8
 	file := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, file, keyFile(secretOne))
 	var editors []*process
@@ -120,5 +122,39 @@ func TestBrokenRecord(t *testing.T) {
 		command(t, keyFile(secretOne), "key", "import", "--from", "-", "--config", file)
 		command(t, "", "validate", "--config", file)
 		command(t, "", "key", "delete", "key_0", "--config", file)
+	}
+}
+
+// An import that ends at a mistake says how far it came, and goes on from there.
+func TestImportGoesOn(t *testing.T) {
+	const n, mistake = 2*importBatch + 5000, importBatch + 5000
+	var secrets []string
+	for i := range n {
+		secrets = append(secrets, fmt.Sprintf("sk_%d", i))
+	}
+	good := keyFile(secrets...)
+	bad := strings.Replace(good, fmt.Sprintf("id: key_%d,", mistake), fmt.Sprintf("id: key %d,", mistake), 1)
+	for kind, db := range databases(t) {
+		file := filepath.Join(t.TempDir(), "extauthz.yaml")
+		write(t, file, "store: "+db.store+"\n")
+		command(t, "", "store", "migrate", "--config", file)
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"key", "import", "--from", "-", "--config", file}, strings.NewReader(bad), &stdout, &stderr)
+		place := fmt.Sprintf("standard input:%d:10: id: ", mistake+2)
+		after := regexp.MustCompile(`(\d+) keys were imported before that, up to (key_\d+): --after (key_\d+) goes on`).FindStringSubmatch(stderr.String())
+		if code != 1 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), place) || after == nil || after[2] != after[3] {
+			t.Fatalf("%s: exit code %d\n%s%s", kind, code, stdout.String(), stderr.String())
+		}
+		done, _ := strconv.Atoi(after[1])
+		if done < importBatch || done > mistake || after[2] != fmt.Sprintf("key_%d", done-1) {
+			t.Errorf("%s: %d keys up to %s, want all before %d", kind, done, after[2], mistake)
+		}
+		want := fmt.Sprintf("%d keys were imported\n", n-done)
+		if got := command(t, good, "key", "import", "--from", "-", "--after", after[3], "--config", file); got != want {
+			t.Errorf("%s: %q, want %q", kind, got, want)
+		}
+		if got := strings.Count(command(t, "", "key", "export", "--config", file), "- id:"); got != n {
+			t.Errorf("%s: %d keys of %d", kind, got, n)
+		}
 	}
 }
