@@ -16,7 +16,6 @@ import (
 
 // A book is the files of a store while they are edited: what stands where, and what is to be.
 type book struct {
-	opts    Options
 	pages   []*page
 	items   map[string]*item         // by id, as they stand
 	changes map[string]*keystore.Key // by id, nil for a key that is to go
@@ -42,7 +41,7 @@ type item struct {
 }
 
 // openBook reads the files at path, which must be sound, or not exist.
-func openBook(path string, opts Options) (*book, error) {
+func openBook(path string) (*book, error) {
 	sources, err := sourcesToEdit(path)
 	if err != nil {
 		return nil, err
@@ -51,13 +50,13 @@ func openBook(path string, opts Options) (*book, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		fresh = filepath.Join(path, "keys.yaml")
 	}
-	return newBook(sources, fresh, opts)
+	return newBook(sources, fresh)
 }
 
 // newBook returns the book of these files, where new keys go to the one at the path fresh.
-func newBook(sources []source, fresh string, opts Options) (*book, error) {
-	b := &book{opts: opts, items: make(map[string]*item), changes: make(map[string]*keystore.Key)}
-	set, err := load(sources, opts, nil)
+func newBook(sources []source, fresh string) (*book, error) {
+	b := &book{items: make(map[string]*item), changes: make(map[string]*keystore.Key)}
+	set, err := load(sources, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +218,7 @@ func (b *book) texts() ([]source, error) {
 		}
 		all = append(all, s)
 	}
-	after, err := load(all, b.opts, nil)
+	after, err := load(all, nil)
 	if err != nil {
 		// Not as an error with a place: its line is not one of the file as it is.
 		return nil, fmt.Errorf("this edit would break the file, so it was not made: edit the file by hand; this would be wrong with it: %s", err.Error())

@@ -27,7 +27,6 @@ import (
 // first key, for its owner's eyes only.
 type Editor struct {
 	path    string
-	opts    Options
 	written func() error // called after each write, where set
 }
 
@@ -35,9 +34,7 @@ var _ keystore.Editor = (*Editor)(nil)
 
 // NewEditor returns an editor of the file or folder at path, which need not exist yet: it is
 // read only when a method is called.
-func NewEditor(path string) *Editor { return newEditor(path, Options{}) }
-
-func newEditor(path string, opts Options) *Editor { return &Editor{path: path, opts: opts} }
+func NewEditor(path string) *Editor { return &Editor{path: path} }
 
 // Keys implements [keystore.Editor].
 func (e *Editor) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key, error] {
@@ -84,7 +81,7 @@ func (e *Editor) keys(ctx context.Context) ([]*keystore.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := load(sources, e.opts, nil)
+	set, err := load(sources, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +161,7 @@ func (e *Editor) edit(ctx context.Context, change func(*book) error) error {
 		return err
 	}
 	defer unlock()
-	b, err := openBook(e.path, e.opts)
+	b, err := openBook(e.path)
 	if err != nil {
 		return err
 	}

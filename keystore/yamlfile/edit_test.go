@@ -341,9 +341,8 @@ func FuzzEdit(f *testing.F) {
 	f.Add("keys:\n- ? id\n  : a\n  hash: "+hashA+"\n  name: &x >-\n    folded\n\n    text\n  external_id: *x\n", uint8(1))
 	f.Add("keys:\n  - &a {id: a, hash: "+hashA+"}\n  - id: b\n    hash: "+hashB+"\n    ip_whitelist: # these\n    - 10.0.0.1\n    -\n      192.0.2.1\n", uint8(2))
 	f.Add("keys:\r\n  -   id: a\r\n      hash: "+hashA+"\u2028\r\n", uint8(3))
-	opts := Options{}
 	f.Fuzz(func(t *testing.T, text string, what uint8) {
-		b, err := newBook([]source{{"k", withList([]byte(text))}}, "k", opts)
+		b, err := newBook([]source{{"k", withList([]byte(text))}}, "k")
 		if err != nil {
 			return
 		}
@@ -373,7 +372,7 @@ func FuzzEdit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		set, err := load(after, opts, nil)
+		set, err := load(after, nil)
 		if err != nil || len(set.byHash) != len(want) {
 			t.Fatalf("error %v, %d keys of %d in\n%s", err, len(set.byHash), len(want), after[0].data)
 		}

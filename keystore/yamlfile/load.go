@@ -101,7 +101,6 @@ func unreadable(path string, err error) strictyaml.Errors {
 
 // A loader makes a set of sources.
 type loader struct {
-	opts     Options
 	known    chunks // of the load before
 	chunks   chunks // of this one
 	errors   strictyaml.Errors
@@ -117,16 +116,16 @@ type place struct {
 	position
 }
 
-func newLoader(opts Options, known chunks) *loader {
+func newLoader(known chunks) *loader {
 	return &loader{
-		opts: opts, known: known, chunks: make(chunks), byHash: make(map[keystore.Hash]*keystore.Key),
+		known: known, chunks: make(chunks), byHash: make(map[keystore.Hash]*keystore.Key),
 		ids: make(map[string]place), hashes: make(map[keystore.Hash]place),
 	}
 }
 
 // load reads all the sources. Its error is the [strictyaml.Errors] of all of them.
-func load(sources []source, opts Options, known chunks) (*set, error) {
-	l := newLoader(opts, known)
+func load(sources []source, known chunks) (*set, error) {
+	l := newLoader(known)
 	for _, s := range sources {
 		before := len(l.errors)
 		l.file(s)

@@ -72,7 +72,7 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 30 {
 		fmt.Fprintf(&meta, "    a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
 	}
-	_, err := load([]source{{"k", []byte(meta.String())}}, Options{}, nil)
+	_, err := load([]source{{"k", []byte(meta.String())}}, nil)
 	if err == nil || !strings.Contains(err.Error(), "the aliases in this file stand for far more text than the file has") {
 		t.Errorf("got %v", err)
 	}
@@ -86,7 +86,7 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 10000 {
 		fmt.Fprintf(&list, "- {id: k%d, hash: %s, ip_whitelist: *w}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
 	}
-	set, err := load([]source{{"k", []byte(list.String())}}, Options{}, nil)
+	set, err := load([]source{{"k", []byte(list.String())}}, nil)
 	if err != nil || len(set.byHash) != 10001 {
 		t.Errorf("got error %.200v", err)
 	}
@@ -105,7 +105,7 @@ func generate(n int) []byte {
 
 // outcome writes down everything that comes of reading a text.
 func outcome(data []byte, inParts bool) string {
-	l := newLoader(Options{}, nil)
+	l := newLoader(nil)
 	s := source{"k", data}
 	if inParts {
 		l.file(s)
@@ -159,13 +159,13 @@ func TestParts(t *testing.T) {
 
 // A change leaves the records of other parts as they are.
 func TestPartsAreKept(t *testing.T) {
-	before, err := load([]source{{"k", generate(2000)}}, Options{}, nil)
+	before, err := load([]source{{"k", generate(2000)}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := bytes.Replace(generate(2000), []byte("keys:\n"), []byte("\n# moved\nkeys:\n  - {id: new, hash: "+hashA+"}\n"), 1)
 	text = bytes.Replace(text, []byte("name: Customer 1000\n"), []byte("name: Changed\n"), 1)
-	after, err := load([]source{{"k", text}}, Options{}, before.chunks)
+	after, err := load([]source{{"k", text}}, before.chunks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestPartsAreKept(t *testing.T) {
 	}
 	// Places are right in parts that moved.
 	text = append(text, "  - {id: key_001999, hash: "+hashB+"}\n"...)
-	_, err = load([]source{{"k", text}}, Options{}, after.chunks)
+	_, err = load([]source{{"k", text}}, after.chunks)
 	want := "k:8006:10: id \"key_001999\" is that of the key at k:8002:9 too: give each key an id of its own"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
@@ -252,9 +252,8 @@ func FuzzKeyFile(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	opts := Options{}
 	f.Fuzz(func(t *testing.T, text string) {
-		first, err := load([]source{{"k", []byte(text)}}, opts, nil)
+		first, err := load([]source{{"k", []byte(text)}}, nil)
 		if err != nil {
 			return
 		}
@@ -271,7 +270,7 @@ func FuzzKeyFile(f *testing.F) {
 			}
 			b.Write(item)
 		}
-		second, err := load([]source{{"k", []byte(b.String())}}, opts, nil)
+		second, err := load([]source{{"k", []byte(b.String())}}, nil)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, b.String())
 		}

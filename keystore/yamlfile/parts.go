@@ -23,7 +23,7 @@ type Part struct {
 // be divided.
 func Parts(name string, data []byte) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
-		l := newLoader(Options{}, nil)
+		l := newLoader(nil)
 		s := source{name, data}
 		read := 0 // keys that were yielded
 		if frame, parts := split(data); parts != nil && l.fits(s, frame, parts) {
@@ -59,7 +59,7 @@ func Parts(name string, data []byte) iter.Seq2[Part, error] {
 
 // yieldWhole yields what is in a text after so many of its keys.
 func yieldWhole(s source, after int, yield func(Part, error) bool) {
-	r := newLoader(Options{}, nil).reader(s.path, s.data)
+	r := newLoader(nil).reader(s.path, s.data)
 	if root := r.d.Parse(s.data); root != nil {
 		r.root(root, r.items)
 	}

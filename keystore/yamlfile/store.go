@@ -58,7 +58,7 @@ var (
 // The keys stay as they are until [Store.Reload], or an edit by way of this Store;
 // [Store.Watch] follows the files.
 func Open(path string, opts Options) (*Store, error) {
-	s := &Store{path: path, opts: opts, Editor: newEditor(path, opts)}
+	s := &Store{path: path, opts: opts, Editor: NewEditor(path)}
 	s.Editor.written = s.Reload
 	if _, err := s.load(true); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func (s *Store) load(always bool) (bool, error) {
 	if before := s.current.Load(); before != nil {
 		known = before.chunks
 	}
-	next, err := load(sources, s.opts, known)
+	next, err := load(sources, known)
 	if err != nil {
 		return true, err
 	}
