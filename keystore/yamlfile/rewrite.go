@@ -86,7 +86,23 @@ func (t *text) rewrite(s span, it *item, k *keystore.Key, indent string) {
 		return
 	}
 	t.edits = t.edits[:known]
-	t.replace(s.start, s.end, formatItem(k, indent))
+	t.replace(s.start, s.end, t.comments(s, n, indent)+formatItem(k, indent))
+}
+
+// comments returns the comments within a span that stand on or in n, each on a line of its own.
+func (t *text) comments(s span, n *yaml.Node, indent string) string {
+	var lines strings.Builder
+	for _, comment := range []string{n.HeadComment, n.LineComment, n.FootComment} {
+		for line := range strings.SplitSeq(comment, "\n") {
+			if line != "" && strings.Contains(string(t.data[s.start:s.end]), line) {
+				lines.WriteString(indent + line + "\n")
+			}
+		}
+	}
+	for _, child := range n.Content {
+		lines.WriteString(t.comments(s, child, indent))
+	}
+	return lines.String()
 }
 
 // rewriteFields reports whether it could change the fields alone.
