@@ -33,7 +33,7 @@ func (s suite) lookup(t *testing.T) {
 
 func (s suite) roundTrip(t *testing.T) {
 	b := s.open(t)
-	full := s.full("key_full")
+	full := full("key_full")
 	must(t, full.Validate())
 	keys := []*keystore.Key{full, NewKey("key_bare")}
 	for i, entry := range []string{
@@ -137,7 +137,7 @@ func (s suite) put(t *testing.T) {
 	// New ones and known ones in one call: the known are replaced whole, the hash too.
 	changed, old := NewKey(keys[7].ID, "192.0.2.0/24"), keys[7].Hash
 	changed.Hash, changed.Name = SecretOf("rotated").Hash(), "changed"
-	fresh := s.full("key_fresh")
+	fresh := full("key_fresh")
 	must(t, b.Put(t.Context(), []*keystore.Key{changed, fresh, keys[8]}))
 	for _, k := range []*keystore.Key{changed, fresh, keys[8]} {
 		holds(t, b, k)
@@ -165,7 +165,7 @@ func (s suite) putTaken(t *testing.T) {
 
 func (s suite) update(t *testing.T) {
 	b := s.open(t)
-	k := s.full("key_a")
+	k := full("key_a")
 	must(t, b.Add(t.Context(), k))
 	must(t, b.Add(t.Context(), NewKey("key_b")))
 	finds(t, b, k)
@@ -250,7 +250,7 @@ func (s suite) updateConcurrent(t *testing.T) {
 
 func (s suite) rotateHash(t *testing.T) {
 	b := s.open(t)
-	k := s.full("key_a")
+	k := full("key_a")
 	must(t, b.Add(t.Context(), k))
 	finds(t, b, k)
 	old := k.Hash
@@ -268,7 +268,7 @@ func (s suite) rotateHash(t *testing.T) {
 
 func (s suite) delete(t *testing.T) {
 	b := s.open(t)
-	k, other := s.full("key_a"), NewKey("key_b")
+	k, other := full("key_a"), NewKey("key_b")
 	must(t, b.Add(t.Context(), k))
 	must(t, b.Add(t.Context(), other))
 	finds(t, b, k)

@@ -150,7 +150,7 @@ func (s suite) wholeRecords(t *testing.T) {
 // notShared: what goes in and what Update hands out is the caller's to change.
 func (s suite) notShared(t *testing.T) {
 	b := s.open(t)
-	want := s.full("key_a")
+	want := full("key_a")
 	given := want.Clone()
 	must(t, b.Add(t.Context(), given))
 	spoil(given)

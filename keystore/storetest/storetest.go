@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -22,24 +21,13 @@ type Backend interface {
 	keystore.Editor
 }
 
-// A Feature is a part of a key that a store may not keep yet.
-type Feature string
-
-// The features that [Run] can leave out.
-const (
-	Permissions Feature = "permissions"
-	Roles       Feature = "roles"
-	Ratelimits  Feature = "ratelimits"
-)
-
-// Run tests everything that [keystore.Store] and [keystore.Editor] promise, but for the
-// features named in without. open returns a fresh, empty store for each subtest and cleans
-// up by t.Cleanup.
+// Run tests everything that [keystore.Store] and [keystore.Editor] promise. open returns a
+// fresh, empty store for each subtest and cleans up by t.Cleanup.
 //
 // What the Editor reads back shows its own edits at once. Lookup may show them later, as a
 // cache or a file that is read again does: Run waits up to 10 s for that.
-func Run(t *testing.T, open func(t *testing.T) Backend, without ...Feature) {
-	s := suite{open: open, without: without}
+func Run(t *testing.T, open func(t *testing.T) Backend) {
+	s := suite{open: open}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T)
@@ -92,31 +80,22 @@ func Whitelist(entries ...string) keystore.Whitelist {
 }
 
 type suite struct {
-	open    func(*testing.T) Backend
-	without []Feature
+	open func(*testing.T) Backend
 }
 
-func (s suite) has(f Feature) bool { return !slices.Contains(s.without, f) }
-
-// full returns a key with every field set that the store keeps.
-func (s suite) full(id string) *keystore.Key {
+// full returns a key with every field set.
+func full(id string) *keystore.Key {
 	k := NewKey(id, "192.168.1.100", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::7", "0.0.0.0/0", "::/0")
 	k.Name = `Zürich & 東京: "prod" – #1, 'x' 🔑`
 	k.Enabled = false
 	k.Expires = time.Date(2027, 1, 31, 23, 59, 58, 123456000, time.UTC)
 	k.ExternalID = "acme: #42"
 	k.Meta = json.RawMessage(`{"plan":"pro","seats":12,"share":0.5,"tags":["a","ü",null,true],"nested":{"yes":"no","empty":""}}`)
-	if s.has(Permissions) {
-		k.Permissions = []string{"documents.read", "documents.*", "admin:users/write"}
-	}
-	if s.has(Roles) {
-		k.Roles = []string{"reader", "billing"}
-	}
-	if s.has(Ratelimits) {
-		k.Ratelimits = []keystore.Ratelimit{
-			{Name: "requests", Limit: 100, Duration: time.Minute},
-			{Name: "exports", Limit: 5, Duration: 90 * time.Minute, OnDemand: true},
-		}
+	k.Permissions = []string{"documents.read", "documents.*", "admin:users/write"}
+	k.Roles = []string{"reader", "billing"}
+	k.Ratelimits = []keystore.Ratelimit{
+		{Name: "requests", Limit: 100, Duration: time.Minute},
+		{Name: "exports", Limit: 5, Duration: 90 * time.Minute, OnDemand: true},
 	}
 	return k
 }
