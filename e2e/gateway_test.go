@@ -77,7 +77,7 @@ static_resources:
                         retry_policy:
                           num_retries: 3
                           retry_on: connect-failure,refused-stream,reset,unavailable
-                          retry_back_off: {base_interval: 0.005s, max_interval: 0.05s}
+                          retry_back_off: {base_interval: 0.005s, max_interval: 1s} # the maximum also bounds each try
                           host_selection_retry_max_attempts: 3
                           retry_host_predicate:
                             - name: envoy.retry_host_predicates.previous_hosts
