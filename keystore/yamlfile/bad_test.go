@@ -110,6 +110,7 @@ func TestPathErrors(t *testing.T) {
 		filepath.Join(dir, "none.yaml"): "there is no such file",
 		dir:                             "no *.yaml or *.yml file in this folder",
 		filepath.Dir(link):              "link.yaml: there is no such file",
+		os.DevNull:                      "it is a device: name a file",
 	} {
 		if path == filepath.Dir(link) {
 			if err := os.Symlink("nowhere", link); err != nil {

@@ -76,7 +76,7 @@ func read(path string) ([]source, error) {
 	var sources []source
 	var wrong strictyaml.Errors
 	for _, p := range paths {
-		data, err := os.ReadFile(p)
+		data, err := readFile(p)
 		if err != nil {
 			wrong = append(wrong, unreadable(p, err)...)
 			continue
@@ -87,6 +87,18 @@ func read(path string) ([]source, error) {
 		return nil, wrong
 	}
 	return sources, nil
+}
+
+// readFile reads a file but for a device, which may have no end.
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&fs.ModeDevice != 0 {
+		return nil, errors.New("it is a device: name a file")
+	}
+	return os.ReadFile(path)
 }
 
 func unreadable(path string, err error) strictyaml.Errors {
