@@ -39,18 +39,19 @@ func (s *stage) changes(ctx context.Context) ([]*change, error) {
 	last := s.plan.native[len(s.plan.native)-1]
 	var all []*change
 	for _, c := range []struct {
-		name string
-		set  func(enabled bool) error
-		ask  func() (bool, error)
+		name   string
+		rounds int
+		set    func(enabled bool) error
+		ask    func() (bool, error)
 	}{
-		{"extauthz, key file, " + usual.String(), s.setInFile, s.ask(s.file)},
-		{"extauthz, Postgres cached, " + usual.String(), func(on bool) error { return s.db.enable(ctx, s.dsn, 0, on) }, s.ask(s.cached)},
-		{policiesOf(last), s.setNative(policiesOf(last), last, rbacPolicies), s.askEnvoy(policiesOf(last))},
-		{matcherOf(last), s.setNative(matcherOf(last), last, rbacMatcher), s.askEnvoy(matcherOf(last))},
+		{"extauthz, key file, " + usual.String(), 2 * s.plan.rounds, s.setInFile, s.ask(s.file)},
+		{"extauthz, Postgres cached, " + usual.String(), 2 * s.plan.rounds, func(on bool) error { return s.db.enable(ctx, s.dsn, 0, on) }, s.ask(s.cached)},
+		{policiesOf(last), 3, s.setNative(policiesOf(last), last, rbacPolicies), s.askEnvoy(policiesOf(last))},
+		{matcherOf(last), 3, s.setNative(matcherOf(last), last, rbacMatcher), s.askEnvoy(matcherOf(last))},
 	} {
 		result := &change{Name: c.name}
 		all = append(all, result)
-		for round := range 2 * s.plan.rounds {
+		for round := range c.rounds {
 			enabled := round%2 == 1
 			if err := c.set(enabled); err != nil {
 				return nil, fmt.Errorf("%s: %w", c.name, err)

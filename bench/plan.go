@@ -20,7 +20,7 @@ type plan struct {
 
 var (
 	full = plan{
-		rounds: 5, time: time.Second, native: []int{100, 1000, 20_000}, million: 1_000_000,
+		rounds: 5, time: 600 * time.Millisecond, native: []int{100, 1000, 20_000}, million: 1_000_000,
 		yamlKeys: []int{100, 1000, 100_000}, ranges: []int{1, 2, 10, 100, 1000, 10_000, 50_000}, reloadKeys: 100_000,
 	}
 	quick = plan{
@@ -180,7 +180,8 @@ func (s *stage) setGrowth(ctx context.Context) error {
 const nameNoFilter = "Envoy, no filter"
 
 func policiesOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac policies, %d keys", keys) }
-func matcherOf(keys int) string  { return fmt.Sprintf("api_key_auth + rbac matcher, %d keys", keys) }
+
+func matcherOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac matcher, %d keys", keys) }
 
 func (s *stage) setEnvoys(context.Context) error {
 	add := func(name string, e *envoyServer, err error, server *server, keys int) error {
