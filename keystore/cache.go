@@ -196,7 +196,7 @@ func (c *Cache) Lookup(ctx context.Context, h Hash) (*Key, error) {
 	if r, ok := c.records.Get(h); ok && r.epoch == c.epoch {
 		if age := now - r.confirmed; age < c.config.TTL {
 			if age >= c.config.TTL-c.config.TTL/5 && !r.failed {
-				c.refresh(h, now)
+				c.refresh(h, now) //nolint:contextcheck // a refresh outlives the caller
 			}
 			c.stats.Hits++
 			k := r.key
@@ -269,7 +269,7 @@ func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, err
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	f, err := c.take(h, now, known)
+	f, err := c.take(h, now, known) //nolint:contextcheck // shared by callers, so it ends with none of them
 	if err != nil {
 		k, err := c.staleLocked(h, err)
 		return k, nil, err

@@ -27,7 +27,7 @@ func TestCacheConformance(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				ctx, cancel := context.WithCancel(context.Background())
+				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan error)
 				go func() { ended <- m.Watch(ctx, c) }()
 				t.Cleanup(func() { cancel(); <-ended; c.Close() })

@@ -84,18 +84,26 @@ func TestValidate(t *testing.T) {
 		accept   []string
 		refuse   []string
 	}{
-		{"ValidateID", keystore.ValidateID,
+		{
+			"ValidateID", keystore.ValidateID,
 			[]string{"a", "key_acme_prod", "A.b-c:9", strings.Repeat("i", 128)},
-			[]string{"", " ", "a b", "a/b", "a\n", "é", "a\x00", "a,b", strings.Repeat("i", 129)}},
-		{"ValidateName", keystore.ValidateName,
+			[]string{"", " ", "a b", "a/b", "a\n", "é", "a\x00", "a,b", strings.Repeat("i", 129)},
+		},
+		{
+			"ValidateName", keystore.ValidateName,
 			[]string{"", "Acme, production", "東京 🔑", strings.Repeat("n", 256)},
-			[]string{"a\nb", "\t", "\x7f", "\x00", strings.Repeat("n", 257), "a\x1b[2J", "\xff", "a\u0085b", "a\u2028b", "a\u202eb"}},
-		{"ValidateExternalID", keystore.ValidateExternalID,
+			[]string{"a\nb", "\t", "\x7f", "\x00", strings.Repeat("n", 257), "a\x1b[2J", "\xff", "a\u0085b", "a\u2028b", "a\u202eb"},
+		},
+		{
+			"ValidateExternalID", keystore.ValidateExternalID,
 			[]string{"", "acme", "a b", "~!", strings.Repeat("e", 256)},
-			[]string{" a", "a ", "a\r\nx-evil: 1", "é", "\x7f", strings.Repeat("e", 257)}},
-		{"ValidatePermission", keystore.ValidatePermission,
+			[]string{" a", "a ", "a\r\nx-evil: 1", "é", "\x7f", strings.Repeat("e", 257)},
+		},
+		{
+			"ValidatePermission", keystore.ValidatePermission,
 			[]string{"a", "documents.read", "*", "a:b/c-d_e*", strings.Repeat("p", 256)},
-			[]string{"", "a b", "(a)", "é", strings.Repeat("p", 257)}},
+			[]string{"", "a b", "(a)", "é", strings.Repeat("p", 257)},
+		},
 	} {
 		for _, s := range test.accept {
 			if err := test.validate(s); err != nil {

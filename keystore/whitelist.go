@@ -91,12 +91,11 @@ func FormatWhitelistEntry(p netip.Prefix) string {
 // section 2.3). IPv4-mapped IPv6 addresses and ranges of at least 96 bits become IPv4. Every
 // error says what to write instead.
 func ParseWhitelistEntry(s string) (netip.Prefix, error) {
-	switch t := strings.TrimSpace(s); t {
-	case "":
+	switch t := strings.TrimSpace(s); {
+	case t == "":
 		return netip.Prefix{}, errors.New("an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24")
-	default:
+	case t != s:
 		return netip.Prefix{}, fmt.Errorf("%q has spaces around it: write %q", s, t)
-	case s:
 	}
 	if strings.Contains(s, "%") {
 		return netip.Prefix{}, fmt.Errorf("%q has a zone, which means something on one machine only: write %s", s, suggest(withoutZone(s)))

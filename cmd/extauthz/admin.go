@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/pprof" //nolint:gosec // on no listener but where it is asked for
+	"net/http/pprof" // on no listener but where it is asked for
 	"sync/atomic"
 	"time"
 )

@@ -4,7 +4,6 @@ package storetest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,7 +165,7 @@ func eventually(t *testing.T, ok func() (bool, string)) {
 func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
-		got, err := s.Lookup(context.Background(), want.Hash)
+		got, err := s.Lookup(t.Context(), want.Hash)
 		return err == nil && describe(got) == describe(want), fmt.Sprintf("%s(error: %v)\nwant:\n%s", describe(got), err, describe(want))
 	})
 }
@@ -175,7 +174,7 @@ func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
-		k, err := s.Lookup(context.Background(), h)
+		k, err := s.Lookup(t.Context(), h)
 		return k == nil && errors.Is(err, keystore.ErrNotFound), fmt.Sprintf("%s(error: %v)", describe(k), err)
 	})
 }

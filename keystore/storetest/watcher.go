@@ -74,7 +74,7 @@ func watch(t *testing.T, b Backend, inv keystore.Invalidator) {
 	if !ok {
 		t.Fatalf("%T is no keystore.Watcher", b)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Watch(ctx, inv) }()
 	t.Cleanup(func() {

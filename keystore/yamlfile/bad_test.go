@@ -1,6 +1,7 @@
 package yamlfile
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ func TestBadFiles(t *testing.T) {
 			t.Errorf("%s was taken", path)
 			continue
 		}
-		if _, ok := err.(strictyaml.Errors); !ok {
+		if _, ok := errors.AsType[strictyaml.Errors](err); !ok {
 			t.Errorf("%s: the error is a %T", path, err)
 		}
 		got.WriteString(strings.ReplaceAll(err.Error(), "testdata/bad/", "") + "\n")

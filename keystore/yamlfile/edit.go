@@ -206,12 +206,12 @@ func (e *Editor) lock(ctx context.Context) (unlock func(), err error) {
 // target returns the file or folder that path leads to, by links or not, or path itself where
 // there is none yet.
 func target(path string) (string, error) {
-	real, err := filepath.EvalSymlinks(path)
+	resolved, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); err == nil {
 			return "", fmt.Errorf("%s is a link that leads nowhere: correct it, or remove it", path)
 		}
 		return path, nil
 	}
-	return real, err
+	return resolved, err
 }

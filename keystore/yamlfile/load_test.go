@@ -47,7 +47,7 @@ keys:
 	}
 	want.Hash, _ = keystore.ParseHash(hashA)
 	got, err := s.Lookup(t.Context(), want.Hash)
-	if err != nil || !reflect.DeepEqual(got, want) {
+	if err != nil || !reflect.DeepEqual(got, want) { //nolint:govet // no error is in it
 		t.Errorf("got %+v, error %v\nwant %+v\nmeta %s\nwant %s", got, err, want, got.Meta, want.Meta)
 	}
 	bare, err := s.Key(t.Context(), "0")
@@ -278,7 +278,7 @@ func FuzzKeyFile(f *testing.F) {
 			t.Fatalf("%d keys of %d", len(second.byHash), len(first.byHash))
 		}
 		for h, k := range first.byHash {
-			if !reflect.DeepEqual(second.byHash[h], k) {
+			if !reflect.DeepEqual(second.byHash[h], k) { //nolint:govet // no error is in it
 				t.Errorf("got %+v\nwant %+v\n%s", second.byHash[h], k, b.String())
 			}
 		}

@@ -51,8 +51,9 @@ func (w *metaWriter) write(n *yaml.Node) bool {
 		}
 		w.json = append(w.json, ']')
 		return true
+	default:
+		return w.scalar(n)
 	}
-	return w.scalar(n)
 }
 
 func (w *metaWriter) alias(n *yaml.Node) bool {

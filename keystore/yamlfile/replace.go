@@ -1,7 +1,9 @@
 package yamlfile
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -43,8 +45,11 @@ func replaceFile(path string, data []byte) error {
 // its owner can read would be lost to the server when root edits it.
 func keepOwner(f *os.File, path string) error {
 	before, err := os.Stat(path)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil // a new file
+	}
+	if err != nil {
+		return err
 	}
 	after, err := f.Stat()
 	if err != nil {

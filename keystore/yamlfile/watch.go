@@ -49,7 +49,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			return ctx.Err()
 		case e := <-w.events:
 			changed = w.concerns(e)
-		case <-w.errors:
+		case <-w.errors: //nolint:errcheck // it says only that events were lost
 			// Some events were lost, say: the next look at the files shows what changed.
 		case <-poll.C:
 			w.follow()
@@ -145,8 +145,8 @@ func (w *watching) follow() {
 	}
 	paths, _ := files(w.path)
 	for _, p := range append(paths, w.path) {
-		if real, err := filepath.EvalSymlinks(p); err == nil {
-			want[filepath.Dir(real)] = true
+		if resolved, err := filepath.EvalSymlinks(p); err == nil {
+			want[filepath.Dir(resolved)] = true
 		}
 	}
 	for dir, was := range w.dirs {

@@ -308,7 +308,7 @@ func TestWatchLate(t *testing.T) {
 	write(t, path, keys("b"))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	go s.Watch(ctx, nil) //nolint:errcheck // ends with the test
+	go s.Watch(ctx, nil) // ends with the test
 	becomes(t, s, "b")
 }
 
