@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"extauthz/e2e/harness"
@@ -119,6 +120,28 @@ func TestClientAddressBehindProxies(t *testing.T) {
 					r.wantRefusal(t, 403, "FORBIDDEN", "key_client")
 				}
 			})
+		}
+	})
+	t.Run("a listener on a unix socket", func(t *testing.T) { // where Envoy appends nothing
+		for config, want := range map[string]map[string]bool{
+			"client_address: {from: x_forwarded_for, trusted_hops: 1}": {
+				"192.0.2.7, 203.0.113.9": false, "203.0.113.9, 192.0.2.7": false, "192.0.2.7": false, "": false,
+			},
+			"client_address: {from: x_forwarded_for, trusted_hops: 1, xff_appended: false}": {
+				"192.0.2.7, 203.0.113.9": false, "203.0.113.9, 192.0.2.7": true, "192.0.2.7": true, "": false,
+			},
+			"client_address: {from: peer}": {"192.0.2.7": false},
+		} {
+			upstream := harness.StartUpstream(t)
+			server := harness.StartExtauthz(t, harness.Settings{Keys: whitelisted, Config: config})
+			path := strings.TrimPrefix(socket(t), "unix:")
+			envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Edge: true, Socket: path}.start(t)
+			for forwarded, allowed := range want {
+				r := send(t, envoy.Addr("front"), call{header: headers("X-Api-Key", "acme_client", "X-Forwarded-For", forwarded)})
+				if allowed != (r.status == 200) {
+					t.Errorf("%s, x-forwarded-for %q: got %d %s", config, forwarded, r.status, r.body)
+				}
+			}
 		}
 	})
 	t.Run("the hop-by-hop trick", func(t *testing.T) {

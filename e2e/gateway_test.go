@@ -3,6 +3,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -23,9 +24,10 @@ import (
 type gateway struct {
 	Servers          []string // addresses of extauthz; host:port or unix:PATH
 	Upstream         string
-	UpstreamHTTP2    bool // HTTP/2 to the upstream
-	RawHeaders       bool // encode_raw_headers
-	Edge             bool // use_remote_address
+	UpstreamHTTP2    bool   // HTTP/2 to the upstream
+	RawHeaders       bool   // encode_raw_headers
+	Socket           string // where Envoy listens: a unix socket instead of a free port
+	Edge             bool   // use_remote_address
 	FailureModeAllow bool
 	Options          string // more settings of the ext_authz filter, in flow style
 	Extensions       string // context_extensions of the one route, in flow style
@@ -35,7 +37,7 @@ var gatewayConfig = template.Must(template.New("envoy.yaml").Parse(`
 static_resources:
   listeners:
     - name: front
-      address: {socket_address: {address: 127.0.0.1, port_value: 0}}
+      address: {{if .Socket}}{pipe: {path: {{.Socket}} }}{{else}}{socket_address: {address: 127.0.0.1, port_value: 0}}{{end}}
       filter_chains:
         - filters:
             - name: envoy.filters.network.http_connection_manager
@@ -181,11 +183,18 @@ func trySend(t testing.TB, addr string, c call) (result, error) {
 		c.from = "127.0.0.1"
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(c.from)}, Timeout: 5 * time.Second}
+	dial, host := dialer.DialContext, addr
+	if strings.HasPrefix(addr, "/") {
+		dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", addr)
+		}
+		host = "localhost"
+	}
 	client := http.Client{
-		Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true, DisableCompression: true},
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true},
 		Timeout:   20 * time.Second,
 	}
-	request, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+addr+c.path, nil)
+	request, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+host+c.path, nil)
 	if err != nil {
 		return result{}, err
 	}
