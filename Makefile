@@ -46,6 +46,10 @@ bench: .tools/envoy databases ## measure extauthz beside its peers, into docs/be
 bench-compare: ## say what the working tree costs against main (BASE=commit COUNT=rounds BENCH=regexp)
 	@scripts/bench-compare
 
+.PHONY: figures
+figures: databases ## measure a million keys in Postgres and Redis, as docs/operations.md tells (FIGURES_KEYS=n STORE=name)
+	@EXTAUTHZ_FIGURES_KEYS=$(FIGURES_KEYS) go test ./e2e -run='^$$' -bench='^BenchmarkFigures$$/$(or $(STORE),.)' -benchtime=1x -v -timeout=30m
+
 .PHONY: lint
 lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
 	@.tools/golangci-lint run ./...
