@@ -31,10 +31,8 @@ func TestREADMEs(t *testing.T) {
 				if status != c.status {
 					t.Errorf("%s\ngot %d, %s", c.line, status, body)
 				}
-				for _, word := range c.words {
-					if !strings.Contains(body, word) {
-						t.Errorf("%s\nno %q in %s", c.line, word, body)
-					}
+				if missing := c.missing(body); len(missing) > 0 {
+					t.Errorf("%s\nno %q in %s", c.line, missing, body)
 				}
 			}
 			for _, p := range e.programs {

@@ -74,10 +74,15 @@ func start(t *testing.T, name string) *example {
 				t.Fatal("a program has ended before the first request")
 			}
 		}
-		status, _, err := e.curls[0].try()
-		return err == nil && status == e.curls[0].status
+		status, body, err := e.curls[0].try()
+		return err == nil && status == e.curls[0].status && len(e.curls[0].missing(body)) == 0
 	})
 	return e
+}
+
+// missing returns the words that the answer should have and does not.
+func (c curl) missing(body string) []string {
+	return slices.DeleteFunc(slices.Clone(c.words), func(word string) bool { return strings.Contains(body, word) })
 }
 
 // run starts a program as the README has it. What it leaves to the defaults, which are there
