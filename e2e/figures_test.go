@@ -180,7 +180,7 @@ func (s bigStore) measureCost(b *testing.B) {
 	b.ReportMetric(float64(over)/1e3, "µs-cached")
 	b.ReportMetric(float64(under)/1e3, "µs-yaml")
 	b.ReportMetric(float64(over)/float64(under), "ratio")
-	b.Logf("CPU a check, round by round: cached %v, from a file %v", costs[0], costs[1])
+	b.Logf("CPU a check, sorted: cached %v, from a file %v", costs[0], costs[1])
 }
 
 // measureRevoke disables keys one after another, and takes the time from before the edit until both
