@@ -13,8 +13,6 @@ import (
 	"extauthz/keystore/redis/redistest"
 )
 
-func init() { elsewhere = append(elsewhere, "postgres", "redis") }
-
 // databases start, by story, what its README starts by docker, and return the address that the
 // README has for it and the one that it has here.
 var databases = map[string]func(t *testing.T) (written, here string){
