@@ -32,9 +32,9 @@ type CacheConfig struct {
 	// ErrBusy at once.
 	MaxInFlight int
 
-	// LookupTimeout bounds one look-up. It must be shorter than the timeout of whoever waits
-	// for the decision, which is 200 ms in Envoy unless it is set, so that there is still
-	// time to answer with a stale record.
+	// LookupTimeout bounds one look-up, and how long anyone waits for it. It must be shorter
+	// than the timeout of whoever waits for the decision, which is 200 ms in Envoy unless it
+	// is set, so that there is still time to answer with a stale record.
 	LookupTimeout time.Duration
 
 	Log *slog.Logger // where outages are told; nil: nowhere
@@ -81,7 +81,8 @@ func (c CacheConfig) Validate() error {
 // time, or [ErrBusy]), the record still answers until MaxStale after it was last confirmed;
 // after that the error does. If what failed was a look-up that took all of LookupTimeout, the
 // record answers for a second before it is asked for again, so that a store that hangs does
-// not slow every request.
+// not slow every request. An answer that a store gives later than that serves those who ask
+// next, and counts as an error.
 //
 // A record that was invalidated, by its hash or with all others, never answers again: neither
 // fresh nor stale, nor through a look-up that started before. The store must confirm it. So a
@@ -221,21 +222,34 @@ func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
 		if f == nil {
 			return k, err
 		}
+		late := false
 		select {
 		case <-f.done:
-			switch {
-			case f.outdated:
-			case f.err == nil, errors.Is(f.err, ErrNotFound):
-				return f.key, f.err
-			default:
-				return c.stale(h, f.err)
-			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-timer.C:
-			return c.stale(h, fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded))
+			late = true
+		}
+		switch {
+		case late && (!f.landed() || f.outdated):
+			return c.late(h, limit)
+		case f.outdated: // ask again
+		case f.err == nil, errors.Is(f.err, ErrNotFound):
+			return f.key, f.err
+		default:
+			return c.stale(h, f.err)
 		}
 	}
+}
+
+// late answers whoever has waited in vain for so long.
+func (c *Cache) late(h Hash, waited time.Duration) (*Key, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r, ok := c.records.Peek(h); ok && waited >= c.config.LookupTimeout {
+		r.askAfter = c.now() + hangPause
+	}
+	return c.staleLocked(h, fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded))
 }
 
 // ask answers from memory where it may; otherwise it returns the look-up to wait for.

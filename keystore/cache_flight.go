@@ -21,6 +21,15 @@ type flight struct {
 	outdated bool // its hash was invalidated while it was under way
 }
 
+func (f *flight) landed() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // refresh starts a look-up that no one waits for, unless one is under way; c.mu is held.
 func (c *Cache) refresh(h Hash, now time.Duration) {
 	if c.flights[h] != nil {
@@ -72,9 +81,14 @@ func (c *Cache) lookup(h Hash) (k *Key, err error) {
 // land keeps what a look-up found, unless its hash was invalidated meanwhile.
 func (c *Cache) land(h Hash, f *flight) {
 	now := c.now()
+	took := now - f.started
 	failure := f.err
 	if errors.Is(f.err, ErrNotFound) {
 		failure = nil // it is an answer
+	}
+	answered := failure == nil
+	if answered && took > c.config.LookupTimeout {
+		failure = fmt.Errorf("its answer took %s", took)
 	}
 	c.noteOutage(now, failure)
 
@@ -94,13 +108,13 @@ func (c *Cache) land(h Hash, f *flight) {
 	case f.err == nil:
 		c.unknown.Remove(h)
 		c.records.Add(h, &record{key: f.key, confirmed: f.started, epoch: c.epoch})
-	case failure == nil:
+	case answered:
 		c.records.Remove(h)
 		c.unknown.Add(h, negative{until: f.started + c.config.NegativeTTL, epoch: c.epoch})
 	default:
 		if r, ok := c.records.Peek(h); ok {
 			r.failed = true
-			if now-f.started >= c.config.LookupTimeout {
+			if took >= c.config.LookupTimeout {
 				r.askAfter = now + hangPause
 			}
 		}
@@ -147,7 +161,7 @@ type CacheStats struct {
 
 	Lookups       uint64 // look-ups in the store, for misses and refreshes
 	Refreshes     uint64 // those before a record's TTL ended, which nobody waited for
-	Errors        uint64 // those that the store did not answer
+	Errors        uint64 // those that the store did not answer in time
 	Busy          uint64 // not made, as too many were under way
 	Invalidations uint64
 

@@ -298,6 +298,52 @@ func TestCacheHang(t *testing.T) {
 }
 
 // The second's pause of a store that hangs adds nothing to MaxStale.
+// A store that answers too late is not asked for the same again while it does, and its answer counts.
+func TestCacheLateAnswer(t *testing.T) {
+	const timeout = 150 * time.Millisecond
+	inBubble(t, func(f *fixture) {
+		release := make(chan struct{})
+		f.store.set(release, false)
+		f.fails(context.DeadlineExceeded) // nothing is known of the key
+		start := time.Now()
+		f.fails(context.DeadlineExceeded)
+		if waited := time.Since(start); waited != timeout {
+			f.Errorf("waited %s", waited)
+		}
+		f.asked(1)
+		if s := f.Stats(); s.InFlight != 1 || s.Errors != 0 || s.StoreOutage {
+			f.Errorf("while it is under way: %+v", s)
+		}
+		close(release)
+		synctest.Wait()
+		f.store.set(nil, true)
+		f.finds("")
+		f.asked(1)
+		if s := f.Stats(); s.InFlight != 0 || s.Errors != 1 || !s.StoreOutage {
+			f.Errorf("after the answer: %+v", s)
+		}
+
+		time.Sleep(time.Minute)
+		release = make(chan struct{})
+		f.rename("new")
+		f.store.set(release, false)
+		for i := range 3 {
+			start := time.Now()
+			f.finds("")
+			if waited := time.Since(start); i == 0 && waited != timeout || i > 0 && waited != 0 {
+				f.Errorf("round %d waited %s", i, waited)
+			}
+		}
+		f.Invalidate(f.known.Hash) // what is under way was asked for before
+		f.rename("newest")
+		close(release)
+		synctest.Wait()
+		f.store.set(nil, false)
+		f.finds("newest")
+		f.asked(3)
+	})
+}
+
 func TestCacheHangMaxStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")

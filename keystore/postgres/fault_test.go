@@ -291,3 +291,46 @@ func TestCutConnection(t *testing.T) {
 		})
 	}
 }
+
+// A database that is slow for a moment is not asked for new connections as well.
+func TestLateAnswerKeepsTheConnection(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Start(t)
+	store := open(t, Options{DSN: s.URL(freshDatabase(t, s), s.Addr())})
+	k := storetest.NewKey("key_a")
+	must(t, store.Add(t.Context(), k))
+	if _, err := store.Lookup(t.Context(), k.Hash); err != nil { // which prepares the query
+		t.Fatal(err)
+	}
+	made := store.pool.Stat().NewConnsCount()
+
+	s.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	answer := make(chan error, 1)
+	go func() { _, err := store.Lookup(ctx, k.Hash); answer <- err }()
+	<-ctx.Done()
+	select {
+	case err := <-answer:
+		t.Fatalf("given up at once: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	s.Resume()
+	if err := <-answer; err != nil {
+		t.Errorf("the late answer: %v", err)
+	}
+	if _, err := store.Lookup(t.Context(), k.Hash); err != nil {
+		t.Error(err)
+	}
+	if n := store.pool.Stat().NewConnsCount(); n != made {
+		t.Errorf("%d connections were made, and %d before", n, made)
+	}
+
+	s.Pause()
+	defer s.Resume()
+	ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := store.Lookup(ctx, k.Hash); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a database that is frozen for longer: %v", err)
+	}
+}

@@ -18,7 +18,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"extauthz/keystore"
@@ -60,6 +63,11 @@ var (
 	_ keystore.Watcher = (*Store)(nil)
 )
 
+// grace is how long a query is still waited for once its time is over. To give it up costs its
+// connection, and to make new ones is the last thing that a database that was slow for a
+// moment, or a machine that is, has time for.
+const grace = time.Second
+
 // Open returns a store on the database. It connects when it is first asked, so a database
 // that is out of reach is no error: [Store.Ready] tells. The store must be closed.
 func Open(ctx context.Context, o Options) (*Store, error) {
@@ -67,7 +75,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, conn.pool.Copy())
+	cfg := conn.pool.Copy()
+	cfg.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: grace}
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, conn.failure(err)
 	}
@@ -93,7 +105,8 @@ func (s *Store) Ready(ctx context.Context) error {
 }
 
 // Lookup implements [keystore.Store]. It is one indexed, prepared query. It waits for a
-// connection of the pool where all are in use, until ctx ends.
+// connection of the pool where all are in use, until ctx ends, and for an answer up to a
+// second longer, for the sake of the connection.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE hash = $1`, h[:]))
 	if err != nil {
