@@ -22,7 +22,7 @@ type Memory struct {
 
 	// GCPercent is how much memory may grow, in percent of what is in use, before unused
 	// memory is looked for: from 10 to 10000, or auto, which is 400 where a limit is known and
-	// 200 where none is. gc_percent in the file. Default: auto, here 0.
+	// 100 where none is. gc_percent in the file. Default: auto, here 0.
 	GCPercent int
 }
 

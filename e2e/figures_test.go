@@ -34,7 +34,7 @@ type bigStore struct {
 
 var bigStores = map[string]func(b *testing.B) bigStore{
 	"postgres": func(b *testing.B) bigStore {
-		dsn := pgtest.Start(b).DSN()
+		dsn := pgtest.Start(b, "fsync=on", "full_page_writes=on").DSN()
 		editor, err := postgres.Open(b.Context(), postgres.Options{DSN: dsn})
 		if err != nil {
 			b.Fatal(err)

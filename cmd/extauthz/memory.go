@@ -13,7 +13,7 @@ import (
 
 const (
 	limitedGCPercent   = 400 // the limit bounds what it costs
-	unlimitedGCPercent = 200
+	unlimitedGCPercent = 100
 )
 
 // setMemory makes the garbage collector work as the configuration says.

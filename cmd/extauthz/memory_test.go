@@ -20,14 +20,14 @@ func TestMemorySettings(t *testing.T) {
 		limit     int64
 		percent   int
 	}{
-		{"no container", config.Memory{}, nil, free, math.MaxInt64, 200},
+		{"no container", config.Memory{}, nil, free, math.MaxInt64, 100},
 		{"a container", config.Memory{}, nil, in(gib), gib / 10 * 9, 400},
-		{"a container that says no more than that it has all", config.Memory{}, nil, in(math.MaxUint64), math.MaxInt64, 200},
+		{"a container that says no more than that it has all", config.Memory{}, nil, in(math.MaxUint64), math.MaxInt64, 100},
 		{"a size wins over the container's", config.Memory{Limit: gib / 2}, nil, in(gib), gib / 2, 400},
-		{"none wins over the container's", config.Memory{Limit: config.NoLimit}, nil, in(gib), math.MaxInt64, 200},
+		{"none wins over the container's", config.Memory{Limit: config.NoLimit}, nil, in(gib), math.MaxInt64, 100},
 		{"a percentage", config.Memory{GCPercent: 50}, nil, in(gib), gib / 10 * 9, 50},
 		{"GOMEMLIMIT wins", config.Memory{Limit: gib}, map[string]string{"GOMEMLIMIT": "2GiB"}, in(gib), 0, 400},
-		{"GOMEMLIMIT can be off", config.Memory{}, map[string]string{"GOMEMLIMIT": "off"}, in(gib), 0, 200},
+		{"GOMEMLIMIT can be off", config.Memory{}, map[string]string{"GOMEMLIMIT": "off"}, in(gib), 0, 100},
 		{"GOGC wins", config.Memory{GCPercent: 50}, map[string]string{"GOGC": "75"}, free, math.MaxInt64, 0},
 	} {
 		limit, percent := memorySettings(c.memory, func(name string) string { return c.env[name] }, c.container)

@@ -40,6 +40,7 @@ const patience = 60 * time.Second // for whatever a busy machine is slow at
 // are not safe for concurrent use, but for DSN, Database and CA.
 type Server struct {
 	bin, dir  string
+	settings  []string
 	port      int
 	as        *syscall.Credential // nil: the current user
 	cmd       *exec.Cmd
@@ -48,10 +49,10 @@ type Server struct {
 }
 
 // Start returns a running server, which is stopped when the test ends. A server that cannot
-// be started fails the test.
-func Start(tb testing.TB) *Server {
+// be started fails the test. Settings, such as "fsync=on", win over what suits tests.
+func Start(tb testing.TB, settings ...string) *Server {
 	tb.Helper()
-	s, err := New()
+	s, err := New(settings...)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -60,7 +61,7 @@ func Start(tb testing.TB) *Server {
 }
 
 // New returns a running server, for a TestMain. It must be closed.
-func New() (*Server, error) {
+func New(settings ...string) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -73,7 +74,7 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{bin: bin, dir: dir, as: as}
+	s := &Server{bin: bin, dir: dir, as: as, settings: settings}
 	if err := s.init(); err != nil {
 		_ = os.RemoveAll(dir)
 		return nil, err
@@ -161,12 +162,12 @@ func (s *Server) run() error {
 	}
 	defer log.Close() // the server has its own
 	args := []string{"-D", s.path("data"), "-p", strconv.Itoa(s.port)}
-	for _, setting := range []string{
+	for _, setting := range append([]string{
 		// No setting may lose what was committed when the processes are killed.
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + s.dir, "max_connections=100",
 		"fsync=off", "full_page_writes=off", "max_wal_size=4GB",
 		"ssl=on", "ssl_cert_file=" + s.path("server.crt"), "ssl_key_file=" + s.path("server.key"),
-	} {
+	}, s.settings...) {
 		args = append(args, "-c", setting)
 	}
 	s.cmd = s.command("postgres", args...)
