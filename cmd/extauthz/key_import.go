@@ -43,8 +43,9 @@ func newKeyImportCommand() *cobra.Command {
 names. A key whose id is there already becomes what the file says; what is so already is left
 alone, so that an import may be run again. No key is deleted.
 
-A large file is read and written part by part. Where one has a mistake in it, the keys before
-that are written, and the import says how far it came: --after ID goes on from there.
+A large file is read and written part by part, so that it takes little memory; into a key file,
+all keys are written at once. Where a file has a mistake in it, the keys before that are written,
+and the import says how far it came: --after ID goes on from there.
 ` + "`extauthz validate --keys FILE` finds mistakes beforehand.",
 		Example: `  extauthz key import --from keys.yaml --config extauthz.yaml
   extauthz key export --config old.yaml | extauthz key import --from - --config new.yaml`,
@@ -64,10 +65,11 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	name, data, err := f.read(cmd.InOrStdin())
+	text, err := openKeyText(f.from, cmd.InOrStdin())
 	if err != nil {
 		return err
 	}
+	defer text.Close()
 	e, closeEditor, err := openEditor(cmd.Context(), cfg)
 	if err != nil {
 		return err
@@ -80,8 +82,8 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 	// Where it is interrupted, it says how far it came.
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	i := &importer{editor: e, writers: writers, bar: newProgress(cmd.ErrOrStderr(), len(data))}
-	err = i.run(ctx, ahead(ctx, batches(yamlfile.Parts(name, data), size, f.after)))
+	i := &importer{editor: e, writers: writers, bar: newProgress(cmd.ErrOrStderr(), text.size)}
+	err = i.run(ctx, ahead(ctx, batches(yamlfile.Parts(text.name, text), size, f.after)))
 	_ = i.bar.Clear()
 	switch {
 	case err != nil && i.last != "":
@@ -89,20 +91,10 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 	case err != nil:
 		return err
 	case f.after != "" && i.keys == 0 && !i.passed:
-		return fmt.Errorf("--after: there is no key %q in %s", f.after, name)
+		return fmt.Errorf("--after: there is no key %q in %s", f.after, text.name)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s imported\n", wereKeys(i.keys))
 	return err
-}
-
-// read returns the text of the key file and what it is called.
-func (f *keyImportFlags) read(stdin io.Reader) (string, []byte, error) {
-	if f.from == "-" {
-		data, err := io.ReadAll(stdin)
-		return "standard input", data, err
-	}
-	data, err := os.ReadFile(f.from)
-	return f.from, data, err
 }
 
 // A batch is some keys to write at once.
@@ -142,24 +134,35 @@ func batches(parts iter.Seq2[yamlfile.Part, error], size int, after string) iter
 	}
 }
 
-// ahead makes the next value while the one before is worked on.
-func ahead[T any](ctx context.Context, values iter.Seq[T]) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		ctx, cancel := context.WithCancel(ctx)
+// ahead makes the next batch while the one before is worked on. Once ctx is done, it ends with
+// an error, also while more of the file is waited for.
+func ahead(ctx context.Context, batches iter.Seq[batch]) iter.Seq[batch] {
+	return func(yield func(batch) bool) {
+		made, cancel := context.WithCancel(ctx)
 		defer cancel()
-		next := make(chan T)
+		next := make(chan batch)
 		go func() {
 			defer close(next)
-			for v := range values {
+			for b := range batches {
 				select {
-				case next <- v:
-				case <-ctx.Done():
+				case next <- b:
+				case <-made.Done():
 					return
 				}
 			}
 		}()
-		for v := range next {
-			if !yield(v) {
+		for {
+			var b batch
+			ok := false
+			select {
+			case b, ok = <-next:
+			case <-ctx.Done():
+			}
+			switch {
+			case !ok && ctx.Err() != nil:
+				yield(batch{err: context.Cause(ctx)})
+				return
+			case !ok || !yield(b):
 				return
 			}
 		}
@@ -219,11 +222,15 @@ func (i *importer) put(ctx context.Context, keys []*keystore.Key) error {
 	return errors.Join(errs...)
 }
 
-// newProgress returns a bar over so many bytes, which is shown on a terminal alone.
-func newProgress(w io.Writer, size int) *progressbar.ProgressBar {
+// newProgress returns a bar over so many bytes, or over what comes where that is -1. It is shown
+// on a terminal alone.
+func newProgress(w io.Writer, size int64) *progressbar.ProgressBar {
 	file, ok := w.(*os.File)
 	shown := ok && term.IsTerminal(int(file.Fd()))
-	return progressbar.NewOptions(max(size, 1),
+	if size == 0 {
+		size = 1 // it knows no bar over nothing
+	}
+	return progressbar.NewOptions64(size,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetVisibility(shown),
 		progressbar.OptionShowBytes(true),
@@ -231,5 +238,6 @@ func newProgress(w io.Writer, size int) *progressbar.ProgressBar {
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it is drawn after it was cleared
 	)
 }

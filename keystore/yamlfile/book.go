@@ -56,12 +56,12 @@ func openBook(path string) (*book, error) {
 // newBook returns the book of these files, where new keys go to the one at the path fresh.
 func newBook(sources []source, fresh string) (*book, error) {
 	b := &book{items: make(map[string]*item), changes: make(map[string]*keystore.Key)}
-	set, err := load(sources, nil)
+	set, err := load(sources)
 	if err != nil {
 		return nil, err
 	}
-	byID := make(map[string]*keystore.Key, len(set.byHash))
-	for _, k := range set.byHash {
+	byID := make(map[string]*keystore.Key, set.index.len)
+	for _, k := range set.index.all() {
 		byID[k.ID] = k
 	}
 	for _, s := range sources {
@@ -218,15 +218,15 @@ func (b *book) texts() ([]source, error) {
 		}
 		all = append(all, s)
 	}
-	after, err := load(all, nil)
+	after, err := load(all)
 	if err != nil {
 		// Not as an error with a place: its line is not one of the file as it is.
 		return nil, fmt.Errorf("this edit would break the file, so it was not made: edit the file by hand; this would be wrong with it: %s", err.Error())
 	}
-	if len(after.byHash) != len(want) {
+	if after.index.len != len(want) {
 		return nil, b.cannot(changed)
 	}
-	for _, k := range after.byHash {
+	for _, k := range after.index.all() {
 		if w := want[k.ID]; w == nil || !sameKey(k, w) {
 			return nil, b.cannot(changed)
 		}

@@ -81,12 +81,12 @@ func (e *Editor) keys(ctx context.Context) ([]*keystore.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	set, err := load(sources, nil)
+	set, err := load(sources)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]*keystore.Key, 0, len(set.byHash))
-	for _, k := range set.byHash {
+	keys := make([]*keystore.Key, 0, set.index.len)
+	for _, k := range set.index.all() {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b *keystore.Key) int { return strings.Compare(a.ID, b.ID) })

@@ -372,9 +372,9 @@ func FuzzEdit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		set, err := load(after, nil)
-		if err != nil || len(set.byHash) != len(want) {
-			t.Fatalf("error %v, %d keys of %d in\n%s", err, len(set.byHash), len(want), after[0].data)
+		set, err := load(after)
+		if err != nil || set.index.len != len(want) {
+			t.Fatalf("error %v, %d keys of %d in\n%s", err, set.index.len, len(want), after[0].data)
 		}
 	})
 }

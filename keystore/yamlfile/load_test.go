@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"hash/maphash"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +76,7 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 30 {
 		fmt.Fprintf(&meta, "    a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
 	}
-	_, err := load([]source{{"k", []byte(meta.String())}}, nil)
+	_, err := load([]source{{"k", []byte(meta.String())}})
 	if err == nil || !strings.Contains(err.Error(), "the aliases in this file stand for far more text than the file has") {
 		t.Errorf("got %v", err)
 	}
@@ -87,8 +90,8 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 10000 {
 		fmt.Fprintf(&list, "- {id: k%d, hash: %s, ip_whitelist: *w}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
 	}
-	set, err := load([]source{{"k", []byte(list.String())}}, nil)
-	if err != nil || len(set.byHash) != 10001 {
+	set, err := load([]source{{"k", []byte(list.String())}})
+	if err != nil || set.index.len != 10001 {
 		t.Errorf("got error %.200v", err)
 	}
 }
@@ -105,18 +108,26 @@ func generate(n int) []byte {
 }
 
 // outcome writes down everything that comes of reading a text.
-func outcome(data []byte, inParts bool) string {
-	l := newLoader(nil)
-	s := source{"k", data}
+func outcome(t testing.TB, data []byte, inParts bool) string {
+	t.Helper()
+	var f scan
+	var err error
 	if inParts {
-		l.file(s)
+		f, err = scanner{}.scan("k", bytes.NewReader(data))
 	} else {
-		l.whole(s)
+		f, err = scanner{}.whole("k", bytes.NewReader(data))
+	}
+	must(t, err)
+	set, err := newSet([]scan{f}, &set{}, pacer{})
+	if err != nil {
+		return err.Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v\n%v\n%d\n", l.errors, l.warnings, len(l.byHash))
-	for _, h := range sortedHashes(l.byHash) {
-		fmt.Fprintf(&b, "%s at %v and %v: %s", h, l.ids[l.byHash[h].ID], l.hashes[h], formatItem(l.byHash[h], ""))
+	fmt.Fprintf(&b, "%v\n%d\n", set.warnings, set.index.len)
+	for _, c := range f.chunks {
+		for _, r := range c.records {
+			fmt.Fprintf(&b, "id on line %d, hash on line %d: %s", int(r.idAt.line)+c.line, int(r.hashAt.line)+c.line, formatItem(set.index.find(r.key.Hash), ""))
+		}
 	}
 	return b.String()
 }
@@ -125,10 +136,10 @@ func outcome(data []byte, inParts bool) string {
 // read at once.
 func TestParts(t *testing.T) {
 	base := generate(500)
-	for _, parts := split(base); len(parts) < 4; _, parts = split(base) {
+	for chunksOf(t, base) < 4 {
 		seed = maphash.MakeSeed() // where parts end is up to it
 	}
-	if outcome(base, true) != outcome(base, false) {
+	if outcome(t, base, true) != outcome(t, base, false) {
 		t.Fatal("the sound file is read otherwise in parts")
 	}
 	texts := []string{
@@ -152,40 +163,149 @@ func TestParts(t *testing.T) {
 			}
 			data = append(data, line...)
 		}
-		if got, want := outcome(data, true), outcome(data, false); got != want {
+		if got, want := outcome(t, data, true), outcome(t, data, false); got != want {
 			t.Fatalf("read otherwise in parts, around line %d:\n%s\n--- in parts\n%.600s\n--- whole\n%.600s", at+1, bytes.Join(lines[max(0, at-3):at+3], nil), got, want)
 		}
 	}
 }
 
+func chunksOf(t testing.TB, data []byte) int {
+	t.Helper()
+	f, err := scanner{}.scan("k", bytes.NewReader(data))
+	must(t, err)
+	return len(f.chunks)
+}
+
 // A change leaves the records of other parts as they are.
 func TestPartsAreKept(t *testing.T) {
-	before, err := load([]source{{"k", generate(2000)}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := bytes.Replace(generate(2000), []byte("keys:\n"), []byte("\n# moved\nkeys:\n  - {id: new, hash: "+hashA+"}\n"), 1)
-	text = bytes.Replace(text, []byte("name: Customer 1000\n"), []byte("name: Changed\n"), 1)
-	after, err := load([]source{{"k", text}}, before.chunks)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s, path := open(t, string(generate(2000)), Options{})
+	before := s.current.Load()
+	text := strings.Replace(string(generate(2000)), "keys:\n", "\n# moved\nkeys:\n  - {id: new, hash: "+hashA+"}\n", 1)
+	text = strings.Replace(text, "name: Customer 1000\n", "name: Changed\n", 1)
+	write(t, path, text)
+	must(t, s.Reload())
+	after := s.current.Load()
 	same := 0
-	for h, k := range after.byHash {
-		if before.byHash[h] == k {
+	for h, k := range after.index.all() {
+		if before.index.find(h) == k {
 			same++
 		}
 	}
-	if same < 500 || same == 2000 || len(after.byHash) != 2001 {
-		t.Errorf("%d of %d keys are the same", same, len(after.byHash))
+	if same < 500 || same == 2000 || s.Len() != 2001 || before.index.len != 2000 {
+		t.Errorf("%d of %d keys are the same", same, s.Len())
 	}
 	// Places are right in parts that moved.
-	text = append(text, "  - {id: key_001999, hash: "+hashB+"}\n"...)
-	_, err = load([]source{{"k", text}}, after.chunks)
-	want := "k:8006:10: id \"key_001999\" is that of the key at k:8002:9 too: give each key an id of its own"
-	if err == nil || err.Error() != want {
+	write(t, path, text+"  - {id: key_001999, hash: "+hashB+"}\n")
+	want := path + ":8006:10: id \"key_001999\" is that of the key at " + path + ":8002:9 too: give each key an id of its own"
+	if err := s.Reload(); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
+}
+
+// What is made of the set before is what reading everything anew makes.
+func TestReloadIsAsOpen(t *testing.T) {
+	base := bytes.SplitAfter(generate(800), []byte("\n"))
+	texts := []string{
+		"", "", "", "    enabled: false\n", "  # a comment\n", "  - {id: new, hash: " + hashA + "}\n", "  - {id: other, hash: " + hashA + "}\n",
+		"    expires: 2020-01-01T00:00:00Z\n", "    bad: x\n", "    meta: \"a\n  - b\"\n", "  - id: key_000001\n",
+	}
+	small := []string{"keys: []\n", "keys:\n  - {id: small, hash: " + hashB + "}\n", "keys:\n  - {id: small, hash: " + hashB + ", enabled: false}\n"}
+	r := rand.New(rand.NewPCG(3, 4))
+	now := &set{}
+	sound, failed, kept := 0, 0, 0
+	for range 80 {
+		from := r.IntN(len(base)) / 4 * 4 // some keys are left out
+		to := min(len(base), from+4*r.IntN(60))
+		at := r.IntN(len(base))
+		var data []byte
+		for i, line := range base {
+			if i == at {
+				data = append(data, texts[r.IntN(len(texts))]...)
+			}
+			if i < 2 || i < from || i >= to {
+				data = append(data, line...)
+			}
+		}
+		texts := []string{string(data), small[r.IntN(len(small))]}
+		scans := func(known chunks) []scan {
+			var all []scan
+			for i, text := range texts {
+				f, err := scanner{known: known}.scan(fmt.Sprint(i), strings.NewReader(text))
+				must(t, err)
+				all = append(all, f)
+			}
+			return all
+		}
+		next, err := newSet(scans(now.chunks), now, pacer{})
+		fresh, freshErr := newSet(scans(nil), &set{}, pacer{})
+		if fmt.Sprint(err) != fmt.Sprint(freshErr) {
+			t.Fatalf("got %v\nwant %v", err, freshErr)
+		}
+		if err != nil {
+			failed++
+			continue
+		}
+		if got, want := written(next), written(fresh); got != want {
+			t.Fatalf("got\n%.600s\nwant\n%.600s", got, want)
+		}
+		for h, k := range next.index.all() {
+			if now.index.find(h) == k {
+				kept++
+			}
+		}
+		sound++
+		now = next
+	}
+	if sound < 30 || failed < 5 || kept < 300*sound {
+		t.Errorf("%d sound texts, %d others, %d keys kept: they show little", sound, failed, kept)
+	}
+}
+
+// A warning is told anew where its part has moved, and the keys stay.
+func TestWarningsMove(t *testing.T) {
+	text := strings.Replace(string(generate(800)), "name: Customer 500\n", "expires: 2020-01-01T00:00:00Z\n", 1)
+	s, path := open(t, text, Options{})
+	for moved := range 3 {
+		want := fmt.Sprintf("%s:%d:14: this key has expired already", path, moved+2+4*500+2)
+		if got := fmt.Sprint(s.Warnings()); got != want || s.Len() != 800 {
+			t.Errorf("%d keys, got %v\nwant %s", s.Len(), got, want)
+		}
+		if _, err := s.Lookup(t.Context(), keystore.Secret("500").Hash()); err != nil {
+			t.Error(err)
+		}
+		text = "# moved\n" + text
+		write(t, path, text)
+		must(t, s.Reload())
+	}
+}
+
+// A file whose copy appears holds each key twice.
+func TestCopiedFile(t *testing.T) {
+	for name, text := range map[string]string{"small": "#\n" + keys("a"), "large": string(generate(800))} {
+		dir := t.TempDir()
+		write(t, filepath.Join(dir, "a.yaml"), text)
+		s, err := Open(dir, Options{})
+		must(t, err)
+		write(t, filepath.Join(dir, "b.yaml"), text)
+		if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "b.yaml:3:9: id ") {
+			t.Errorf("%s: %.200v", name, err)
+		}
+		must(t, os.Remove(filepath.Join(dir, "b.yaml")))
+		must(t, s.Reload())
+	}
+}
+
+// written writes down all that is in a set.
+func written(s *set) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, s.index.len, s.warnings)
+	for _, h := range sortedHashes(s) {
+		b.WriteString(formatItem(s.index.find(h), ""))
+	}
+	for _, shard := range s.index.ids {
+		fmt.Fprintln(&b, slices.Sorted(maps.Keys(shard)))
+	}
+	return b.String()
 }
 
 // BenchmarkOpen shows how long a file of 100,000 keys takes until it is ready, then until a
@@ -236,7 +356,7 @@ func FuzzParts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string, at uint16) {
 		i := int(at) % len(base)
 		data := bytes.Join(append(append(append([][]byte{}, base[:i]...), []byte(text)), base[i:]...), nil)
-		if got, want := outcome(data, true), outcome(data, false); got != want {
+		if got, want := outcome(t, data, true), outcome(t, data, false); got != want {
 			t.Errorf("read otherwise in parts\n--- in parts\n%.600s\n--- whole\n%.600s", got, want)
 		}
 	})
@@ -254,33 +374,33 @@ func FuzzKeyFile(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		first, err := load([]source{{"k", []byte(text)}}, nil)
+		first, err := load([]source{{"k", []byte(text)}})
 		if err != nil {
 			return
 		}
 		var b strings.Builder
 		b.WriteString("keys: []\n")
-		if len(first.byHash) > 0 {
+		if first.index.len > 0 {
 			b.Reset()
 			b.WriteString("keys:\n")
 		}
-		for _, h := range sortedHashes(first.byHash) {
-			item, err := MarshalKey(first.byHash[h])
+		for _, h := range sortedHashes(first) {
+			item, err := MarshalKey(first.index.find(h))
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.Write(item)
 		}
-		second, err := load([]source{{"k", []byte(b.String())}}, nil)
+		second, err := load([]source{{"k", []byte(b.String())}})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, b.String())
 		}
-		if len(second.byHash) != len(first.byHash) {
-			t.Fatalf("%d keys of %d", len(second.byHash), len(first.byHash))
+		if second.index.len != first.index.len {
+			t.Fatalf("%d keys of %d", second.index.len, first.index.len)
 		}
-		for h, k := range first.byHash {
-			if !reflect.DeepEqual(second.byHash[h], k) { //nolint:govet // no error is in it
-				t.Errorf("got %+v\nwant %+v\n%s", second.byHash[h], k, b.String())
+		for h, k := range first.index.all() {
+			if !reflect.DeepEqual(second.index.find(h), k) { //nolint:govet // no error is in it
+				t.Errorf("got %+v\nwant %+v\n%s", second.index.find(h), k, b.String())
 			}
 		}
 	})

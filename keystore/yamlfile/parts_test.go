@@ -1,90 +1,253 @@
-package yamlfile_test
+package yamlfile
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"hash/maphash"
+	"io"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"extauthz/keystore"
-	"extauthz/keystore/yamlfile"
+	"extauthz/strictyaml"
 )
 
-// keyFile returns the text of a key file of n keys with ids in order.
-func keyFile(t *testing.T, n int) string {
+// stream reads a file by its parts: the keys of those that were sound, where the last of them
+// ends, and what was wrong with the next.
+func stream(t *testing.T, in io.Reader) (keys []*keystore.Key, parts, end int, err error) {
 	t.Helper()
-	var b strings.Builder
-	b.WriteString("# all keys\nkeys:\n")
-	for i := range n {
-		id := fmt.Sprintf("key_%06d", i)
-		text, err := yamlfile.MarshalKey(&keystore.Key{ID: id, Hash: keystore.Secret(id).Hash(), Enabled: true, Whitelist: keystore.Anywhere()})
+	for p, err := range Parts("k", in) {
 		if err != nil {
-			t.Fatal(err)
+			return keys, parts, end, err
 		}
-		b.Write(text)
+		if p.End <= end {
+			t.Errorf("a part ends at %d, after one that ended at %d", p.End, end)
+		}
+		keys, parts, end = append(keys, p.Keys...), parts+1, p.End
+	}
+	return keys, parts, end, nil
+}
+
+// readAtOnce reads a file as one.
+func readAtOnce(text []byte) ([]*keystore.Key, strictyaml.Errors) {
+	c := readWhole("k", text)
+	return keysOf(c.records), mistakes([]scan{{path: "k", chunks: []placed{{chunk: c}}}})
+}
+
+// streams tells whether a file is read by its parts as it is at once, and returns how many keys
+// were sound, and what is wrong.
+func streams(t *testing.T, text []byte) (int, error) {
+	t.Helper()
+	got, _, end, err := stream(t, bytes.NewReader(text))
+	want, wrong := readAtOnce(text)
+	switch {
+	case (err == nil) != (len(wrong) == 0):
+		t.Errorf("in parts: %.300v\nat once: %.300v", err, wrong)
+	case err == nil && end != len(text):
+		t.Errorf("the last part ends at %d of %d", end, len(text))
+	case err == nil && !same(got, want):
+		t.Errorf("%d keys in parts are not the %d at once", len(got), len(want))
+	case err == nil:
+		return len(got), nil
+	}
+	// What was read before a mistake is what a file without the rest has.
+	if before, errs := readAtOnce(text[:end]); end > 0 && (len(errs) > 0 || !same(got, before)) {
+		t.Errorf("%d keys before the mistake, where the file has %d (%.300v)", len(got), len(before), errs)
+	}
+	errs, _ := errors.AsType[strictyaml.Errors](err)
+	for _, e := range errs {
+		if len(want) > 0 && !slices.ContainsFunc(wrong, func(w *strictyaml.Error) bool { return w.Line == e.Line && w.Column == e.Column }) {
+			t.Errorf("at once, nothing is wrong where this is: %v", e)
+		}
+	}
+	return len(got), err
+}
+
+func same(a, b []*keystore.Key) bool {
+	return slices.EqualFunc(a, b, func(a, b *keystore.Key) bool { return reflect.DeepEqual(a, b) })
+}
+
+// many returns the text of a file of so many keys, which is read in at least four parts of
+// which the last is not alone.
+func many(t testing.TB, n int) string {
+	t.Helper()
+	text := generate(n)
+	for chunksOf(t, text) < 4 {
+		seed = maphash.MakeSeed() // where parts end is up to it
+	}
+	return string(text)
+}
+
+func TestPartsStream(t *testing.T) {
+	const n = 5000
+	text := many(t, n)
+	keys, parts, end, err := stream(t, strings.NewReader(text))
+	if err != nil || len(keys) != n || end != len(text) || parts < 10 {
+		t.Fatalf("%d keys in %d parts up to %d of %d, %v", len(keys), parts, end, len(text), err)
+	}
+	for name, reader := range map[string]func(io.Reader) io.Reader{
+		"bytes alone": iotest.OneByteReader, "half": iotest.HalfReader, "the end with data": iotest.DataErrReader,
+	} {
+		if again, _, _, err := stream(t, reader(strings.NewReader(text))); err != nil || !same(keys, again) {
+			t.Errorf("%s: %d keys, %v", name, len(again), err)
+		}
+	}
+	for range Parts("k", strings.NewReader(text)) {
+		break // it is not called again
+	}
+}
+
+// replaceKey puts something in place of a key's first line.
+func replaceKey(text string, key int, with string) string {
+	return strings.Replace(text, fmt.Sprintf("  - id: key_%06d\n", key), with, 1)
+}
+
+// What cannot be told from parts is read whole from there on, and is the same then.
+func TestPartsUndivided(t *testing.T) {
+	text := many(t, 2000)
+	shared := strings.ReplaceAll(text, "name: Customer 1", "permissions: *p\n    name: Customer 1")
+	define := func(key int, name string) string {
+		return fmt.Sprintf("  - id: key_%06d\n    roles: &p [%s]\n", key, name)
+	}
+	for name, text := range map[string]string{
+		"empty":                    "keys: []\n",
+		"small":                    string(generate(3)),
+		"no end of line":           strings.TrimSuffix(text, "\n"),
+		"a comment after it":       text + "# the end\n",
+		"a mark after it":          text + "...\n# * the end *\n",
+		"much after it":            text + "...\n" + strings.Repeat("# the end\n", 10_000),
+		"much before it":           strings.Repeat("# the start\n", 10_000) + text,
+		"an anchor before it":      "--- &all\n" + text,
+		"carriage returns":         strings.ReplaceAll(text, "\n", "\r\n"),
+		"a carriage return":        replaceKey(text, 1500, "  - id: key_001500\r    external_id: a\n"),
+		"carriage returns alone":   strings.ReplaceAll(text, "\n", "\r"),
+		"an odd end of line":       replaceKey(text, 1500, "  - id: key_001500 # \u2028  \n"),
+		"a byte order mark":        "\ufeff" + text,
+		"a directive":              "%YAML 1.1\n---\n" + text,
+		"flow":                     "{keys: [" + strings.ReplaceAll(string(bytes.Join(bytes.Split([]byte(flow(2000)), []byte("\n")), nil)), "}-", "},") + "]}",
+		"two lines":                replaceKey(text, 1500, "  - id: key_001500\n    external_id: \"a\n  - b\"\n"),
+		"an anchor far before":     replaceKey(shared, 0, define(0, "first")),
+		"several anchors":          replaceKey(replaceKey(replaceKey(shared, 0, define(0, "first")), 500, define(500, "second")), 1700, define(1700, "third")),
+		"what looks like an alias": strings.ReplaceAll(text, "Customer 1", "R&D *1 \"&\" & Co"),
+		"not indented":             strings.ReplaceAll(strings.ReplaceAll(text, "\n    ", "\n  "), "\n  - ", "\n- "),
+	} {
+		if n, err := streams(t, []byte(text)); err != nil || n == 0 && name != "empty" {
+			t.Errorf("%s: %d keys, %.300v", name, n, err)
+		}
+	}
+}
+
+// flow returns a list of keys in the form that needs no lines.
+func flow(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "{id: key_%06d, hash: %s},\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
 	}
 	return b.String()
 }
 
-func readParts(text string) (ids []string, parts int, err error) {
-	end := 0
-	for p, partErr := range yamlfile.Parts("keys.yaml", []byte(text)) {
-		if partErr != nil {
-			return ids, parts, partErr
-		}
-		parts++
-		if p.End <= end || p.End > len(text) {
-			return nil, 0, fmt.Errorf("part %d ends at %d, after one that ended at %d", parts, p.End, end)
-		}
-		end = p.End
-		for _, k := range p.Keys {
-			ids = append(ids, k.ID)
-		}
-	}
-	if end != len(text) {
-		return nil, 0, fmt.Errorf("the last part ends at %d of %d", end, len(text))
-	}
-	return ids, parts, nil
-}
-
-func TestParts(t *testing.T) {
-	const n = 5000
-	text := keyFile(t, n)
-	ids, parts, err := readParts(text)
-	if err != nil || len(ids) != n || !slices.IsSorted(ids) || parts < 10 {
-		t.Fatalf("%d keys in %d parts, %v", len(ids), parts, err)
-	}
-	for name, s := range map[string]string{
-		"small":         keyFile(t, 3),
-		"empty":         "keys: []\n",
-		"text after it": text + "# the end\n",
-		"two lines":     strings.Replace(text, "  - id: key_004000\n", "  - id: key_004000\n    name: \"a\n  - b\"\n", 1),
-	} {
-		ids, _, err := readParts(s)
-		if err != nil || !slices.IsSorted(ids) || len(slices.Compact(ids)) != strings.Count(s, "- id:") {
-			t.Errorf("%s: %d keys, %v", name, len(ids), err)
-		}
-	}
-}
-
 // What is wrong is told with its place, and what stands before it was read.
 func TestPartsWrong(t *testing.T) {
-	text := keyFile(t, 5000)
-	line := 3 + 2*4000
-	for name, c := range map[string]struct{ old, with, want string }{
-		"an unknown field":  {"  - id: key_004000\n", "  - id: key_004000\n    nam: a\n", fmt.Sprintf("keys.yaml:%d:5: unknown field \"nam\"", line+1)},
-		"an id twice":       {"key_004000\n", "key_000007\n", fmt.Sprintf("keys.yaml:%d:9: id \"key_000007\" is that of the key on line %d too", line, 3+2*7)},
-		"a hash twice":      {keystore.Secret("key_004000").Hash().String(), keystore.Secret("key_000007").Hash().String(), "this hash is that of the key on line 17 too"},
-		"not YAML":          {"  - id: key_004000\n", "  - id: \"key_004000\n", "keys.yaml:"},
-		"another field":     {"# all keys\n", "kies: []\n", "keys.yaml:1:1: unknown field \"kies\""},
-		"a second document": {"  - id: key_004000\n", "---\n", "keys.yaml:"},
+	const n, key = 2500, 2000
+	text := many(t, n)
+	line := 3 + 4*key // of its id
+	hash := func(i int) string { return keystore.Secret(fmt.Sprint(i)).Hash().String() }
+	for name, c := range map[string]struct{ text, want string }{
+		"an unknown field":    {replaceKey(text, key, "  - id: key_002000\n    nam: a\n"), fmt.Sprintf("k:%d:5: unknown field \"nam\": did you mean name?", line+1)},
+		"an id twice":         {replaceKey(text, key, "  - id: key_000007\n"), fmt.Sprintf("k:%d:9: id \"key_000007\" is that of the key at k:%d too: give each key an id of its own", line, 3+4*7)},
+		"a hash twice":        {strings.Replace(text, hash(key), hash(7), 1), fmt.Sprintf("k:%d:11: this hash is that of the key at k:%d too: a secret belongs to one key", line+2, 5+4*7)},
+		"an id in another":    {replaceKey(text, key, "  - id: \"key_002\\\n  - 000\"\n"), fmt.Sprintf("k:%d:9: id: ", line)},
+		"an open quote":       {replaceKey(text, key, "  - id: \"key_002000\n"), "k:"},
+		"an odd line":         {replaceKey(text, key, "  - id: key_002000\n   name: a\n"), fmt.Sprintf("k:%d:4: not YAML: this line does not fit under the one before: check its indentation", line+1)},
+		"no such anchor":      {replaceKey(text, key, "  - id: *key\n"), "k:"},
+		"an item outside":     {replaceKey(text, key, " - id: key_002000\n"), fmt.Sprintf("k:%d:2: not YAML: ", line)},
+		"a control mark":      {replaceKey(text, key, "  - id: key_002000\x00\n"), fmt.Sprintf("k:%d:", line)},
+		"a second document":   {replaceKey(text, key, "---\n"), "k:"},
+		"a second list":       {replaceKey(text, key, "keys:\n  - id: key_002000\n"), fmt.Sprintf("k:%d:1: field \"keys\" stands twice: keep one of them", line)},
+		"another field":       {"kies: []\n" + text, "k:1:1: unknown field \"kies\": did you mean keys?"},
+		"another after it":    {text + "kies: []\n", fmt.Sprintf("k:%d:1: unknown field \"kies\": did you mean keys?", 3+4*n)},
+		"an alias after it":   {replaceKey(text, key, "  - id: key_002000\n    meta: &m a\n") + "more: *m\n", fmt.Sprintf("k:%d:1: unknown field \"more\"", 4+4*n)},
+		"text right after it": {text + " on\n", "k:"},
+		"after an anchor":     {replaceKey(replaceKey(text, key, "  - id: key 002000\n    roles: *m\n"), 9, "  - id: key_000009\n    roles: &m [a]\n"), fmt.Sprintf("k:%d:9: id: ", line+1)},
 	} {
-		ids, _, err := readParts(strings.Replace(text, c.old, c.with, 1))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v; want %s", name, err, c.want)
+		read, err := streams(t, []byte(c.text))
+		if err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %.300v\nwant %s", name, err, c.want)
 		}
-		if len(ids) > 4000 || slices.Contains(ids, "key_004000") {
-			t.Errorf("%s: %d keys were read before it", name, len(ids))
+		switch {
+		case strings.HasSuffix(name, "after it"):
+		case read > key:
+			t.Errorf("%s: %d keys were read before it", name, read)
+		case name != "another field" && read < key-16*chunkItems:
+			t.Errorf("%s: only %d keys were read before it", name, read)
 		}
 	}
+}
+
+// Reading is never far ahead of what was handed out, also where a mistake comes.
+func TestPartsReadAhead(t *testing.T) {
+	text := many(t, 20_000)
+	read := 0
+	in := io.TeeReader(strings.NewReader(text), writer(func(b []byte) { read += len(b) }))
+	for p, err := range Parts("k", in) {
+		if ahead := read - p.End; err != nil || ahead > 3*readSize {
+			t.Fatalf("%d bytes were read for the parts up to %d: %v", read, p.End, err)
+		}
+	}
+	if read != len(text) || read < 10*readSize {
+		t.Errorf("%d bytes of %d were read", read, len(text))
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
+// Keys that were yielded are not kept for what an alias may refer to, unless it may.
+func TestMayAnchor(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": false, "&": false, "a: b": false, "name: R&D": false, "name: Smith & Sons": false, "name: Smith &\n": false,
+		"a: &x b": true, "[&x b]": true, "{\"a\":&x b}": true, "- &x\n": true, "&x": true, "R&D & Co &x": true, "a: R&D\nb: &x y": true,
+	} {
+		if got := mayAnchor([]byte(text)); got != want {
+			t.Errorf("%q: %t", text, got)
+		}
+	}
+}
+
+// Where reading fails, that is told, and the file is not taken for a shorter one.
+func TestPartsUnreadable(t *testing.T) {
+	text := many(t, 5000)
+	cut := strings.Index(text, "  - id: key_004000\n")
+	for name, text := range map[string]string{
+		"at once": "", "small": string(generate(3)), "in the list": text[:cut], "where it cannot be divided": "{" + text, "after it": text + "...\n",
+	} {
+		keys, _, end, err := stream(t, io.MultiReader(strings.NewReader(text), iotest.ErrReader(errors.New("disk on fire"))))
+		if err == nil || err.Error() != "k: cannot be read: disk on fire" {
+			t.Errorf("%s: %v", name, err)
+		}
+		if end == len(text) && end > 0 || end > 0 != (len(keys) > 0) {
+			t.Errorf("%s: %d keys up to %d of %d", name, len(keys), end, len(text))
+		}
+	}
+}
+
+func FuzzPartsStream(f *testing.F) {
+	for _, text := range []string{
+		"    enabled: false\n", "    meta: \"a\n  - id: b\"\n", "other: x\n", "...\n", "---\n", "    meta: &a b\n", "    meta: *a\n",
+		"  - id: key_000001\n", "    name: a\rb\n", " b\n", "\x00", "  # c\n", "%TAG ! x\n", "    meta: |\n", "\"", "'\n",
+	} {
+		f.Add(text, uint16(7), "", uint16(0))
+		f.Add(text, uint16(1900), "    roles: &a [b]\n", uint16(300))
+	}
+	base := strings.SplitAfter(many(f, 500), "\n")
+	f.Fuzz(func(t *testing.T, one string, i uint16, two string, j uint16) {
+		text := slices.Insert(slices.Clone(base), int(i)%len(base), one)
+		text = slices.Insert(text, int(j)%len(base), two)
+		_, _ = streams(t, []byte(strings.Join(text, "")))
+	})
 }

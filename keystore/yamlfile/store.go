@@ -68,14 +68,14 @@ func Open(path string, opts Options) (*Store, error) {
 
 // Lookup implements [keystore.Store]. Its only error is [keystore.ErrNotFound].
 func (s *Store) Lookup(_ context.Context, h keystore.Hash) (*keystore.Key, error) {
-	if k, ok := s.current.Load().byHash[h]; ok {
+	if k := s.current.Load().index.find(h); k != nil {
 		return k, nil
 	}
 	return nil, keystore.ErrNotFound
 }
 
 // Len returns how many keys there are.
-func (s *Store) Len() int { return len(s.current.Load().byHash) }
+func (s *Store) Len() int { return s.current.Load().index.len }
 
 // Warnings returns what is allowed in the files, but hardly meant, as it was when they were
 // last read without an error.
@@ -104,8 +104,17 @@ const releaseFrom = 4 << 20
 // load reports whether the files were new, or always.
 func (s *Store) load(always bool) (bool, error) {
 	stamp := stamp(s.path) // before reading: what is written meanwhile counts as a change
-	sources, err := read(s.path)
-	digest, size := digest(sources, err)
+	before := s.current.Load()
+	first := before == nil
+	if first {
+		before = &set{}
+	}
+	var p pacer
+	if !first {
+		p = newPacer()
+	}
+	files, err := scanFiles(s.path, scanner{before.chunks, p})
+	digest, size := digest(files, err)
 	same := digest == s.digest
 	s.digest, s.stamp = digest, stamp
 	if same && !always {
@@ -114,17 +123,12 @@ func (s *Store) load(always bool) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	var known chunks
-	if before := s.current.Load(); before != nil {
-		known = before.chunks
-	}
-	next, err := load(sources, known)
+	next, err := newSet(files, before, p)
 	if err != nil {
 		return true, err
 	}
 	s.current.Store(next)
-	if size >= releaseFrom && known == nil {
-		clear(sources)
+	if first && size >= releaseFrom {
 		debug.FreeOSMemory()
 	}
 	return true, nil
@@ -137,12 +141,14 @@ func (s *Store) stampRead() string {
 }
 
 // digest returns a hash of all that was read, and how many bytes that is.
-func digest(sources []source, err error) (sum [sha256.Size]byte, size int) {
+func digest(files []scan, err error) (sum [sha256.Size]byte, size int) {
 	h := sha256.New()
-	for _, f := range sources {
-		fmt.Fprintf(h, "%s %d\n", f.path, len(f.data))
-		h.Write(f.data)
-		size += len(f.data)
+	for _, f := range files {
+		fmt.Fprintf(h, "%s %d %x\n", f.path, f.size, f.around)
+		for _, c := range f.chunks {
+			h.Write(c.id.sum[:])
+		}
+		size += f.size
 	}
 	if err != nil {
 		fmt.Fprintln(h, err)

@@ -2,7 +2,6 @@ package yamlfile
 
 import (
 	"bytes"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,6 +59,10 @@ func TestStore(t *testing.T) {
 	})
 }
 
-func sortedHashes(m map[keystore.Hash]*keystore.Key) []keystore.Hash {
-	return slices.SortedFunc(maps.Keys(m), func(a, b keystore.Hash) int { return bytes.Compare(a[:], b[:]) })
+func sortedHashes(s *set) []keystore.Hash {
+	var all []keystore.Hash
+	for h := range s.index.all() {
+		all = append(all, h)
+	}
+	return slices.SortedFunc(slices.Values(all), func(a, b keystore.Hash) int { return bytes.Compare(a[:], b[:]) })
 }

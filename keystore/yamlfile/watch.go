@@ -67,24 +67,24 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			reload.Reset(min(quiet, max(0, patience-time.Since(since))))
 		}
 		if now := s.current.Load(); now != told {
-			invalidate(inv, told.byHash, now.byHash)
+			invalidate(inv, told, now)
 			told = now
 		}
 	}
 }
 
 // invalidate tells of the keys that differ between two sets.
-func invalidate(inv keystore.Invalidator, before, after map[keystore.Hash]*keystore.Key) {
+func invalidate(inv keystore.Invalidator, before, after *set) {
 	if inv == nil {
 		return
 	}
-	for h, k := range after {
-		if before[h] != k {
+	for h, k := range after.index.all() {
+		if before.index.find(h) != k {
 			inv.Invalidate(h)
 		}
 	}
-	for h := range before {
-		if after[h] == nil {
+	for h := range before.index.all() {
+		if after.index.find(h) == nil {
 			inv.Invalidate(h)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +28,7 @@ func keys(ids ...string) string {
 
 func ids(s *Store) string {
 	var ids []string
-	for k := range maps.Values(s.current.Load().byHash) {
+	for _, k := range s.current.Load().index.all() {
 		ids = append(ids, k.ID)
 	}
 	slices.Sort(ids)
@@ -50,7 +49,7 @@ func becomes(t *testing.T, s *Store, want string) {
 	eventually(t, want, func() bool { return ids(s) == want })
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -366,7 +365,7 @@ func TestReloadIsWhole(t *testing.T) {
 		readers.Go(func() {
 			for ctx.Err() == nil {
 				names := make(map[string]bool)
-				for _, k := range s.current.Load().byHash {
+				for _, k := range s.current.Load().index.all() {
 					names[k.Name] = true
 				}
 				if len(names) != 1 || s.Len() != 200 {
