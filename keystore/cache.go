@@ -105,7 +105,7 @@ type Cache struct {
 
 	mu      sync.Mutex // guards what follows
 	epoch   uint64     // counts InvalidateAll, from 1
-	records *simplelru.LRU[Hash, *record]
+	records *lru
 	unknown *simplelru.LRU[Hash, negative]
 	flights map[Hash]*flight // those whose result may be kept
 	running map[bool]int     // look-ups under way, by whether the hash has a record
@@ -146,10 +146,9 @@ func NewCache(store Store, config CacheConfig) (*Cache, error) {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{store: store, config: config, start: time.Now(), epoch: 1, flights: make(map[Hash]*flight), running: make(map[bool]int)}
-	var errs [2]error
-	c.records, errs[0] = simplelru.NewLRU[Hash, *record](config.Size, nil)
-	c.unknown, errs[1] = simplelru.NewLRU[Hash, negative](config.NegativeSize, nil)
-	if err := errors.Join(errs[:]...); err != nil {
+	c.records = newLRU(config.Size)
+	var err error
+	if c.unknown, err = simplelru.NewLRU[Hash, negative](config.NegativeSize, nil); err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -174,7 +173,7 @@ func (c *Cache) Invalidate(h Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats.Invalidations++
-	if r, ok := c.records.Peek(h); ok {
+	if r := c.records.peek(h); r != nil {
 		*r = record{} // its place is kept: this is a hash that the store knew
 	}
 	c.unknown.Remove(h)
@@ -194,7 +193,7 @@ func (c *Cache) InvalidateAll() {
 func (c *Cache) Lookup(ctx context.Context, h Hash) (*Key, error) {
 	now := c.now()
 	c.mu.Lock()
-	if r, ok := c.records.Get(h); ok && r.epoch == c.epoch {
+	if r := c.records.get(h); r != nil && r.epoch == c.epoch {
 		if age := now - r.confirmed; age < c.config.TTL {
 			if age >= c.config.TTL-c.config.TTL/5 && !r.failed {
 				c.refresh(h, now) //nolint:contextcheck // a refresh outlives the caller
@@ -246,7 +245,7 @@ func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
 func (c *Cache) late(h Hash, waited time.Duration) (*Key, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r, ok := c.records.Peek(h); ok && waited >= c.config.LookupTimeout {
+	if r := c.records.peek(h); r != nil && waited >= c.config.LookupTimeout {
 		r.askAfter = c.now() + hangPause
 	}
 	return c.staleLocked(h, fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded))
@@ -257,7 +256,8 @@ func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, err
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	r, known := c.records.Get(h)
+	r := c.records.get(h)
+	known := r != nil
 	if known && r.epoch == c.epoch {
 		switch age := now - r.confirmed; {
 		case age < c.config.TTL: // another look-up has just ended
@@ -299,8 +299,8 @@ func (c *Cache) stale(h Hash, err error) (*Key, error) {
 }
 
 func (c *Cache) staleLocked(h Hash, err error) (*Key, error) {
-	r, ok := c.records.Peek(h)
-	if !ok || r.epoch != c.epoch || c.now()-r.confirmed >= c.config.MaxStale {
+	r := c.records.peek(h)
+	if r == nil || r.epoch != c.epoch || c.now()-r.confirmed >= c.config.MaxStale {
 		return nil, err
 	}
 	c.stats.Stale++

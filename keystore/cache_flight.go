@@ -107,12 +107,12 @@ func (c *Cache) land(h Hash, f *flight) {
 	switch {
 	case f.err == nil:
 		c.unknown.Remove(h)
-		c.records.Add(h, &record{key: f.key, confirmed: f.started, epoch: c.epoch})
+		c.records.add(h, record{key: f.key, confirmed: f.started, epoch: c.epoch})
 	case answered:
-		c.records.Remove(h)
+		c.records.remove(h)
 		c.unknown.Add(h, negative{until: f.started + c.config.NegativeTTL, epoch: c.epoch})
 	default:
-		if r, ok := c.records.Peek(h); ok {
+		if r := c.records.peek(h); r != nil {
 			r.failed = true
 			if took >= c.config.LookupTimeout {
 				r.askAfter = now + hangPause
@@ -177,7 +177,7 @@ func (c *Cache) Stats() CacheStats {
 	defer c.mu.Unlock()
 	s := c.stats
 	s.InFlight = c.running[false] + c.running[true]
-	s.Records, s.Negatives = c.records.Len(), c.unknown.Len()
+	s.Records, s.Negatives = c.records.len(), c.unknown.Len()
 	s.StoreOutage = c.outage.on.Load()
 	return s
 }
