@@ -21,7 +21,7 @@ type plan struct {
 var (
 	full = plan{
 		rounds: 5, time: 600 * time.Millisecond, native: []int{100, 1000, 20_000}, million: 1_000_000,
-		yamlKeys: []int{100, 1000, 100_000}, ranges: []int{2, 10, 100, 1000, 10_000, 50_000}, reloadKeys: 100_000,
+		yamlKeys: []int{100, 1000, 100_000}, ranges: []int{1, 2, 10, 100, 1000, 10_000, 50_000}, reloadKeys: 100_000,
 	}
 	quick = plan{
 		rounds: 3, time: 300 * time.Millisecond, native: []int{100, 1000}, million: 100_000,

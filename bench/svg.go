@@ -81,12 +81,12 @@ func (p *lines) svg() string {
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", left+wide/2, top+high+38, html.EscapeString(p.over))
 	for i, line := range p.points {
 		colour := []string{"#2563eb", "#c2410c", "#15803d"}[i%3]
-		path := ""
+		var path strings.Builder
 		for j, pt := range line {
-			path += fmt.Sprintf("%c%.1f %.1f", "ML"[min(j, 1)], x(pt[0]), y(pt[1]))
+			fmt.Fprintf(&path, "%c%.1f %.1f", "ML"[min(j, 1)], x(pt[0]), y(pt[1]))
 			fmt.Fprintf(&b, `<circle cx="%.1f" cy="%.1f" r="3" fill="%s"/>`+"\n", x(pt[0]), y(pt[1]), colour)
 		}
-		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path, colour)
+		fmt.Fprintf(&b, `<path d="%s" fill="none" stroke="%s" stroke-width="2"/>`+"\n", path.String(), colour)
 		fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s">%s</text>`+"\n", left+wide+12, top+16*(i+1), colour, html.EscapeString(p.names[i]))
 	}
 	return b.String() + "</svg>\n"
