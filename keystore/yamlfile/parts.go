@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 
 	"extauthz/keystore"
 	"extauthz/strictyaml"
@@ -153,7 +154,7 @@ func mayAnchor(text []byte) bool {
 			return false
 		}
 		at += i
-		if at+1 < len(text) && !bytes.ContainsRune([]byte(blanks), rune(text[at+1])) && (at == 0 || !isAlphanumeric(text[at-1])) {
+		if at+1 < len(text) && strings.IndexByte(blanks, text[at+1]) < 0 && (at == 0 || !isAlphanumeric(text[at-1])) {
 			return true
 		}
 	}
