@@ -115,7 +115,9 @@ func outcome(t testing.TB, data []byte, inParts bool) string {
 	if inParts {
 		f, err = scanner{}.scan("k", bytes.NewReader(data))
 	} else {
-		f, err = scanner{}.whole("k", bytes.NewReader(data))
+		f.path = "k"
+		d := divider{path: "k", text: newSplitter(bytes.NewReader(data))}
+		err = d.whole(nil, func(p placed) bool { f.chunks = append(f.chunks, p); return true })
 	}
 	must(t, err)
 	set, err := newSet([]scan{f}, &set{}, pacer{})
@@ -166,6 +168,15 @@ func TestParts(t *testing.T) {
 		if got, want := outcome(t, data, true), outcome(t, data, false); got != want {
 			t.Fatalf("read otherwise in parts, around line %d:\n%s\n--- in parts\n%.600s\n--- whole\n%.600s", at+1, bytes.Join(lines[max(0, at-3):at+3], nil), got, want)
 		}
+	}
+}
+
+// What aliases may add is measured by the file, not by the part that they happen to be in.
+func TestAliasesInParts(t *testing.T) {
+	meta := "    meta: {a: &a " + strings.Repeat("x", 6<<10) + ", b: [" + strings.Repeat("*a, ", 100) + "]}\n"
+	data := bytes.Replace(generate(900), []byte("    name: Customer 10\n"), []byte(meta), 1)
+	if got := outcome(t, data, true); got != outcome(t, data, false) || !strings.HasPrefix(got, "\n900\n") {
+		t.Errorf("got %.300s", got)
 	}
 }
 

@@ -34,7 +34,7 @@ func stream(t *testing.T, in io.Reader) (keys []*keystore.Key, parts, end int, e
 
 // readAtOnce reads a file as one.
 func readAtOnce(text []byte) ([]*keystore.Key, strictyaml.Errors) {
-	c := readWhole("k", text)
+	c := readWhole("k", text, 0)
 	return keysOf(c.records), mistakes([]scan{{path: "k", chunks: []placed{{chunk: c}}}})
 }
 

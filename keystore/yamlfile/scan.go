@@ -1,9 +1,7 @@
 package yamlfile
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"errors"
 	"io"
 	"slices"
 
@@ -25,6 +23,7 @@ type chunk struct {
 type chunkID struct {
 	sum   [sha256.Size]byte
 	whole bool
+	skip  int // how many of the keys in it are another chunk's
 }
 
 // chunks are those of the files as they are, by their texts: after a change only what differs
@@ -44,13 +43,14 @@ type placed struct {
 	*chunk
 	id   chunkID
 	line int // how many lines of the file stand before it
+	end  int // how many bytes of the file were read by then
 }
 
 // A scan is what a key file holds.
 type scan struct {
 	path   string
 	chunks []placed
-	around [sha256.Size]byte // of what stands around the list
+	head   [sha256.Size]byte // of what stands before the list
 	size   int               // in bytes
 }
 
@@ -60,75 +60,19 @@ type scanner struct {
 	pacer
 }
 
-// errUndivided says that a file cannot be told from its parts.
-var errUndivided = errors.New("this key file can only be read whole")
-
-// scan reads a file, in parts if that tells what reading the whole would. Its error is about
-// reading alone.
-func (s scanner) scan(path string, in io.ReadSeeker) (scan, error) {
-	file, err := s.inParts(path, in)
-	if errors.Is(err, errUndivided) {
-		return s.whole(path, in)
-	}
-	return file, err
-}
-
-func (s scanner) inParts(path string, in io.Reader) (scan, error) {
-	text := newSplitter(in)
-	head, err := text.head()
-	if err != nil {
-		return scan{}, err
-	}
-	if head = bytes.Clone(head); head == nil || !isFrame(head, nil, text.indent) {
-		return scan{}, errUndivided
-	}
+// scan reads a file. Its error is about reading alone: what is wrong with the text is in the
+// chunks.
+func (s scanner) scan(path string, in io.Reader) (scan, error) {
 	file := scan{path: path}
-	for {
-		p, err := text.next()
-		if err != nil {
-			return scan{}, err
-		}
-		if len(p.text) == 0 {
-			break
-		}
-		id := chunkID{sum: sha256.Sum256(p.text)}
-		c := s.known.find(id, path, p.line)
-		if c == nil {
-			if c = readPart(path, p); c == nil {
-				return scan{}, errUndivided
-			}
-		}
-		file.chunks = append(file.chunks, placed{c, id, p.line})
+	d := divider{path: path, text: newSplitter(in), known: s.known}
+	err := d.run(func(p placed) bool {
+		file.chunks = append(file.chunks, p)
+		file.size = p.end
 		s.pause()
-	}
-	file.size = text.read
-	rest, err := text.rest()
-	if err != nil {
-		return scan{}, err
-	}
-	if rest == nil || !isFrame(head, rest, text.indent) {
-		return scan{}, errUndivided
-	}
-	file.size += len(rest)
-	file.around = sha256.Sum256(slices.Concat(head, []byte{0}, rest)) // neither has a zero in it
-	return file, nil
-}
-
-// whole reads a file as one.
-func (s scanner) whole(path string, in io.ReadSeeker) (scan, error) {
-	if _, err := in.Seek(0, io.SeekStart); err != nil {
-		return scan{}, err
-	}
-	data, err := io.ReadAll(in)
-	if err != nil {
-		return scan{}, err
-	}
-	id := chunkID{sha256.Sum256(data), true}
-	c := s.known.find(id, path, 0)
-	if c == nil {
-		c = readWhole(path, data)
-	}
-	return scan{path: path, chunks: []placed{{c, id, 0}}, size: len(data)}, nil
+		return true
+	})
+	file.head = d.head
+	return file, err
 }
 
 // readPart reads some keys, or returns nil where their text cannot be read by itself.
@@ -142,15 +86,19 @@ func readPart(path string, p part) *chunk {
 		return nil
 	}
 	r.items(items)
+	if r.aliasBudget <= 0 {
+		return nil // it has a share of the budget that the whole has
+	}
 	return &chunk{slices.Clip(r.records), r.d.Errors, r.d.Warnings, path, p.line}
 }
 
-func readWhole(path string, data []byte) *chunk {
+// readWhole reads a file as one, leaving out its first keys.
+func readWhole(path string, data []byte, skip int) *chunk {
 	r := newReader(&strictyaml.Decoder{File: path}, len(data))
 	if root := r.d.Parse(data); root != nil {
 		r.root(root, r.items)
 	}
-	return &chunk{slices.Clip(r.records), r.d.Errors, r.d.Warnings, path, 0}
+	return &chunk{slices.Clip(r.records[min(skip, len(r.records)):]), r.d.Errors, r.d.Warnings, path, 0}
 }
 
 // root reads what is around the list of keys, and lets keys read that.

@@ -24,7 +24,7 @@ type part struct {
 }
 
 // A splitter cuts the text of a key file, as it is read, into what stands before the list of
-// keys, parts of some keys each, and what comes after the list.
+// keys, parts of some keys each, and what is left after the list.
 //
 // A tree of all the nodes of a large file takes far more memory than its keys do. Each cut is
 // before a line that begins with a dash at the list's own indentation. Of the texts that YAML
@@ -106,17 +106,16 @@ func (s *splitter) next() (part, error) {
 	}
 }
 
-// rest returns what comes after the list, or nil where that is much.
-func (s *splitter) rest() ([]byte, error) {
-	for !s.end && len(s.buf)-s.from <= splitFrom {
-		if err := s.fill(); err != nil {
-			return nil, err
-		}
+// done reports whether all was handed out.
+func (s *splitter) done() bool { return s.end && s.from == len(s.buf) }
+
+// left returns a reader of all that was not handed out.
+func (s *splitter) left() io.Reader {
+	buffered := bytes.NewReader(s.buf[s.from:])
+	if s.end {
+		return buffered
 	}
-	if len(s.buf)-s.from > splitFrom {
-		return nil, nil
-	}
-	return append([]byte{}, s.buf[s.from:]...), nil // not nil
+	return io.MultiReader(buffered, s.in)
 }
 
 // isDeeper reports whether a line belongs to the item before it, by its indentation.
@@ -190,13 +189,13 @@ func hasOddLines(data []byte) bool {
 		bytes.Contains(data, []byte("\u0085")) || bytes.Contains(data, []byte("\u2028")) || bytes.Contains(data, []byte("\u2029"))
 }
 
-// isFrame reports whether the list of keys of a file with head and rest around it is the one
-// that begins after head, and nothing else is wrong with the file around it.
-func isFrame(head, rest []byte, indent int) bool {
-	if hasOddLines(head) || hasOddLines(rest) || bytes.IndexByte(rest, '*') >= 0 {
-		return false // an alias may be of an anchor within the list
+// isFrame reports whether the list of keys of a file is the one that begins after head, and
+// nothing is wrong with the file until there.
+func isFrame(head []byte, indent int) bool {
+	if hasOddLines(head) {
+		return false
 	}
-	text := slices.Concat(head, bytes.Repeat([]byte(" "), indent), []byte("- ~\n"), rest)
+	text := slices.Concat(head, bytes.Repeat([]byte(" "), indent), []byte("- ~\n"))
 	r := newReader(&strictyaml.Decoder{}, len(text))
 	fits := false
 	if root := r.d.Parse(text); root != nil {

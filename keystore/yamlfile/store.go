@@ -144,7 +144,7 @@ func (s *Store) stampRead() string {
 func digest(files []scan, err error) (sum [sha256.Size]byte, size int) {
 	h := sha256.New()
 	for _, f := range files {
-		fmt.Fprintf(h, "%s %d %x\n", f.path, f.size, f.around)
+		fmt.Fprintf(h, "%s %d %x\n", f.path, f.size, f.head)
 		for _, c := range f.chunks {
 			h.Write(c.id.sum[:])
 		}
