@@ -21,8 +21,8 @@ type Memory struct {
 	Limit MemoryLimit
 
 	// GCPercent is how much memory may grow, in percent of what is in use, before unused
-	// memory is looked for: from 10 to 10000, or auto, which is 400 where a limit is known and
-	// 100 where none is. gc_percent in the file. Default: auto, here 0.
+	// memory is looked for: from 10 to 10000, or auto, which is 400 where a limit is known.
+	// Where none is, it is what 64 MiB are, from 100 to 400. gc_percent in the file. Default: auto, here 0.
 	GCPercent int
 }
 

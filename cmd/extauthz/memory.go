@@ -11,10 +11,16 @@ import (
 	"extauthz/config"
 )
 
+// Where a memory limit bounds what it costs, unused memory may grow to mostGCPercent of what is
+// in use. Where none is known, to spareMemory, within these bounds.
 const (
-	limitedGCPercent   = 400 // the limit bounds what it costs
-	unlimitedGCPercent = 100
+	leastGCPercent = 100
+	mostGCPercent  = 400
+	spareMemory    = 64 << 20
 )
+
+// adaptive stands for a percentage that follows what is in use.
+const adaptive = -1
 
 // setMemory makes the garbage collector work as the configuration says.
 func setMemory(c config.Memory, log *slog.Logger) {
@@ -22,14 +28,19 @@ func setMemory(c config.Memory, log *slog.Logger) {
 	if limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
-	if percent > 0 {
+	switch {
+	case percent > 0:
 		debug.SetGCPercent(percent)
+	case percent == adaptive:
+		t := &gcTuner{percent: mostGCPercent}
+		debug.SetGCPercent(t.percent)
+		t.follow()
 	}
 	log.Debug("memory", "limit", debug.SetMemoryLimit(-1), "gc_percent", percent)
 }
 
-// memorySettings returns the memory limit in bytes and the GC percentage; 0 for what is to
-// stay as the environment has set it. container returns the container's own limit, or an error
+// memorySettings returns the memory limit in bytes and the GC percentage, which may be adaptive;
+// 0 for what is to stay as the environment has set it. container returns the container's own limit, or an error
 // where it has none.
 func memorySettings(c config.Memory, env func(string) string, container func() (uint64, error)) (limit int64, percent int) {
 	limited := true
@@ -53,7 +64,7 @@ func memorySettings(c config.Memory, env func(string) string, container func() (
 	case c.GCPercent > 0:
 		return limit, c.GCPercent
 	case limited:
-		return limit, limitedGCPercent
+		return limit, mostGCPercent
 	}
-	return limit, unlimitedGCPercent
+	return limit, adaptive
 }
