@@ -2,13 +2,13 @@ package yamlfile
 
 import "time"
 
-// While keys are in use a reload works for a moment and rests for three, so that the checks
+// While keys are in use a reload works for a moment and rests for four, so that the checks
 // that come in the meantime do not wait for the processor: with 100,000 keys it rests for about
-// 0.1 s in all. One with much to read rests as long as it may, and then no more: a change is
+// 0.15 s in all. One with much to read rests as long as it may, and then no more: a change is
 // to be live within a second.
 const (
-	workTime = 250 * time.Microsecond
-	restTime = 3 * workTime
+	workTime = 125 * time.Microsecond
+	restTime = 4 * workTime
 	mostRest = 250 * time.Millisecond
 )
 

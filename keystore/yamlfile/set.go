@@ -35,6 +35,7 @@ func newSet(files []scan, before *set, p pacer) (*set, error) {
 				fresh = append(fresh, c.chunk)
 				added += len(c.records)
 			}
+			p.pause()
 		}
 	}
 	if !sound {
@@ -49,6 +50,7 @@ func newSet(files []scan, before *set, p pacer) (*set, error) {
 			if next.chunks[id] != c {
 				e.remove(c)
 			}
+			e.pause()
 		}
 	}
 	for _, c := range fresh {
