@@ -58,12 +58,13 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 		return nil, err
 	}
 	r.Memory = s.memories()
-	say("from a key's change to its effect")
-	if r.Changes, err = s.changes(ctx); err != nil {
-		return nil, err
-	}
+	// Before the changes: those of 20,000 keys in Envoy keep a processor busy long after.
 	say("checks while a large key file is read again")
 	if r.Reload, err = s.measureReload(ctx); err != nil {
+		return nil, err
+	}
+	say("from a key's change to its effect")
+	if r.Changes, err = s.changes(ctx); err != nil {
 		return nil, err
 	}
 	say("done")
