@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"extauthz/keystore"
 	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
 )
@@ -33,6 +34,19 @@ func TestSingle(t *testing.T) {
 	backend := fresh(r.URL(), func() { r.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
 	storetest.RunWatcher(t, backend)
+}
+
+func TestStoreBehindACache(t *testing.T) {
+	server := redistest.Start(t)
+	storetest.Run(t, func(t *testing.T) storetest.Backend {
+		server.CLI("FLUSHALL")
+		r := newReplica(t, server.URL())
+		r.awaitUp(t, 1)
+		return struct {
+			keystore.Store
+			keystore.Editor
+		}{r.cache, r.Store}
+	})
 }
 
 func TestUnixSocket(t *testing.T) {

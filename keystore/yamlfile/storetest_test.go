@@ -2,9 +2,11 @@ package yamlfile
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"extauthz/keystore"
@@ -44,6 +46,21 @@ func TestStore(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) storetest.Backend {
 			s, _ := open(t, "keys: []\n", Options{})
 			return s
+		})
+	})
+	t.Run("FileBehindACache", func(t *testing.T) {
+		storetest.Run(t, func(t *testing.T) storetest.Backend {
+			s, _ := open(t, "keys: []\n", Options{})
+			c, err := keystore.NewCache(s, keystore.DefaultCacheConfig())
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			var watching sync.WaitGroup
+			watching.Go(func() { _ = s.Watch(ctx, c) }) // its error is ctx's
+			t.Cleanup(func() { cancel(); watching.Wait(); c.Close() })
+			return struct {
+				keystore.Store
+				keystore.Editor
+			}{c, s}
 		})
 	})
 	t.Run("Folder", func(t *testing.T) {
