@@ -8,6 +8,8 @@ import (
 	"os"
 
 	"golang.org/x/term"
+
+	"extauthz/keystore/yamlfile"
 )
 
 // A keyText is the text of a key file, to be read once.
@@ -25,8 +27,8 @@ func openKeyText(path string, stdin io.Reader) (*keyText, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := refuse(path, info); err != nil {
-			return nil, err
+		if err := yamlfile.CheckFile(info); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		f, err := os.Open(path)
 		if err != nil {
@@ -43,25 +45,14 @@ func openKeyText(path string, stdin io.Reader) (*keyText, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := refuse(name, info); err != nil {
-		return nil, err
+	if err := yamlfile.CheckFile(info); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	text, err := newKeyText(name, f)
 	if err == nil {
 		text.ReadCloser = io.NopCloser(text.ReadCloser)
 	}
 	return text, err
-}
-
-// refuse returns an error for what has no text, or has no end.
-func refuse(name string, info fs.FileInfo) error {
-	switch {
-	case info.IsDir():
-		return fmt.Errorf("%s: it is a folder: name one of the files in it", name)
-	case info.Mode()&fs.ModeDevice != 0:
-		return fmt.Errorf("%s: it is a device: name a file", name)
-	}
-	return nil
 }
 
 func newKeyText(name string, f *os.File) (*keyText, error) {

@@ -40,8 +40,8 @@ func setMemory(c config.Memory, log *slog.Logger) {
 }
 
 // memorySettings returns the memory limit in bytes and the GC percentage, which may be adaptive;
-// 0 for what is to stay as the environment has set it. container returns the container's own limit, or an error
-// where it has none.
+// 0 for what is to stay as the environment has set it. container returns the container's own
+// limit, or an error where it has none.
 func memorySettings(c config.Memory, env func(string) string, container func() (uint64, error)) (limit int64, percent int) {
 	limited := true
 	switch {

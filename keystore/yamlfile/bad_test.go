@@ -92,7 +92,7 @@ func TestDuplicatesAcrossFiles(t *testing.T) {
 	write(t, a, "keys:\n- id: key_a\n  hash: "+hashA+"\n")
 	write(t, b, "keys:\n- hash: "+hashA+"\n  id: key_b\n- id: key_a\n  hash: "+hashB+"\n- id: key_b\n")
 	_, err := Open(dir, Options{})
-	want := b + ":2:9: this hash is that of the key at " + a + ":3:9 too: a secret belongs to one key\n" +
+	want := b + ":2:9: this hash is that of the key \"key_a\" at " + a + ":3:9 too: a secret belongs to one key\n" +
 		b + ":4:7: id \"key_a\" is that of the key at " + a + ":2:7 too: give each key an id of its own\n" +
 		b + ":6:3: a key without a hash: write the SHA-256 of its secret, as `extauthz key hash` prints it\n" +
 		b + ":6:7: id \"key_b\" is that of the key at " + b + ":3:7 too: give each key an id of its own"

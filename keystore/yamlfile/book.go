@@ -91,7 +91,7 @@ func sourcesToEdit(path string) ([]source, error) {
 			}
 		}
 	}
-	sources, err := read(path)
+	sources, err := eachFile(path, readFile)
 	for i := range sources {
 		sources[i].data = withList(sources[i].data)
 	}

@@ -77,11 +77,11 @@ func (e *Editor) keys(ctx context.Context) ([]*keystore.Key, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	sources, err := read(e.path)
+	files, err := eachFile(e.path, scanner{}.file)
 	if err != nil {
 		return nil, err
 	}
-	set, err := load(sources)
+	set, err := newSet(files, &set{}, nil)
 	if err != nil {
 		return nil, err
 	}

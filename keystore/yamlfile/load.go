@@ -55,45 +55,59 @@ func isKeyFile(name string) bool {
 	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".")
 }
 
-// read returns the text of every key file at path, or all that is wrong with reading them.
-func read(path string) ([]source, error) {
+// eachFile returns what read makes of every key file at path, or all that is wrong with reading
+// them.
+func eachFile[T any](path string, read func(path string) (T, error)) ([]T, error) {
 	paths, err := files(path)
 	if err != nil {
 		return nil, err
 	}
-	var sources []source
+	var all []T
 	var wrong strictyaml.Errors
 	for _, p := range paths {
-		data, err := readFile(p)
+		one, err := read(p)
 		if err != nil {
 			wrong = append(wrong, unreadable(p, err)...)
-			continue
 		}
-		sources = append(sources, source{p, data})
+		all = append(all, one)
 	}
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
-	return sources, nil
+	return all, nil
 }
 
-func readFile(path string) ([]byte, error) {
+// readFile returns the text of a key file.
+func readFile(path string) (source, error) {
 	f, err := openFile(path)
 	if err != nil {
-		return nil, err
+		return source{}, err
 	}
 	defer f.Close()
-	return io.ReadAll(f)
+	data, err := io.ReadAll(f)
+	return source{path, data}, err
 }
 
-// openFile opens a file but for a device, which may have no end.
+// CheckFile returns an error for what cannot be a key file: a folder, or a device, which may have
+// no end.
+func CheckFile(info fs.FileInfo) error {
+	switch {
+	case info.IsDir():
+		return errors.New("it is a folder: name one of the files in it")
+	case info.Mode()&fs.ModeDevice != 0:
+		return errors.New("it is a device: name a file")
+	}
+	return nil
+}
+
+// openFile opens a key file.
 func openFile(path string) (*os.File, error) {
 	info, err := os.Stat(path) // before it is opened: that may take a while, for a pipe
 	if err != nil {
 		return nil, err
 	}
-	if info.Mode()&fs.ModeDevice != 0 {
-		return nil, errors.New("it is a device: name a file")
+	if err := CheckFile(info); err != nil {
+		return nil, err
 	}
 	return os.Open(path)
 }
@@ -117,31 +131,11 @@ func load(sources []source) (*set, error) {
 			return nil, err
 		}
 	}
-	return newSet(files, &set{}, pacer{})
+	return newSet(files, &set{}, nil)
 }
 
-// scanFiles reads the key files at path, or returns all that is wrong with reading them.
-func scanFiles(path string, s scanner) ([]scan, error) {
-	paths, err := files(path)
-	if err != nil {
-		return nil, err
-	}
-	var all []scan
-	var wrong strictyaml.Errors
-	for _, p := range paths {
-		f, err := scanFile(p, s)
-		if err != nil {
-			wrong = append(wrong, unreadable(p, err)...)
-		}
-		all = append(all, f)
-	}
-	if len(wrong) > 0 {
-		return nil, wrong
-	}
-	return all, nil
-}
-
-func scanFile(path string, s scanner) (scan, error) {
+// file reads the key file at path.
+func (s scanner) file(path string) (scan, error) {
 	f, err := openFile(path)
 	if err != nil {
 		return scan{}, err

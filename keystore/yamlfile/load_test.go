@@ -120,7 +120,7 @@ func outcome(t testing.TB, data []byte, inParts bool) string {
 		err = d.whole(nil, func(p placed) bool { f.chunks = append(f.chunks, p); return true })
 	}
 	must(t, err)
-	set, err := newSet([]scan{f}, &set{}, pacer{})
+	set, err := newSet([]scan{f}, &set{}, nil)
 	if err != nil {
 		return err.Error()
 	}
@@ -247,8 +247,8 @@ func TestReloadIsAsOpen(t *testing.T) {
 			}
 			return all
 		}
-		next, err := newSet(scans(now.chunks), now, pacer{})
-		fresh, freshErr := newSet(scans(nil), &set{}, pacer{})
+		next, err := newSet(scans(now.chunks), now, nil)
+		fresh, freshErr := newSet(scans(nil), &set{}, nil)
 		if fmt.Sprint(err) != fmt.Sprint(freshErr) {
 			t.Fatalf("got %v\nwant %v", err, freshErr)
 		}

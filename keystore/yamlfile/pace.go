@@ -12,19 +12,17 @@ const (
 	mostRest = 250 * time.Millisecond
 )
 
-// A pacer makes a reload rest. The zero value does not.
-type pacer struct{ *pace }
-
-type pace struct {
+// A pacer makes a reload rest; nil does not.
+type pacer struct {
 	since time.Time     // of the last rest
 	left  time.Duration // how long there still may be rests
 }
 
-func newPacer() pacer { return pacer{&pace{time.Now(), mostRest}} }
+func newPacer() *pacer { return &pacer{time.Now(), mostRest} }
 
 // pause rests if it is time to.
-func (p pacer) pause() {
-	if p.pace == nil || p.left <= 0 {
+func (p *pacer) pause() {
+	if p == nil || p.left <= 0 {
 		return
 	}
 	now := time.Now()

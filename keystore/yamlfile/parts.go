@@ -25,10 +25,10 @@ type Part struct {
 func Parts(name string, in io.Reader) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
 		d := divider{path: name, text: newSplitter(in)}
-		known := newSeen(name)
+		known := newTaken()
 		ended := false
 		err := d.run(func(p placed) bool {
-			errs := slices.Concat(p.errors, known.add(p.records, p.line))
+			errs := slices.Concat(p.errors, known.add(name, p))
 			if len(errs) > 0 {
 				sortByPlace(errs)
 				yield(Part{}, errs)

@@ -166,8 +166,8 @@ func TestPartsWrong(t *testing.T) {
 	hash := func(i int) string { return keystore.Secret(fmt.Sprint(i)).Hash().String() }
 	for name, c := range map[string]struct{ text, want string }{
 		"an unknown field":    {replaceKey(text, key, "  - id: key_000700\n    nam: a\n"), fmt.Sprintf("k:%d:5: unknown field \"nam\": did you mean name?", line+1)},
-		"an id twice":         {replaceKey(text, key, "  - id: key_000007\n"), fmt.Sprintf("k:%d:9: id \"key_000007\" is that of the key at k:%d too: give each key an id of its own", line, 3+4*7)},
-		"a hash twice":        {strings.Replace(text, hash(key), hash(7), 1), fmt.Sprintf("k:%d:11: this hash is that of the key at k:%d too: a secret belongs to one key", line+2, 5+4*7)},
+		"an id twice":         {replaceKey(text, key, "  - id: key_000007\n"), fmt.Sprintf("k:%d:9: id \"key_000007\" is that of the key at k:%d:9 too: give each key an id of its own", line, 3+4*7)},
+		"a hash twice":        {strings.Replace(text, hash(key), hash(7), 1), fmt.Sprintf("k:%d:11: this hash is that of the key at k:%d:11 too: a secret belongs to one key", line+2, 5+4*7)},
 		"an id in another":    {replaceKey(text, key, "  - id: \"key_000\\\n  - 000\"\n"), fmt.Sprintf("k:%d:9: id: ", line)},
 		"an open quote":       {replaceKey(text, key, "  - id: \"key_000700\n"), "k:"},
 		"an odd line":         {replaceKey(text, key, "  - id: key_000700\n   name: a\n"), fmt.Sprintf("k:%d:4: not YAML: this line does not fit under the one before: check its indentation", line+1)},

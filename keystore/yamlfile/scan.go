@@ -57,7 +57,7 @@ type scan struct {
 // A scanner reads key files. The zero value does, as if for the first time.
 type scanner struct {
 	known chunks // of the time before
-	pacer
+	*pacer
 }
 
 // scan reads a file. Its error is about reading alone: what is wrong with the text is in the

@@ -20,7 +20,7 @@ type set struct {
 // newSet returns the keys in the files. Its error is the [strictyaml.Errors] of all that is
 // wrong with them. It takes over from the set before it what has not changed: that a key is
 // another one in a file of 100,000 costs little more than to read the file.
-func newSet(files []scan, before *set, p pacer) (*set, error) {
+func newSet(files []scan, before *set, p *pacer) (*set, error) {
 	next := &set{chunks: make(chunks)}
 	total, added := 0, 0
 	var fresh []*chunk
@@ -90,7 +90,7 @@ func (x *index) all() iter.Seq2[keystore.Hash, *keystore.Key] {
 type indexEdit struct {
 	*index
 	hashes, idents [shards]bool // which maps are its own by now
-	pacer
+	*pacer
 }
 
 // own returns one of the maps, for changes.
@@ -142,6 +142,7 @@ func (e *indexEdit) add(c *chunk) bool {
 func mistakes(files []scan) strictyaml.Errors {
 	var all strictyaml.Errors
 	known := newTaken()
+	known.owners = make(map[place]string)
 	for _, f := range files {
 		var errs strictyaml.Errors
 		for _, c := range f.chunks {

@@ -109,11 +109,11 @@ func (s *Store) load(always bool) (bool, error) {
 	if first {
 		before = &set{}
 	}
-	var p pacer
+	var p *pacer
 	if !first {
 		p = newPacer()
 	}
-	files, err := scanFiles(s.path, scanner{before.chunks, p})
+	files, err := eachFile(s.path, scanner{before.chunks, p}.file)
 	digest, size := digest(files, err)
 	same := digest == s.digest
 	s.digest, s.stamp = digest, stamp
