@@ -95,8 +95,16 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	// In order, so that two Puts at once wait for each other rather than lock each other out.
 	ids := slices.Sorted(maps.Keys(byID))
 	for chunk := range slices.Chunk(ids, putSize) {
-		rows := pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
-		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return merge(ctx, tx, rows) })
+		rows := func() pgx.CopyFromSource {
+			return pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
+		}
+		put := func(lock string) error {
+			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return merge(ctx, tx, lock, rows()) })
+		}
+		err := put(putTogether)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "23505" || pgErr.Code == "40P01") { // unique_violation, deadlock_detected
+			err = put(putAlone)
+		}
 		if err != nil {
 			return s.editFailure("", err)
 		}
@@ -104,7 +112,18 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	return nil
 }
 
-func merge(ctx context.Context, tx pgx.Tx, rows pgx.CopyFromSource) error {
+// Puts run together. Now and then the same new key in two of them shows first in the index of
+// hashes, which ON CONFLICT does not look at, and one of them fails, or waits for the other while
+// that waits for it: then it is tried again with no other Put under way.
+const (
+	putTogether = `SELECT pg_advisory_xact_lock_shared(hashtext('extauthz put'))`
+	putAlone    = `SELECT pg_advisory_xact_lock(hashtext('extauthz put'))`
+)
+
+func merge(ctx context.Context, tx pgx.Tx, lock string, rows pgx.CopyFromSource) error {
+	if _, err := tx.Exec(ctx, lock); err != nil {
+		return err
+	}
 	if _, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE extauthz_put (LIKE extauthz.keys) ON COMMIT DROP`); err != nil {
 		return err
 	}
