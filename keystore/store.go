@@ -38,6 +38,12 @@ type Editor interface {
 	// what [Key.Validate] says where that is not nil.
 	Add(ctx context.Context, k *Key) error
 
+	// AddAbsent writes those of the keys whose id is not in the store, and returns the keys
+	// that the store holds under the other ids; these it leaves as they are. It writes any
+	// number of keys, no two with one id, faster than one by one. A hash that another id holds
+	// is [ErrExists]. Where it fails, any of the keys may have been written, each whole.
+	AddAbsent(ctx context.Context, keys []*Key) (existing []*Key, err error)
+
 	// Put writes keys as they are given, new ones and those whose id is there already, in
 	// any number and faster than one by one. A hash that another id holds is [ErrExists].
 	// Put of what is there already changes nothing. Where it fails, any of the keys may have

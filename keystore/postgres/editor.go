@@ -25,6 +25,8 @@ var (
 	columns   = strings.Split(columnList, ", ")
 	insertKey = `INSERT INTO extauthz.keys (` + columnList + `) VALUES (` + placeholders() + `)`
 	updateKey = `UPDATE extauthz.keys SET (` + columnList + `) = (` + placeholders() + `) WHERE id = $1`
+	addAbsent = `INSERT INTO extauthz.keys (` + columnList + `) SELECT ` + columnList + ` FROM pg_temp.extauthz_put ORDER BY id
+		ON CONFLICT (id) DO NOTHING RETURNING id`
 	mergeKeys = `INSERT INTO extauthz.keys (` + columnList + `) SELECT ` + columnList + ` FROM pg_temp.extauthz_put ORDER BY id
 		ON CONFLICT (id) DO UPDATE SET (` + columnList + `) = (` + qualified("excluded") + `)
 		WHERE (` + qualified("keys") + `) IS DISTINCT FROM (` + qualified("excluded") + `)`
@@ -81,9 +83,42 @@ func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
 	return s.editFailure(k.ID, err)
 }
 
+// AddAbsent implements [keystore.Editor]. It writes 10,000 keys in one transaction.
+func (s *Store) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing []*keystore.Key, err error) {
+	err = s.inBatches(ctx, keys, func(tx pgx.Tx, ids []string) ([]*keystore.Key, error) {
+		rows, err := tx.Query(ctx, addAbsent)
+		if err != nil {
+			return nil, err
+		}
+		added, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil || len(added) == len(ids) {
+			return nil, err
+		}
+		slices.Sort(added)
+		held := slices.DeleteFunc(slices.Clone(ids), func(id string) bool {
+			_, isAdded := slices.BinarySearch(added, id)
+			return isAdded
+		})
+		return collect(tx.Query(ctx, selectKeys+` WHERE id = ANY($1)`, held))
+	}, func(found []*keystore.Key) { existing = append(existing, found...) })
+	return existing, err
+}
+
 // Put implements [keystore.Editor]. It writes 10,000 keys in one transaction, and of a key
 // that is given twice the last.
 func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
+	return s.inBatches(ctx, keys, func(tx pgx.Tx, _ []string) ([]*keystore.Key, error) {
+		_, err := tx.Exec(ctx, mergeKeys)
+		return nil, err
+	}, func([]*keystore.Key) {})
+}
+
+// inBatches copies batches of the keys into a temporary table, calls write to write from there
+// what it is to, each in a transaction of its own, and found with what write returned once that
+// is committed.
+func (s *Store) inBatches(ctx context.Context, keys []*keystore.Key,
+	write func(tx pgx.Tx, ids []string) ([]*keystore.Key, error), found func([]*keystore.Key),
+) error {
 	byID := make(map[string][]any, len(keys))
 	for _, k := range keys {
 		row, err := sound(k)
@@ -92,14 +127,19 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 		}
 		byID[k.ID] = row
 	}
-	// In order, so that two Puts at once wait for each other rather than lock each other out.
+	// In order, so that two batches at once wait for each other rather than lock each other out.
 	ids := slices.Sorted(maps.Keys(byID))
 	for chunk := range slices.Chunk(ids, putSize) {
-		rows := func() pgx.CopyFromSource {
-			return pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
-		}
+		var result []*keystore.Key
 		put := func(lock string) error {
-			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error { return merge(ctx, tx, lock, rows()) })
+			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+				rows := pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
+				if err := copyKeys(ctx, tx, lock, rows); err != nil {
+					return err
+				}
+				result, err = write(tx, chunk)
+				return err
+			})
 		}
 		err := put(putTogether)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && (pgErr.Code == "23505" || pgErr.Code == "40P01") { // unique_violation, deadlock_detected
@@ -108,29 +148,27 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 		if err != nil {
 			return s.editFailure("", err)
 		}
+		found(result)
 	}
 	return nil
 }
 
-// Puts run together. Now and then the same new key in two of them shows first in the index of
-// hashes, which ON CONFLICT does not look at, and one of them fails, or waits for the other while
-// that waits for it: then it is tried again with no other Put under way.
+// Batches are written at the same time. Now and then the same new key in two of them shows first
+// in the index of hashes, which ON CONFLICT does not look at, and one of them fails, or waits for
+// the other while that waits for it: then it is tried again with no other batch under way.
 const (
 	putTogether = `SELECT pg_advisory_xact_lock_shared(hashtext('extauthz put'))`
 	putAlone    = `SELECT pg_advisory_xact_lock(hashtext('extauthz put'))`
 )
 
-func merge(ctx context.Context, tx pgx.Tx, lock string, rows pgx.CopyFromSource) error {
+func copyKeys(ctx context.Context, tx pgx.Tx, lock string, rows pgx.CopyFromSource) error {
 	if _, err := tx.Exec(ctx, lock); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE extauthz_put (LIKE extauthz.keys) ON COMMIT DROP`); err != nil {
 		return err
 	}
-	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", "extauthz_put"}, columns, rows); err != nil {
-		return err
-	}
-	_, err := tx.Exec(ctx, mergeKeys)
+	_, err := tx.CopyFrom(ctx, pgx.Identifier{"pg_temp", "extauthz_put"}, columns, rows)
 	return err
 }
 

@@ -80,26 +80,36 @@ func (s *Store) find(ctx context.Context, from, to string, limit int) ([]entry, 
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
+	return newEntries(answer)
+}
+
+// newEntries returns the entries of members and records in turns.
+func newEntries(answer []rueidis.RedisMessage) ([]entry, error) {
 	entries := make([]entry, 0, len(answer)/2)
 	for pair := range slices.Chunk(answer, 2) {
 		m, err := pair[0].ToString()
 		if err != nil || len(pair) < 2 {
 			return nil, errors.New("redis: the index cannot be read")
 		}
-		e := entry{member: m}
-		if id, h, ok := splitMember(m); ok && !pair[1].IsNil() {
-			e.record, _ = pair[1].ToString()
-			e.key = read(h, &pair[1])
-			if e.key.ID != id {
-				if e.key.Broken == nil {
-					breakKey(e.key, fmt.Errorf("the index has it as %s, but its id is %s: put it again", id, e.key.ID))
-				}
-				e.key.ID = id
-			}
-		}
-		entries = append(entries, e)
+		entries = append(entries, newEntry(m, &pair[1]))
 	}
 	return entries, nil
+}
+
+// newEntry returns the entry of a member of the index and what stands under its record's name.
+func newEntry(member string, record *rueidis.RedisMessage) entry {
+	e := entry{member: member}
+	if id, h, ok := splitMember(member); ok && !record.IsNil() {
+		e.record, _ = record.ToString()
+		e.key = read(h, record)
+		if e.key.ID != id {
+			if e.key.Broken == nil {
+				breakKey(e.key, fmt.Errorf("the index has it as %s, but its id is %s: put it again", id, e.key.ID))
+			}
+			e.key.ID = id
+		}
+	}
+	return e
 }
 
 // Add implements [keystore.Editor].
@@ -112,8 +122,26 @@ func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
 	return outcome(k.ID, code, err)
 }
 
+// AddAbsent implements [keystore.Editor].
+func (s *Store) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing []*keystore.Key, err error) {
+	err = s.inBatches(ctx, addAbsentScript, keys, func(found []entry) {
+		for _, e := range found {
+			if e.key != nil {
+				existing = append(existing, e.key)
+			}
+		}
+	})
+	return existing, err
+}
+
 // Put implements [keystore.Editor].
 func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
+	return s.inBatches(ctx, putScript, keys, func([]entry) {})
+}
+
+// inBatches runs a script that writes many keys on batches of the keys, and calls found with
+// the entries that the script returns for each batch.
+func (s *Store) inBatches(ctx context.Context, script *rueidis.Lua, keys []*keystore.Key, found func([]entry)) error {
 	records := make([]string, len(keys))
 	for i, k := range keys {
 		var err error
@@ -128,12 +156,24 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 			args = append(args, k.ID, k.Hash.String(), records[i])
 		}
 		records = records[len(batch):]
-		switch n, err := s.run(ctx, putScript, names, args...).AsInt64(); {
+		answer, err := s.run(ctx, script, names, args...).ToArray()
+		if err != nil {
+			return fmt.Errorf("redis: %w", err)
+		}
+		if len(answer) == 0 {
+			return errors.New("redis: the script's answer cannot be read")
+		}
+		switch n, err := answer[0].AsInt64(); {
 		case err != nil:
 			return fmt.Errorf("redis: %w", err)
 		case n > 0 && n <= int64(len(batch)):
 			return outcome(batch[n-1].ID, taken, nil)
 		}
+		entries, err := newEntries(answer[1:])
+		if err != nil {
+			return err
+		}
+		found(entries)
 	}
 	return nil
 }

@@ -75,8 +75,39 @@ forget(id)
 write(id, ARGV[3], KEYS[2], ARGV[4])
 return 0`)
 
-	// KEYS: ids, names. ARGV: records; id, hash, record of each. Stops at the first that is
-	// taken and returns its number, from 1; or 0.
+	// KEYS: ids, names. ARGV: records; id, hash, record of each. Stops at the first whose hash
+	// is another id's and returns its number, from 1; or 0. After that come members and records
+	// in turns of the ids that were there already.
+	addAbsentScript = rueidis.NewLuaScript("#!lua\n" + common + `
+local answer = {0}
+local function found(id)
+  for _, m in ipairs(members(id)) do
+    local record = redis.pcall('GET', named(m))
+    if record then
+      answer[#answer + 1] = m
+      answer[#answer + 1] = record
+      return true
+    end
+  end
+end
+for i = 2, #KEYS do
+  local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
+  if not found(id) then
+    if redis.call('EXISTS', KEYS[i]) == 0 then
+      forget(id)
+      write(id, hash, KEYS[i], record)
+    elseif owner(KEYS[i]) == id then -- the index has lost it
+      redis.call('ZADD', ids, 0, id .. ' ' .. hash)
+      found(id)
+    else
+      return {i - 1}
+    end
+  end
+end
+return answer`)
+
+	// KEYS: ids, names. ARGV: records; id, hash, record of each. Stops at the first whose hash
+	// is another id's and returns its number, from 1; or 0.
 	putScript = rueidis.NewLuaScript("#!lua\n" + common + `
 for i = 2, #KEYS do
   local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
@@ -85,13 +116,13 @@ for i = 2, #KEYS do
     if old then
       local other = owner(KEYS[i])
       local ours = other == id or other == nil and redis.call('ZSCORE', ids, member)
-      if not ours then return i - 1 end
+      if not ours then return {i - 1} end
     end
     if #held > 0 then forget(id, member) end
     write(id, hash, KEYS[i], record)
   end
 end
-return 0`)
+return {0}`)
 
 	// KEYS: ids, name, old name. ARGV: records, id, hash, record, old hash, old record.
 	updateScript = rueidis.NewLuaScript("#!lua\n" + common + `

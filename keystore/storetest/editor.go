@@ -102,6 +102,9 @@ func (s suite) validate(t *testing.T) {
 		if err := b.Put(t.Context(), []*keystore.Key{bad}); err == nil {
 			t.Errorf("%s: Put took it", name)
 		}
+		if _, err := b.AddAbsent(t.Context(), []*keystore.Key{bad}); err == nil {
+			t.Errorf("%s: AddAbsent took it", name)
+		}
 		err := b.Update(t.Context(), sound.ID, func(k *keystore.Key) error { spoil(k); return nil })
 		if err == nil {
 			t.Errorf("%s: Update took it", name)

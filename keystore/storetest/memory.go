@@ -120,6 +120,23 @@ func (m *Memory) Add(ctx context.Context, k *keystore.Key) error {
 	return m.set(k)
 }
 
+// AddAbsent implements [keystore.Editor].
+func (m *Memory) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing []*keystore.Key, err error) {
+	leave, err := m.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	for _, k := range keys {
+		if held := m.byID[k.ID]; held != nil {
+			existing = append(existing, held)
+		} else if err := m.set(k); err != nil {
+			return nil, fmt.Errorf("key %q: %w", k.ID, err)
+		}
+	}
+	return existing, nil
+}
+
 // Put implements [keystore.Editor].
 func (m *Memory) Put(ctx context.Context, keys []*keystore.Key) error {
 	leave, err := m.enter(ctx)

@@ -107,6 +107,31 @@ func (e *Editor) Add(ctx context.Context, k *keystore.Key) error {
 	})
 }
 
+// AddAbsent implements [keystore.Editor]. It writes the file once, however many keys there are.
+func (e *Editor) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing []*keystore.Key, err error) {
+	for _, k := range keys {
+		if err := validate(k); err != nil {
+			return nil, err
+		}
+	}
+	err = e.edit(ctx, func(b *book) error {
+		absent := make([]*keystore.Key, 0, len(keys))
+		for _, k := range keys {
+			if it := b.items[k.ID]; it != nil {
+				existing = append(existing, it.key)
+			} else {
+				absent = append(absent, k)
+			}
+		}
+		b.put(absent...)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return existing, nil
+}
+
 // Put implements [keystore.Editor]. It writes each file once, however many keys there are.
 func (e *Editor) Put(ctx context.Context, keys []*keystore.Key) error {
 	for _, k := range keys {
