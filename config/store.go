@@ -17,6 +17,19 @@ type Store struct {
 	Redis    *RedisStore    // redis in the file
 }
 
+// Name returns what logs and commands call the store: its path or its kind, never a password.
+func (s Store) Name() string {
+	switch {
+	case s.YAML != nil:
+		return s.YAML.Path
+	case s.Postgres != nil:
+		return "postgres"
+	case s.Redis != nil:
+		return "redis"
+	}
+	return "none"
+}
+
 // YAMLStore is a key file, or a folder of them, held in memory and followed as it changes.
 type YAMLStore struct {
 	Path string // a relative one starts from the configuration file's folder

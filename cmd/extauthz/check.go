@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"extauthz/authz"
+	"extauthz/backend"
 	"extauthz/keystore"
 )
 
@@ -68,22 +69,22 @@ func (f *checkFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cmd.Context(), cfg, storeHooks{})
+	store, err := backend.OpenStore(cmd.Context(), cfg.Store, backend.StoreHooks{})
 	if err != nil {
 		return err
 	}
-	defer store.close()
+	defer store.Close()
 	ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 	defer cancel()
 	if err := f.route.demand(cmd, cfg, &request); err != nil {
 		return err
 	}
-	limits, err := openLimiter(ctx, cfg.Ratelimit)
+	limits, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
 	if err != nil {
 		return err
 	}
-	defer limits.close()
-	decision, steps, failure := newAuthorizer(cfg, store, limits, rightsHooks{}).Explain(ctx, request)
+	defer limits.Close()
+	decision, steps, failure := backend.NewAuthorizer(cfg, store, limits, backend.AuthorizerHooks{}).Explain(ctx, request)
 	if failure != nil {
 		decision.Code = authz.Unavailable
 	}

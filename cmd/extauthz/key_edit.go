@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/backend"
 	"extauthz/keystore"
 )
 
@@ -52,11 +53,11 @@ func (f *configFlags) withEditor(cmd *cobra.Command, work func(context.Context, 
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 	defer cancel()
-	e, closeEditor, err := openEditor(ctx, cfg)
+	e, err := backend.OpenEditor(ctx, cfg.Store)
 	if err != nil {
 		return err
 	}
-	defer closeEditor()
+	defer e.Close()
 	return work(ctx, e)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/backend"
 	"extauthz/keystore"
 	"extauthz/keystore/yamlfile"
 )
@@ -46,11 +47,11 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	e, closeEditor, err := openEditor(cmd.Context(), cfg)
+	e, err := backend.OpenEditor(cmd.Context(), cfg.Store)
 	if err != nil {
 		return err
 	}
-	defer closeEditor()
+	defer e.Close()
 	if f.to == "-" {
 		_, err := exportKeys(cmd.Context(), e, cmd.OutOrStdout())
 		return err

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"extauthz/backend"
 	"extauthz/keystore"
 	"extauthz/keystore/yamlfile"
 )
@@ -70,11 +71,11 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer text.Close()
-	e, closeEditor, err := openEditor(cmd.Context(), cfg)
+	e, err := backend.OpenEditor(cmd.Context(), cfg.Store)
 	if err != nil {
 		return err
 	}
-	defer closeEditor()
+	defer e.Close()
 	size, writers := importBatch, importWriters
 	if cfg.Store.YAML != nil {
 		size, writers = math.MaxInt, 1 // each time, the whole file is written

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/backend"
 	"extauthz/keystore"
 )
 
@@ -38,11 +39,11 @@ func (f *keyListFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	editor, closeEditor, err := openEditor(cmd.Context(), cfg)
+	editor, err := backend.OpenEditor(cmd.Context(), cfg.Store)
 	if err != nil {
 		return err
 	}
-	defer closeEditor()
+	defer editor.Close()
 	printer := newKeyTable(cmd.OutOrStdout())
 	if f.json {
 		printer = newKeyArray(cmd.OutOrStdout())

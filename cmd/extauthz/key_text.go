@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"extauthz/keystore"
@@ -72,3 +73,6 @@ func newListedKey(k *keystore.Key) listedKey {
 	}
 	return l
 }
+
+// oneLine returns the error's text without its line breaks.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -41,6 +41,9 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	t.Fatalf("never came true: %s", what)
 }
 
+// serviceName is the service whose health Envoy may ask for.
+const serviceName = "envoy.service.auth.v3.Authorization"
+
 // A buffer takes what a process writes while a test reads it.
 type buffer struct {
 	mu sync.Mutex

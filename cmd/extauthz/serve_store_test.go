@@ -90,7 +90,7 @@ func TestServeStoreOutage(t *testing.T) {
 			status, body := p.get(t, "/readyz")
 			eventually(t, "a reason", func() bool {
 				status, body = p.get(t, "/readyz")
-				return strings.Contains(body, "the key store cannot be asked: "+kind)
+				return strings.Contains(body, "the key store does not answer: "+kind)
 			})
 			if status != 503 || strings.Count(body, "\n") != 1 {
 				t.Errorf("/readyz says %d %q", status, body)
@@ -152,14 +152,14 @@ func TestServeStoreOutage(t *testing.T) {
 				t.Error("the broken record is not counted")
 			}
 			p.signal(t, syscall.SIGHUP)
-			eventually(t, "SIGHUP is obeyed", func() bool { return strings.Contains(p.log.String(), "every key is asked for again") })
+			eventually(t, "SIGHUP is obeyed", func() bool { return strings.Contains(p.log.String(), "every cached key is looked up again") })
 			decide("a revoked key", secretOne, "DISABLED")
 			p.signal(t, syscall.SIGTERM)
 			if code := p.exitCode(t); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
 			log := p.log.String()
-			for _, want := range []string{`msg="a key's record cannot be read whole, so it is refused" key_id=key_1`, `msg="the key store tells of changes: they are live at once"`} {
+			for _, want := range []string{`msg="a key's record cannot be read whole, so it is refused" key_id=key_1`, `msg="the key store reports changes: they are live at once"`} {
 				if !strings.Contains(log, want) {
 					t.Errorf("the log lacks %s", want)
 				}

@@ -171,7 +171,7 @@ func TestServeUnixSocket(t *testing.T) {
 		t.Errorf("an admin listener at %s", p.admin)
 	}
 	info, err := os.Stat(socket)
-	if err != nil || info.Mode().Perm() != socketMode {
+	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("the socket is %v, %v", info.Mode(), err)
 	}
 	if got := check(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {

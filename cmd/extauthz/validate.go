@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/backend"
 	"extauthz/config"
 )
 
@@ -36,18 +37,20 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if cfg.Store == (config.Store{}) {
 		return err // there are no keys to look at
 	}
-	store, storeErr := openStore(cmd.Context(), cfg, storeHooks{})
+	store, storeErr := backend.OpenStore(cmd.Context(), cfg.Store, backend.StoreHooks{})
 	if storeErr != nil {
 		return errors.Join(err, storeErr)
 	}
-	defer store.close()
-	for _, w := range store.warnings() {
-		warn(w)
+	defer store.Close()
+	if files, ok := store.(backend.InMemory); ok {
+		for _, w := range files.Warnings() {
+			warn(w)
+		}
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := newService(cfg, newAuthorizer(cfg, store, nil, rightsHooks{}), serviceHooks{}); err != nil {
+	if _, err := backend.NewChecker(cfg, backend.NewAuthorizer(cfg, store, nil, backend.AuthorizerHooks{}), backend.CheckerHooks{}); err != nil {
 		return err
 	}
 	if err := validateLimiter(cmd.Context(), cfg.Ratelimit, warn); err != nil {
@@ -61,6 +64,6 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: the configuration alone\n")
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %s in %s\n", countKeys(keys), store.name)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %s in %s\n", countKeys(keys), cfg.Store.Name())
 	return err
 }

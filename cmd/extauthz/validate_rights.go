@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"extauthz/backend"
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/permission"
@@ -68,11 +69,11 @@ func (c *rightsCheck) tell(warn func(error)) {
 // validateLimiter opens what holds the rate limits. One that cannot be asked now is a warning:
 // the configuration may be right.
 func validateLimiter(ctx context.Context, c config.Ratelimit, warn func(error)) error {
-	l, err := openLimiter(ctx, c)
+	l, err := backend.OpenLimiter(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer l.close()
+	defer l.Close()
 	_, err = l.Look(ctx, ratelimit.Subject{Key: "validate"}, []ratelimit.Charge{{Name: "validate", Limit: 1, Duration: time.Second}})
 	if err != nil {
 		warn(fmt.Errorf("the rate limits cannot be asked: %s", oneLine(err)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"extauthz/backend"
 	"extauthz/permission"
 )
 
@@ -14,8 +15,8 @@ const maxBroken = 100
 // validateKeys reads every record of the store, and returns how many there are, and an error
 // that names the broken ones. A store that cannot be asked now is a warning: the configuration
 // may be right, and be validated where the store is out of reach.
-func validateKeys(ctx context.Context, s *store, roles permission.Roles, warn func(error)) (keys int, err error) {
-	if err := askReady(ctx, s); err != nil {
+func validateKeys(ctx context.Context, s backend.Store, roles permission.Roles, warn func(error)) (keys int, err error) {
+	if err := backend.AskReady(ctx, s); err != nil {
 		warn(fmt.Errorf("the key store cannot be asked, so its keys were not looked at: %s", oneLine(err)))
 		return -1, nil
 	}
@@ -23,7 +24,7 @@ func validateKeys(ctx context.Context, s *store, roles permission.Roles, warn fu
 	broken := 0
 	rights := newRightsCheck(roles)
 	defer rights.tell(warn)
-	for k, err := range s.keys(ctx) {
+	for k, err := range s.Keys(ctx, "") {
 		if err != nil {
 			return keys, errors.Join(append(errs, err)...)
 		}

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -60,7 +60,7 @@ func TestFloodIsSampled(t *testing.T) {
 // A key file in which every line is wrong does not write a log as long as itself.
 func TestManyMistakesAreCut(t *testing.T) {
 	log := &buffer{}
-	s := newServer(config.Default(), newLogger(config.Log{Format: "text"}, log))
+	s := testServer(config.Default(), log)
 	var many strictyaml.Errors
 	for line := range 10_000 {
 		many = append(many, &strictyaml.Error{File: "keys.yaml", Line: line + 1, Column: 1, Message: "this is wrong"})

@@ -1,9 +1,10 @@
-package main
+package server
 
 import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -107,6 +108,9 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// oneLine returns the error's text without its line breaks.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
 // take reports whether one more line may be written in this second, and counts it if not. Two
 // requests that begin a second together may let a line too many through.

@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,18 +22,17 @@ func newStoreMetrics() *storeMetrics {
 	}
 }
 
-// watch shows the figures of the store, as they are when they are asked for: those of its keys
-// where they are in memory, and those of its server where it is across the network.
-func (m *metrics) watch(s *store, r *storeMetrics) {
-	m.registry.MustRegister(cacheCollector{s.cacheStats})
-	if s.remote != nil {
+// addStore registers the figures of the store: of its keys if they are in memory, and of its
+// server if it is across the network.
+func (m *metrics) addStore(k *keys, r *storeMetrics) {
+	m.registry.MustRegister(cacheCollector{k.cacheStats})
+	if k.files == nil {
 		m.registry.MustRegister(r.channel, r.broken)
 		return
 	}
-	keys := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "extauthz_keys", Help: "Keys that are loaded.",
-	}, func() float64 { return float64(s.len()) })
-	m.registry.MustRegister(keys)
+	}, func() float64 { return float64(k.files.Len()) }))
 }
 
 // A cacheCollector shows the figures of the cache; all are zero where the store needs none.

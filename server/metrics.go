@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"net/http"
@@ -26,9 +26,13 @@ type metrics struct {
 	reloaded    prometheus.Counter
 	notReloaded prometheus.Counter
 	lastReload  prometheus.Gauge
+	dryRun      prometheus.Gauge
+
+	badRoutes     prometheus.Counter
+	limiterFailed prometheus.Counter
 }
 
-func newMetrics() *metrics {
+func newMetrics(version, revision string) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "extauthz_decisions_total", Help: "Decisions, by their code.",
@@ -55,12 +59,17 @@ func newMetrics() *metrics {
 		Name: "extauthz_last_reload_success_timestamp_seconds",
 		Help: "When the keys were last read and found right, in Unix time.",
 	})
-	version, revision := buildVersion()
+	m.dryRun = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "extauthz_dry_run", Help: "1 if every request is let through, whatever the decision is.",
+	})
+	m.badRoutes = counter("extauthz_bad_route_texts_total", "Different permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
+	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload, build,
+	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload,
+		m.dryRun, m.badRoutes, m.limiterFailed, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

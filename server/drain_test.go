@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"extauthz/config"
+	"extauthz/e2e/harness"
 	"extauthz/keystore"
 )
 
@@ -29,12 +30,12 @@ func (s slowStore) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, 
 	}
 }
 
-// inFlight returns a server with one request on its way through it, and where its code will be.
-func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *grpc.ClientConn, slowStore, *buffer, <-chan string) {
+// inFlight returns a server with one request on its way through it, and where it says whether that was allowed.
+func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *grpc.ClientConn, slowStore, *buffer, <-chan bool) {
 	t.Helper()
 	cfg, log := config.Default(), &buffer{}
 	cfg.Shutdown = shutdown
-	s := newServer(cfg, newLogger(cfg.Log, log))
+	s := testServer(cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
 	g, err := s.newGRPCServer(slow, nil, newDecisionLog(s.log, time.Now))
 	if err != nil {
@@ -47,16 +48,10 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *g
 	go func() { _ = g.Serve(lis) }()
 	t.Cleanup(g.Stop)
 	conn := dial(t, lis.Addr().String())
-	code := make(chan string, 1)
-	go func() {
-		c, err := tryCheck(t.Context(), t, conn, "slow", "10.1.2.3")
-		if err != nil {
-			c = "cut off"
-		}
-		code <- c
-	}()
+	valid := make(chan bool, 1)
+	go func() { valid <- allowed(t.Context(), conn, "slow", "10.1.2.3") }()
 	<-slow.asked
-	return s, g, conn, slow, log, code
+	return s, g, conn, slow, log, valid
 }
 
 // drains runs the drain and returns what is closed at its end.
@@ -67,9 +62,9 @@ func drains(s *server, g *grpc.Server, signals <-chan os.Signal) <-chan struct{}
 }
 
 func TestDrainWaitsForRequestsInFlight(t *testing.T) {
-	s, g, conn, slow, _, code := inFlight(t, config.Shutdown{Timeout: time.Hour})
+	s, g, conn, slow, _, valid := inFlight(t, config.Shutdown{Timeout: time.Hour})
 	done := drains(s, g, nil)
-	eventually(t, "no new requests are taken", func() bool {
+	harness.Eventually(t, "no new requests are taken", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -81,25 +76,25 @@ func TestDrainWaitsForRequestsInFlight(t *testing.T) {
 	default:
 	}
 	close(slow.answer)
-	if got := <-code; got != "VALID" {
-		t.Errorf("the request in flight was %s", got)
+	if !<-valid {
+		t.Error("the request in flight was not answered")
 	}
 	<-done
 }
 
 func TestDrainEndsInTime(t *testing.T) {
-	s, g, _, _, log, code := inFlight(t, config.Shutdown{Timeout: 10 * time.Millisecond})
+	s, g, _, _, log, valid := inFlight(t, config.Shutdown{Timeout: 10 * time.Millisecond})
 	<-drains(s, g, nil)
-	if got := <-code; got == "VALID" {
+	if <-valid {
 		t.Error("a request that was cut off was let through")
 	}
-	if !strings.Contains(log.String(), "their time is over") {
+	if !strings.Contains(log.String(), "shutdown.timeout is over") {
 		t.Errorf("the log is %s", log)
 	}
 }
 
 func TestDrainSecondSignal(t *testing.T) {
-	s, g, _, _, log, code := inFlight(t, config.Shutdown{Drain: time.Hour, Timeout: time.Hour})
+	s, g, _, _, log, valid := inFlight(t, config.Shutdown{Drain: time.Hour, Timeout: time.Hour})
 	signals := make(chan os.Signal)
 	done := drains(s, g, signals)
 	for ended := false; !ended; {
@@ -110,7 +105,7 @@ func TestDrainSecondSignal(t *testing.T) {
 			ended = true
 		}
 	}
-	if got := <-code; got == "VALID" {
+	if <-valid {
 		t.Error("a request that was cut off was let through")
 	}
 	if !strings.Contains(log.String(), "on a second signal") {

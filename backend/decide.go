@@ -1,0 +1,77 @@
+package backend
+
+import (
+	"context"
+	"time"
+
+	"extauthz/authz"
+	"extauthz/config"
+	"extauthz/envoy"
+	"extauthz/keystore"
+	"extauthz/ratelimit"
+	"extauthz/route"
+)
+
+// AuthorizerHooks are called when permissions or rate limits cannot be applied. Each may be nil.
+type AuthorizerHooks struct {
+	BadRoute      func(error)                 // what a route asks for cannot be parsed
+	LimiterFailed func(err error, first bool) // the limiter could not answer; first since it last could
+}
+
+// NewAuthorizer returns what decides as the configuration says.
+func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hooks AuthorizerHooks) *authz.Authorizer {
+	owners := make(map[string][]keystore.Ratelimit, len(c.ExternalIDs))
+	for id, o := range c.ExternalIDs {
+		owners[id] = o.Ratelimits
+	}
+	return authz.New(s, time.Now,
+		authz.WithRoles(c.Roles),
+		authz.WithBadTexts(hooks.BadRoute),
+		authz.WithLimits(authz.Limits{
+			Limiter: l, Owners: owners, RefuseOnError: c.Ratelimit.RefuseOnError, Failed: hooks.LimiterFailed,
+		}))
+}
+
+// CheckerHooks are called by a checker. Each may be nil.
+type CheckerHooks struct {
+	Observe          func(context.Context, *envoy.Observation) // after each check
+	UnknownExtension func(name string)                         // a route sends a context extension that has no meaning
+}
+
+// NewChecker returns what reads requests and answers them as the configuration says, with decide
+// for the decision.
+func NewChecker(c *config.Config, decide envoy.Authorizer, hooks CheckerHooks) (*envoy.Server, error) {
+	routes, errs := route.New(c.Routes)
+	if errs != nil {
+		return nil, errs[0] // config.Load reports them all
+	}
+	sources := make([]envoy.KeySource, len(c.KeySources))
+	for i, s := range c.KeySources {
+		sources[i] = envoy.KeySource(s)
+	}
+	return envoy.New(envoy.Config{
+		Authorizer:    decide,
+		KeySources:    sources,
+		ForwardKey:    c.ForwardKey,
+		ClientAddress: addressSource(c.ClientAddress),
+		Statuses:      c.Statuses,
+		Routes:        routes,
+		LimitHeaders:  c.Ratelimit.Headers,
+		DryRun:        c.DryRun,
+		Observe:       hooks.Observe,
+
+		UnknownExtension: hooks.UnknownExtension,
+	})
+}
+
+func addressSource(c config.ClientAddress) envoy.AddressSource {
+	switch {
+	case c.From == config.FromHeader:
+		return envoy.Header(c.Header)
+	case c.From == config.FromXForwardedFor && c.TrustedHops > 0:
+		return envoy.TrustedHops(c.TrustedHops, c.XFFAppended)
+	case c.From == config.FromXForwardedFor:
+		return envoy.TrustedProxies(c.TrustedProxies)
+	}
+	return envoy.Peer()
+}

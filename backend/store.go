@@ -1,0 +1,126 @@
+// Package backend opens what a configuration names, for commands and servers alike: the store of
+// keys, what counts rate limits, and what decides over them.
+package backend
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"extauthz/config"
+	"extauthz/keystore"
+	"extauthz/keystore/postgres"
+	"extauthz/keystore/redis"
+	"extauthz/keystore/yamlfile"
+	"extauthz/strictyaml"
+)
+
+// A Store is an open store of keys, without a cache.
+type Store interface {
+	keystore.Store
+	keystore.Editor
+	keystore.Watcher
+
+	// Ready returns nil when look-ups can be answered, and otherwise why not.
+	Ready(ctx context.Context) error
+
+	Close()
+}
+
+// InMemory is implemented by a [Store] that holds all its keys in memory, and so needs no cache.
+type InMemory interface {
+	// Len returns how many keys there are.
+	Len() int
+
+	// Reload reads the keys again. If it fails, the keys stay as they were.
+	Reload() error
+
+	// Warnings returns what is allowed in the files, but probably a mistake.
+	Warnings() strictyaml.Errors
+}
+
+// StoreHooks are called when something happens in an open store. Each may be nil.
+type StoreHooks struct {
+	OnReload  func(keys int, err error)  // all keys were read again: how many there are now, or why the old ones stay
+	OnBroken  func(id string, err error) // a look-up found a record that cannot be read whole
+	OnChannel func(up bool, err error)   // the channel of changes came up, or went down
+	OnWarning func(err error)            // a setting of the store's server puts keys at risk
+}
+
+var errNoStore = errors.New("no store of keys is configured: write `store: {yaml: {path: keys.yaml}}` in the configuration, or give --keys")
+
+// OpenStore opens the store of keys. A server that is out of reach is not an error: Ready says so.
+//
+// A new kind of store is one case here.
+func OpenStore(ctx context.Context, c config.Store, hooks StoreHooks) (Store, error) {
+	switch {
+	case c.YAML != nil:
+		return openFiles(c.YAML.Path, hooks)
+	case c.Postgres != nil:
+		s, err := postgres.Open(ctx, postgres.Options{DSN: c.Postgres.DSN, OnBroken: hooks.OnBroken, OnChannel: hooks.OnChannel})
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	case c.Redis != nil:
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		s, err := redis.Open(ctx, redis.Options{
+			URL: c.Redis.URL, Prefix: c.Redis.Prefix,
+			OnBroken: hooks.OnBroken, OnChannel: hooks.OnChannel, OnWarning: hooks.OnWarning,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return s, nil
+	}
+	return nil, errNoStore
+}
+
+// connectTimeout bounds the first attempt to connect to Redis; later ones are made in the background.
+const connectTimeout = 3 * time.Second
+
+// files is a key file, or a folder of them, as a [Store].
+type files struct{ *yamlfile.Store }
+
+func (files) Ready(context.Context) error { return nil }
+func (files) Close()                      {}
+
+func openFiles(path string, hooks StoreHooks) (Store, error) {
+	s, err := yamlfile.Open(path, yamlfile.Options{OnReload: func(r yamlfile.Reload) {
+		if hooks.OnReload != nil {
+			hooks.OnReload(r.Keys, r.Err)
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return files{s}, nil
+}
+
+// An Editor changes the keys of a store.
+type Editor interface {
+	keystore.Editor
+	Close()
+}
+
+// OpenEditor opens the store of keys for changes. A key file need not exist yet.
+func OpenEditor(ctx context.Context, c config.Store) (Editor, error) {
+	if c.YAML != nil {
+		return fileEditor{yamlfile.NewEditor(c.YAML.Path)}, nil
+	}
+	return OpenStore(ctx, c, StoreHooks{})
+}
+
+type fileEditor struct{ *yamlfile.Editor }
+
+func (fileEditor) Close() {}
+
+// AskReady calls the store's Ready with a short timeout.
+func AskReady(ctx context.Context, s Store) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return s.Ready(ctx)
+}
+
+const readyTimeout = 2 * time.Second

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"extauthz/backend"
+	"extauthz/envoy"
+	"extauthz/keystore"
+	"extauthz/ratelimit"
+)
+
+// streamWorkers is how many goroutines are kept for the next checks, their stacks already grown.
+// A check that finds none idle gets one of its own.
+const streamWorkers = 64
+
+// newGRPCServer returns the gRPC server with the authorization and the health service on it.
+func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
+	routes := &routeLog{log: s.log, metrics: s.metrics, refuses: s.cfg.Ratelimit.RefuseOnError}
+	authorizer := backend.NewAuthorizer(s.cfg, keys, limits, backend.AuthorizerHooks{
+		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
+	})
+	service, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
+		Observe: func(ctx context.Context, o *envoy.Observation) {
+			s.metrics.observe(o)
+			decisions.observe(ctx, o)
+		},
+		UnknownExtension: routes.unknownExtension,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.DryRun {
+		s.metrics.dryRun.Set(1)
+		s.log.Warn("DRY RUN: every request is let through, with any key or none")
+	}
+	age := s.cfg.GRPC.MaxConnectionAge
+	options := append(service.ServerOptions(),
+		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),
+		grpc.NumStreamWorkers(streamWorkers),
+		// Envoys that send keepalives often, or on connections without a check, are welcome.
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+		// A peer that vanished without closing its connection is detected. An age of 0 is never.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: age}),
+	)
+	g := grpc.NewServer(options...)
+	service.Register(g)
+	healthpb.RegisterHealthServer(g, s.health)
+	return g, nil
+}

@@ -1,0 +1,193 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"extauthz/backend"
+	"extauthz/keystore"
+	"extauthz/strictyaml"
+)
+
+// keys is the store of keys as the server uses it: with a cache in front of one across the network.
+type keys struct {
+	keystore.Store // what look-ups ask: the cache, if there is one
+
+	store backend.Store
+	files backend.InMemory // nil if the keys are not in memory
+	cache *keystore.Cache  // nil if they are
+	log   *slog.Logger
+}
+
+// openKeys opens the store of keys, and connects it to the log and the metrics.
+func (s *server) openKeys(ctx context.Context) (*keys, error) {
+	l := &storeLog{log: s.log, metrics: newStoreMetrics(), ttl: s.cfg.Cache.TTL}
+	store, err := backend.OpenStore(ctx, s.cfg.Store, backend.StoreHooks{
+		OnReload: s.reloaded, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
+	})
+	if err != nil {
+		return nil, err
+	}
+	k := &keys{Store: store, store: store, log: s.log}
+	var ok bool
+	if k.files, ok = store.(backend.InMemory); !ok {
+		c := s.cfg.Cache
+		k.cache, err = keystore.NewCache(store, keystore.CacheConfig{
+			Size: c.Size, TTL: c.TTL, MaxStale: c.MaxStale, NegativeSize: c.NegativeSize, NegativeTTL: c.NegativeTTL,
+			MaxInFlight: c.MaxInFlight, LookupTimeout: c.LookupTimeout, Log: s.log,
+		})
+		if err != nil {
+			store.Close()
+			return nil, fmt.Errorf("cache: %w", err)
+		}
+		k.Store = k.cache
+	}
+	s.metrics.addStore(k, l.metrics)
+	return k, nil
+}
+
+func (k *keys) close() {
+	if k.cache != nil {
+		k.cache.Close()
+	}
+	k.store.Close()
+}
+
+func (k *keys) warnings() strictyaml.Errors {
+	if k.files == nil {
+		return nil
+	}
+	return k.files.Warnings()
+}
+
+// watch follows changes until ctx ends.
+func (k *keys) watch(ctx context.Context) error {
+	if k.cache == nil {
+		return k.store.Watch(ctx, nil)
+	}
+	return k.store.Watch(ctx, k.cache)
+}
+
+// reload reads the keys again, or has the cache ask for each of them again.
+func (k *keys) reload(ctx context.Context) error {
+	if k.files != nil {
+		return k.files.Reload()
+	}
+	// While the store is out of reach, what is cached is all there is.
+	if err := backend.AskReady(ctx, k.store); err != nil {
+		k.log.Warn("the cache is kept as it is: the key store does not answer", "error", oneLine(err))
+		return err
+	}
+	k.cache.InvalidateAll()
+	k.log.Info("every cached key is looked up again")
+	return nil
+}
+
+func (k *keys) cacheStats() keystore.CacheStats {
+	if k.cache == nil {
+		return keystore.CacheStats{}
+	}
+	return k.cache.Stats()
+}
+
+// followKeys follows the store's changes. For a store across the network it sends on ready why the
+// store does not answer, and nil once it does. Keys in memory are ready at once.
+func (s *server) followKeys(ctx context.Context, wg *sync.WaitGroup, k *keys, failed chan<- error) (ready <-chan error) {
+	wg.Go(func() {
+		if err := k.watch(ctx); ctx.Err() == nil {
+			failed <- fmt.Errorf("following the keys: %w", err)
+		}
+	})
+	if k.files != nil {
+		s.serving()
+		return nil
+	}
+	s.notServing("starting: the key store has not answered yet")
+	outcome := make(chan error)
+	wg.Go(func() { awaitReady(ctx, k.store, outcome) })
+	return outcome
+}
+
+const readyEvery = 250 * time.Millisecond
+
+// awaitReady sends why the store does not answer, after each attempt, and nil once it does. Then
+// it ends, as it does with ctx.
+func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
+	for {
+		err := backend.AskReady(ctx, s)
+		select {
+		case <-ctx.Done():
+			return
+		case outcome <- err:
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(readyEvery):
+		}
+	}
+}
+
+// storeReady makes the server ready once the store has answered. After that it stays ready until
+// it stops, whatever becomes of the store: what is cached still works, and to take all replicas
+// out of rotation at once would end that.
+func (s *server) storeReady(err error) {
+	if err == nil {
+		s.serving()
+		if s.storeDown {
+			s.log.Info("the key store answers: ready")
+		}
+		return
+	}
+	why := clip(oneLine(err))
+	s.notServing("the key store does not answer: " + why)
+	if !s.storeDown {
+		s.storeDown = true
+		s.log.Error("the key store does not answer: not ready until it does", "error", why)
+	}
+}
+
+// reloaded is called each time the keys were read again.
+func (s *server) reloaded(keys int, err error) {
+	s.metrics.reload(err, time.Now())
+	if err != nil {
+		s.log.Error("reloading the keys failed: the last good ones stay", "error", clip(err.Error()))
+		return
+	}
+	s.log.Info("reloaded the keys", "keys", keys)
+}
+
+// A storeLog logs and counts what happens in a store across the network.
+type storeLog struct {
+	log     *slog.Logger
+	metrics *storeMetrics
+	ttl     time.Duration
+	lines   sample
+}
+
+func (l *storeLog) broken(id string, err error) {
+	l.metrics.broken.Inc()
+	if l.lines.take(time.Now().Unix()) {
+		l.log.Error("a key's record cannot be read whole, so it is refused", "key_id", id, "error", clip(oneLine(err)))
+	}
+}
+
+func (l *storeLog) channel(up bool, err error) {
+	if up {
+		l.metrics.channel.Set(1)
+		l.log.Info("the key store reports changes: they are live at once")
+		return
+	}
+	l.metrics.channel.Set(0)
+	l.log.Warn("the key store does not report changes: until it does, a change may take as long as cache.ttl", "ttl", l.ttl, "error", clip(oneLine(err)))
+}
+
+func (l *storeLog) warning(err error) {
+	l.log.Warn("the key store's settings may lose keys", "error", clip(oneLine(err)))
+}
