@@ -1,0 +1,319 @@
+package usage
+
+import (
+	"context"
+	"hash/maphash"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"extauthz/authz"
+)
+
+const (
+	// shards divide the buffer, so that few requests wait for each other. A power of two.
+	shards = 64
+
+	// maxBuffered is how many rows a [Recorder] holds at most, by default: what is counted
+	// between two flushes, and as much again while the store cannot be reached.
+	maxBuffered = 1 << 19
+)
+
+// An Event is one decision on a known key.
+type Event struct {
+	KeyID       string     // must stay valid after the call
+	Addr        netip.Addr // the trusted client address; the zero Addr if there is none
+	Code        authz.Code
+	WouldRefuse bool // allowed, but an enforced whitelist would have refused it
+	Previous    bool // the secret was the one before the key's rotation
+	Time        time.Time
+}
+
+// RecorderConfig sets up a [Recorder]. Zero fields have the defaults that they name.
+type RecorderConfig struct {
+	Store           Store
+	Flush           time.Duration // how often the buffer is written to the store; 10 s
+	AddressesPerKey int           // of one key between two flushes; 256
+	MaxBuffered     int           // rows in memory; 524,288
+
+	// OnFlush, if non-nil, is called after each attempt to write, with its error.
+	OnFlush func(rows int, err error)
+}
+
+// A Recorder counts decisions in memory and writes them to a store now and then, so that a
+// decision waits for no store. It is safe for concurrent use.
+type Recorder struct {
+	cfg     RecorderConfig
+	seed    maphash.Seed
+	shards  [shards]shard
+	dropped atomic.Uint64
+
+	flushing sync.Mutex // guards what follows
+	waiting  *table     // what the store has not taken yet
+}
+
+// RecorderStats are figures of a [Recorder] since it was made.
+type RecorderStats struct {
+	Dropped uint64 // events whose address was not kept, because the buffer or the key's share of it was full
+}
+
+// NewRecorder returns a Recorder. Nothing is written until [Recorder.Run] runs.
+func NewRecorder(cfg RecorderConfig) *Recorder {
+	if cfg.Flush <= 0 {
+		cfg.Flush = 10 * time.Second
+	}
+	if cfg.AddressesPerKey <= 0 {
+		cfg.AddressesPerKey = 256
+	}
+	if cfg.MaxBuffered <= 0 {
+		cfg.MaxBuffered = maxBuffered
+	}
+	r := &Recorder{cfg: cfg, seed: maphash.MakeSeed(), waiting: newTable()}
+	for i := range r.shards {
+		r.shards[i].active, r.shards[i].spare = newTable(), newTable()
+	}
+	return r
+}
+
+// Stats returns the figures as they are now.
+func (r *Recorder) Stats() RecorderStats { return RecorderStats{Dropped: r.dropped.Load()} }
+
+// Record counts one decision. It allocates nothing once the buffer has grown, and never waits
+// for the store.
+func (r *Recorder) Record(e *Event) {
+	if e.KeyID == "" {
+		return
+	}
+	network := Network(e.Addr)
+	s := &r.shards[maphash.String(r.seed, e.KeyID)%shards]
+	s.mu.Lock()
+	kept := s.active.record(e, network, r.cfg.AddressesPerKey, r.cfg.MaxBuffered/shards)
+	s.mu.Unlock()
+	if !kept {
+		r.dropped.Add(1)
+	}
+}
+
+// Run writes the buffer to the store every [RecorderConfig.Flush] until ctx ends, and then once
+// more, for which it takes at most 5 s.
+func (r *Recorder) Run(ctx context.Context) {
+	tick := time.NewTicker(r.cfg.Flush)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			r.flushWithin(ctx, max(r.cfg.Flush, 5*time.Second))
+		case <-ctx.Done():
+			r.flushWithin(context.WithoutCancel(ctx), 5*time.Second)
+			return
+		}
+	}
+}
+
+func (r *Recorder) flushWithin(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_ = r.Flush(ctx) // reported by OnFlush
+}
+
+// Flush writes the buffer to the store now. What the store does not take stays in the buffer.
+func (r *Recorder) Flush(ctx context.Context) error {
+	r.flushing.Lock()
+	defer r.flushing.Unlock()
+	for i := range r.shards {
+		r.drain(&r.shards[i])
+	}
+	if len(r.waiting.summaries) == 0 {
+		return nil
+	}
+	err := r.cfg.Store.Add(ctx, &Batch{Rows: r.waiting.rows, Summaries: r.waiting.summaries})
+	if r.cfg.OnFlush != nil {
+		r.cfg.OnFlush(len(r.waiting.rows), err)
+	}
+	if err == nil {
+		r.waiting.reset()
+	}
+	return err
+}
+
+// drain moves what the shard has counted to r.waiting.
+func (r *Recorder) drain(s *shard) {
+	s.mu.Lock()
+	counted := s.active
+	s.active, s.spare = s.spare, nil
+	s.mu.Unlock()
+	for i := range counted.summaries {
+		r.waiting.mergeSummary(&counted.summaries[i])
+	}
+	for i := range counted.rows {
+		if !r.waiting.mergeRow(&counted.rows[i], r.cfg.MaxBuffered) {
+			r.dropped.Add(counted.rows[i].total())
+		}
+	}
+	counted.reset()
+	s.spare = counted // r.flushing is held: nobody else swaps
+}
+
+// total returns how many requests the row stands for.
+func (c *Counts) total() uint64 { return c.Allowed + c.RefusedTotal() }
+
+// A shard is the part of the buffer for some of the keys.
+type shard struct {
+	mu     sync.Mutex
+	active *table // guarded by mu
+	spare  *table // empty; takes the place of active while that is drained
+	_      [64]byte
+}
+
+// A table is rows and summaries with their indices. Its memory is used again after reset.
+type table struct {
+	rows      []Row
+	summaries []Summary
+	use       []keyRows // by summary
+	rowOf     map[rowKey]int
+	summaryOf map[string]int
+}
+
+// keyRows says which rows a key has.
+type keyRows struct {
+	count int
+	last  int // index of the row that was counted last; most keys are used from one address
+}
+
+type rowKey struct {
+	keyID   string
+	network netip.Prefix
+	day     Day
+}
+
+func newTable() *table {
+	return &table{rowOf: make(map[rowKey]int), summaryOf: make(map[string]int)}
+}
+
+// keptRows is how large an empty table may be and keep its memory: a burst must not hold
+// memory forever.
+const keptRows = 1 << 14
+
+func (t *table) reset() {
+	if cap(t.rows) > keptRows {
+		*t = *newTable()
+		return
+	}
+	clear(t.rows)
+	clear(t.summaries)
+	t.rows, t.summaries, t.use = t.rows[:0], t.summaries[:0], t.use[:0]
+	clear(t.rowOf)
+	clear(t.summaryOf)
+}
+
+// record counts e and reports whether its address was kept.
+func (t *table) record(e *Event, network netip.Prefix, perKey, maxRows int) bool {
+	i := t.summary(e.KeyID)
+	s := &t.summaries[i]
+	if e.Time.After(s.LastUsed) {
+		s.LastUsed, s.LastNetwork = e.Time, network
+	}
+	if e.Previous {
+		s.LastPrevious = later(s.LastPrevious, e.Time)
+	} else {
+		s.LastCurrent = later(s.LastCurrent, e.Time)
+	}
+	if !network.IsValid() {
+		return true // there is no address to keep
+	}
+	row := t.row(i, e, network, perKey, maxRows)
+	if row == nil {
+		s.Dropped = later(s.Dropped, e.Time)
+		return false
+	}
+	row.Last = later(row.Last, e.Time)
+	if e.Time.Before(row.First) {
+		row.First = e.Time
+	}
+	switch {
+	case !e.Code.Allowed():
+		row.Refused[e.Code%authz.Valid]++
+	case e.WouldRefuse:
+		row.WouldRefuse++
+		fallthrough
+	default:
+		row.Allowed++
+	}
+	return true
+}
+
+// row returns the row that e counts in, of the key whose summary is at i; nil if there is no
+// room for it.
+func (t *table) row(i int, e *Event, network netip.Prefix, perKey, maxRows int) *Row {
+	day := DayOf(e.Time)
+	if use := &t.use[i]; use.count > 0 {
+		if row := &t.rows[use.last]; row.Network == network && row.Day == day {
+			return row
+		}
+	}
+	k := rowKey{e.KeyID, network, day}
+	j, ok := t.rowOf[k]
+	if !ok {
+		if t.use[i].count >= perKey || len(t.rows) >= maxRows {
+			return nil
+		}
+		j = t.addRow(k, i)
+		t.rows[j].First = e.Time
+	}
+	t.use[i].last = j
+	return &t.rows[j]
+}
+
+// summary returns the index of the key's summary, which it makes where there is none.
+func (t *table) summary(id string) int {
+	i, ok := t.summaryOf[id]
+	if !ok {
+		i = len(t.summaries)
+		t.summaries = append(t.summaries, Summary{KeyID: id})
+		t.use = append(t.use, keyRows{})
+		t.summaryOf[id] = i
+	}
+	return i
+}
+
+// addRow adds an empty row of the key whose summary is at i, and returns its index.
+func (t *table) addRow(k rowKey, i int) int {
+	j := len(t.rows)
+	t.rows = append(t.rows, Row{KeyID: k.keyID, Network: k.network, Day: k.day})
+	t.rowOf[k] = j
+	t.use[i].count++
+	t.use[i].last = j
+	return j
+}
+
+func (t *table) mergeSummary(s *Summary) {
+	t.summaries[t.summary(s.KeyID)].Merge(s)
+}
+
+// mergeRow adds row to the table and reports whether there was room for it.
+func (t *table) mergeRow(row *Row, maxRows int) bool {
+	k := rowKey{row.KeyID, row.Network, row.Day}
+	i := t.summary(row.KeyID)
+	j, ok := t.rowOf[k]
+	if !ok {
+		if len(t.rows) >= maxRows {
+			t.summaries[i].Dropped = later(t.summaries[i].Dropped, row.Last)
+			return false
+		}
+		j = t.addRow(k, i)
+		t.rows[j].First = row.First
+	}
+	t.rows[j].Merge(row)
+	return true
+}
+
+// Merge adds o to r, which is about the same key, network and day: counts add up, the earliest
+// First and the latest Last win.
+func (r *Row) Merge(o *Row) {
+	r.Add(&o.Counts)
+	if o.First.Before(r.First) {
+		r.First = o.First
+	}
+	r.Last = later(r.Last, o.Last)
+}
