@@ -11,7 +11,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// ErrBusy says that a [Cache] has as many look-ups under way as it may have.
+// ErrBusy says that as many look-ups are under way as may be, in a [Cache] or in a store, so
+// that no other was made.
 var ErrBusy = errors.New("too many look-ups in the key store are under way")
 
 var errClosed = errors.New("the cache is closed")

@@ -96,7 +96,10 @@ func (c *Cache) land(h Hash, f *flight) {
 	defer c.mu.Unlock()
 	defer close(f.done)
 	c.running[f.known]--
-	if failure != nil {
+	switch {
+	case errors.Is(failure, ErrBusy):
+		c.stats.Busy++
+	case failure != nil:
 		c.stats.Errors++
 	}
 	if c.flights[h] != f {

@@ -235,6 +235,17 @@ func TestCacheBusy(t *testing.T) {
 	}, func(c *keystore.CacheConfig) { c.MaxInFlight = 3 })
 }
 
+// A store that is too busy for a look-up counts as such, not as one that failed to answer.
+func TestCacheStoreBusy(t *testing.T) {
+	inBubble(t, func(f *fixture) {
+		f.store.Fail(fmt.Errorf("redis: %w", keystore.ErrBusy))
+		f.fails(keystore.ErrBusy)
+		if s := f.Stats(); s.Busy != 1 || s.Errors != 0 {
+			t.Errorf("%+v, want one that found it busy", s)
+		}
+	})
+}
+
 // Where even the records to be confirmed are too many, they answer stale.
 func TestCacheBusyStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {

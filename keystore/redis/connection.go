@@ -23,9 +23,10 @@ func Connect(ctx context.Context, url string) (*Connection, error) {
 	return c, nil
 }
 
-// Do asks for one thing, on another goroutine, and waits for the answer until ctx ends.
-func (c *Connection) Do(ctx context.Context, ask func(rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
-	return c.link.do(ctx, ask)
+// Do makes one call, on another goroutine, and waits for its answer until ctx ends. The context
+// that call gets outlives ctx. It fails at once where as many calls as may be are unanswered.
+func (c *Connection) Do(ctx context.Context, call func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
+	return c.link.do(ctx, call)
 }
 
 // Close ends the connection.

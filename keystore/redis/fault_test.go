@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,6 +210,52 @@ func TestLookupEndsInTime(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the look-up hangs")
 	}
+}
+
+// However many look-ups a Redis leaves unanswered, no more than maxWaiting wait for it, and
+// those on top are told that it is busy.
+func TestHungRedisHoldsFewGoroutines(t *testing.T) {
+	r := redistest.Start(t)
+	p := newProxy(t, r.Addr())
+	s := open(t, Options{URL: "redis://" + p.addr() + "?write_timeout=1h"})
+	must(t, s.Ready(within(t)))
+	p.cut(true)
+	const callers, each = 100, 300
+	before := runtime.NumGoroutine()
+	var most, busy, late atomic.Int64
+	var wg sync.WaitGroup
+	for range callers {
+		wg.Go(func() {
+			for range each {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				_, err := s.Lookup(ctx, anyHash)
+				cancel()
+				switch {
+				case errors.Is(err, keystore.ErrBusy):
+					busy.Add(1)
+				case errors.Is(err, context.DeadlineExceeded):
+					late.Add(1)
+				default:
+					t.Errorf("%v, want that it is busy or late", err)
+				}
+			}
+			most.Store(max(most.Load(), int64(runtime.NumGoroutine()-before)))
+		})
+	}
+	wg.Wait()
+	t.Logf("%d goroutines, %d late, %d busy", most.Load(), late.Load(), busy.Load())
+	if most.Load() > maxWaiting+callers+100 {
+		t.Errorf("%d goroutines, want at most about %d", most.Load(), maxWaiting)
+	}
+	if busy.Load() == 0 {
+		t.Error("none was told that it is busy")
+	}
+	p.mend()
+	until(t, "it answers again", func() bool {
+		_, err := s.Lookup(t.Context(), anyHash)
+		return errors.Is(err, keystore.ErrNotFound)
+	})
+	until(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() < before+100 })
 }
 
 func TestTrackingKilled(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -16,14 +17,22 @@ const (
 
 	retryFirst = 100 * time.Millisecond
 	retryLast  = time.Second
+
+	// How many calls may be waiting for a Redis that does not answer; about as many as fit
+	// into its connections.
+	maxWaiting = 4096
 )
 
-var errClosed = errors.New("the store is closed")
+var (
+	errClosed = errors.New("the connection is closed")
+	errBusy   = fmt.Errorf("%d calls wait for an answer already", maxWaiting)
+)
 
 // A link is the client, once there is one: rueidis makes none while the server is down, and
 // mends itself what breaks afterwards. The zero value is ready for dial.
 type link struct {
 	closing chan struct{}
+	waiting atomic.Int64 // calls that are not answered
 
 	mu     sync.Mutex
 	client rueidis.Client // nil until connected
@@ -101,9 +110,11 @@ func (l *link) connected() (rueidis.Client, error) {
 	return l.client, l.err
 }
 
-// do asks for one thing, and waits until ctx ends: rueidis itself does not look at ctx while
-// another caller dials, or while too much is under way on a connection that is stuck.
-func (l *link) do(ctx context.Context, ask func(rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
+// do makes one call, and waits for its answer until ctx ends. The call goes on without ctx, for
+// rueidis does not look at it while another caller dials, or while too much is under way on a
+// connection that is stuck; it is over when the server answers or the connection breaks. Where
+// maxWaiting calls are under way, do returns errBusy at once.
+func (l *link) do(ctx context.Context, call func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
 	client, err := l.connected()
 	if err == nil {
 		err = ctx.Err()
@@ -111,8 +122,15 @@ func (l *link) do(ctx context.Context, ask func(rueidis.Client) rueidis.RedisRes
 	if err != nil {
 		return rueidis.NewErrorResult(err)
 	}
+	if l.waiting.Add(1) > maxWaiting {
+		l.waiting.Add(-1)
+		return rueidis.NewErrorResult(errBusy)
+	}
 	answer := make(chan rueidis.RedisResult, 1)
-	go func() { answer <- ask(client) }()
+	go func() {
+		defer l.waiting.Add(-1)
+		answer <- call(detached{ctx}, client) //nolint:contextcheck // it wraps ctx
+	}()
 	select {
 	case r := <-answer:
 		return r
@@ -121,9 +139,16 @@ func (l *link) do(ctx context.Context, ask func(rueidis.Client) rueidis.RedisRes
 	}
 }
 
+// A detached context ends no call that is under way, and no attempt to connect, which others
+// wait for too; but once its parent has ended, nothing is tried again.
+type detached struct{ context.Context } //nolint:containedctx // it is one
+
+func (detached) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (detached) Done() <-chan struct{}       { return nil }
+
 // get returns what GET answers.
 func (l *link) get(ctx context.Context, name string) rueidis.RedisResult {
-	return l.do(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	return l.do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Get().Key(name).Build())
 	})
 }

@@ -89,7 +89,8 @@ type Options struct {
 	// What is not a letter or a digit in a password is percent-encoded. Parameters:
 	//
 	//	sentinel_username, sentinel_password   for the sentinels; the user is the server's
-	//	ca_file, cert_file, key_file           PEM; who is trusted, and who we are
+	//	ca_file, cert_file, key_file           PEM; who is trusted, and who we are: read again
+	//	                                       for each new connection
 	//	server_name                            what the certificate must be for; the host by default
 	//	skip_verify=true                       any certificate will do: for tests
 	//	dial_timeout, write_timeout            such as 2s; what they are by default
@@ -161,6 +162,9 @@ func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	m, err := s.link.get(ctx, s.names.record(h)).ToMessage()
 	if rueidis.IsRedisNil(err) {
 		return nil, keystore.ErrNotFound
+	}
+	if errors.Is(err, errBusy) {
+		return nil, fmt.Errorf("redis: %w: %w", keystore.ErrBusy, err)
 	}
 	if err != nil && !isWrongType(err) {
 		return nil, fmt.Errorf("redis: %w", err)

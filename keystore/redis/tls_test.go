@@ -10,14 +10,16 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
 	"extauthz/keystore/redis/redistest"
 )
 
-// certificate writes a self-signed one for 127.0.0.1 and its key, readable by the server.
-func certificate(t *testing.T) (cert, key string) {
+// certificate writes a self-signed one for 127.0.0.1, valid for so long, and its key; both
+// readable by the server.
+func certificate(t *testing.T, valid time.Duration) (cert, key string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "redistls") //nolint:usetesting // the server's user cannot enter those of t.TempDir
 	must(t, err)
@@ -26,7 +28,7 @@ func certificate(t *testing.T) (cert, key string) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(valid), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
@@ -41,25 +43,81 @@ func certificate(t *testing.T) (cert, key string) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
 }
 
-func TestTLS(t *testing.T) {
-	cert, key := certificate(t)
+// A tlsServer is a Redis that takes TLS at url, from those alone whose certificates it knows.
+type tlsServer struct {
+	*redistest.Server
+	url string
+}
+
+func startTLS(t *testing.T, cert, key, clients string) tlsServer {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	addr := l.Addr().(*net.TCPAddr)
 	must(t, l.Close())
-	redistest.Start(t, "--tls-port", big.NewInt(int64(addr.Port)).String(), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", cert)
+	return tlsServer{
+		redistest.Start(t, "--tls-port", strconv.Itoa(addr.Port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", clients),
+		"rediss://" + addr.String(),
+	}
+}
 
-	url := "rediss://" + addr.String() + "?ca_file=" + cert
+func TestTLS(t *testing.T) {
+	cert, key := certificate(t, time.Hour)
+	r := startTLS(t, cert, key, cert)
+	url := r.url + "?ca_file=" + cert
 	if err := open(t, Options{URL: url + "&cert_file=" + cert + "&key_file=" + key}).Ready(within(t)); err != nil {
 		t.Errorf("with a certificate: %v", err)
 	}
 	for name, url := range map[string]string{
 		"no certificate of ours":     url,
-		"nobody that we trust":       "rediss://" + addr.String() + "?cert_file=" + cert + "&key_file=" + key,
+		"nobody that we trust":       r.url + "?cert_file=" + cert + "&key_file=" + key,
 		"another name than expected": url + "&cert_file=" + cert + "&key_file=" + key + "&server_name=other",
 	} {
 		if err := open(t, Options{URL: url}).Ready(within(t)); err == nil {
 			t.Errorf("%s: ready", name)
 		}
+	}
+}
+
+// replace puts the text of one file in the place of another, as a rotation does.
+func replace(t *testing.T, path, with string) {
+	t.Helper()
+	text, err := os.ReadFile(with)
+	must(t, err)
+	must(t, os.WriteFile(path+".new", text, 0o644))
+	must(t, os.Rename(path+".new", path))
+}
+
+// A certificate, its key and the authorities that are replaced on disk count for the next
+// connection, without a restart.
+func TestCertificatesAreReplaced(t *testing.T) {
+	serverCert, serverKey := certificate(t, time.Hour)
+	goodCert, goodKey := certificate(t, time.Hour)
+	expiredCert, expiredKey := certificate(t, -time.Hour)
+	for name, stale := range map[string]struct{ ca, cert, key string }{
+		"the certificate has expired":    {serverCert, expiredCert, expiredKey},
+		"the authority is another":       {goodCert, goodCert, goodKey},
+		"the key is not yet the new one": {serverCert, goodCert, expiredKey},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startTLS(t, serverCert, serverKey, goodCert)
+			dir := t.TempDir()
+			ca, cert, key := filepath.Join(dir, "ca.pem"), filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+			replace(t, ca, serverCert)
+			replace(t, cert, goodCert)
+			replace(t, key, goodKey)
+			s := open(t, Options{URL: r.url + "?ca_file=" + ca + "&cert_file=" + cert + "&key_file=" + key})
+			must(t, s.Ready(within(t)))
+
+			replace(t, ca, stale.ca)
+			replace(t, cert, stale.cert)
+			replace(t, key, stale.key)
+			r.Restart() // which ends the connection
+			until(t, "it is not ready", func() bool { return s.Ready(within(t)) != nil })
+			replace(t, ca, serverCert)
+			replace(t, cert, goodCert)
+			replace(t, key, goodKey)
+			until(t, "it is ready", func() bool { return s.Ready(within(t)) == nil })
+		})
 	}
 }

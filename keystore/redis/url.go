@@ -1,13 +1,9 @@
 package redis
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -60,10 +56,10 @@ func parseURL(s string) (rueidis.ClientOption, error) {
 	if err != nil {
 		return none, badURL("has a database that is not a number, or a parameter with a value that does not fit it: dial_timeout and write_timeout take one such as 2s, skip_verify true or false")
 	}
+	setDefaults(&option, q)
 	if err := setTLS(&option, q); err != nil {
 		return none, err
 	}
-	setDefaults(&option, q)
 	return option, nil
 }
 
@@ -122,40 +118,6 @@ func setHosts(u *url.URL, q url.Values, more []string) error {
 	return nil
 }
 
-// setTLS reads the files that say who is trusted and who we are.
-func setTLS(option *rueidis.ClientOption, q url.Values) error {
-	c := option.TLSConfig
-	if c == nil {
-		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name", "skip_verify"} {
-			if q.Has(name) {
-				return badURL("has %s, but is not one for TLS: write rediss:// in place of redis://", name)
-			}
-		}
-		return nil
-	}
-	c.ServerName = q.Get("server_name") // empty: the host that is dialled, of several
-	if q.Has("ca_file") {
-		pem, err := os.ReadFile(q.Get("ca_file"))
-		if err != nil {
-			return fmt.Errorf("redis: ca_file: %w", err)
-		}
-		if c.RootCAs = x509.NewCertPool(); !c.RootCAs.AppendCertsFromPEM(pem) {
-			return errors.New("redis: ca_file: no certificate in it")
-		}
-	}
-	if q.Has("cert_file") != q.Has("key_file") {
-		return badURL("has one of cert_file and key_file: write both")
-	}
-	if q.Has("cert_file") {
-		cert, err := tls.LoadX509KeyPair(q.Get("cert_file"), q.Get("key_file"))
-		if err != nil {
-			return fmt.Errorf("redis: cert_file and key_file: %w", err)
-		}
-		c.Certificates = []tls.Certificate{cert}
-	}
-	return nil
-}
-
 func setDefaults(option *rueidis.ClientOption, q url.Values) {
 	if !q.Has("client_name") {
 		option.ClientName = "extauthz"
@@ -168,7 +130,7 @@ func setDefaults(option *rueidis.ClientOption, q url.Values) {
 	}
 	option.Sentinel.Username, option.Sentinel.Password = q.Get("sentinel_username"), q.Get("sentinel_password")
 	option.Sentinel.ClientName = option.ClientName
-	option.Sentinel.Dialer, option.Sentinel.TLSConfig = option.Dialer, option.TLSConfig
+	option.Sentinel.Dialer = option.Dialer
 	option.Sentinel.TopologyRefreshInterval = 2 * time.Second // a switch may go unheard
 	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
 

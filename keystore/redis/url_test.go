@@ -55,6 +55,7 @@ func TestMalformedURL(t *testing.T) {
 		"redis://:hunter2@h?ca_file=x":       "rediss://",
 		"rediss://:hunter2@h?cert_file=x":    "write both",
 		"rediss://:hunter2@h?ca_file=absent": "ca_file",
+		"rediss://:hunter2@h?ca_file=":       "empty ca_file",
 		"unix://:hunter2@h":                  "socket",
 	} {
 		s, err := Open(t.Context(), Options{URL: url})

@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -24,10 +23,6 @@ const (
 	DefaultPrefix  = "extauthz:ratelimit:"
 	DefaultTimeout = 50 * time.Millisecond
 )
-
-// maxAsked is how many requests may be waiting for a Redis that does not answer. What comes on
-// top fails at once.
-const maxAsked = 4096
 
 // Options say where the counters are.
 type Options struct {
@@ -47,7 +42,6 @@ type Limiter struct {
 	connection *redis.Connection
 	prefix     string
 	timeout    time.Duration
-	asked      atomic.Int64
 	now        func() time.Time // the server's clock where nil; tests set another
 }
 
@@ -94,15 +88,10 @@ func (l *Limiter) run(ctx context.Context, s ratelimit.Subject, charges []rateli
 	if len(charges) == 0 {
 		return ratelimit.Result{}, nil
 	}
-	if l.asked.Load() >= maxAsked {
-		return ratelimit.Result{}, errors.New("redis: too many requests are waiting for it")
-	}
 	keys, args := l.arguments(s, charges, spend)
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	numbers, err := l.connection.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		l.asked.Add(1)
-		defer l.asked.Add(-1)
+	numbers, err := l.connection.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return script.Exec(ctx, client, keys, args)
 	}).AsIntSlice()
 	switch {
