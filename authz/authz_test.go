@@ -12,6 +12,7 @@ import (
 
 	"extauthz/authz"
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
 )
 
@@ -268,12 +269,12 @@ func TestExplainDetails(t *testing.T) {
 
 func benchmarkStores(tb testing.TB) map[string]keystore.Store {
 	k := storetest.NewKey("key_a", "192.168.1.100", "10.0.0.0/8", "2001:db8::/32")
-	cache, err := keystore.NewCache(storetest.NewMemory(k), keystore.DefaultCacheConfig())
+	cached, err := cache.New(storetest.NewMemory(k), cache.DefaultConfig())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(cache.Close)
-	return map[string]keystore.Store{"map": keyMap{k.Hash: k}, "cached": cache}
+	tb.Cleanup(cached.Close)
+	return map[string]keystore.Store{"map": keyMap{k.Hash: k}, "cached": cached}
 }
 
 func TestAuthorizeAllocatesNothing(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 
 	"extauthz/authz"
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/permission"
 	"extauthz/ratelimit"
 	"extauthz/route"
@@ -206,7 +207,7 @@ func TestNoFile(t *testing.T) {
 
 // The defaults of the cache are those of the cache itself.
 func TestCacheDefaults(t *testing.T) {
-	d, c := keystore.DefaultCacheConfig(), Default().Cache
+	d, c := cache.DefaultConfig(), Default().Cache
 	if got := (Cache{d.Size, d.TTL, d.MaxStale, d.NegativeSize, d.NegativeTTL, d.MaxInFlight, d.LookupTimeout}); got != c {
 		t.Errorf("the cache's defaults are %+v, the configuration's %+v", got, c)
 	}

@@ -127,7 +127,7 @@ func (r *reader) where(n *yaml.Node, kind, field, example string, take func(stri
 }
 
 // Cache is what is kept of a store across the network. A YAML store is in memory as it is and
-// has no use for it. [keystore.Cache] says what the times mean in full.
+// has no use for it. [extauthz/keystore/cache.Cache] says what the times mean in full.
 type Cache struct {
 	Size         int           // records kept, from 1; default: 100000
 	TTL          time.Duration // how long a record answers unasked; default: 1m

@@ -9,6 +9,7 @@ import (
 
 	"extauthz/backend"
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/strictyaml"
 )
 
@@ -18,7 +19,7 @@ type keys struct {
 
 	store backend.Store
 	files backend.InMemory // nil if the keys are not in memory
-	cache *keystore.Cache  // nil if they are
+	cache *cache.Cache     // nil if they are
 	log   *slog.Logger
 }
 
@@ -35,7 +36,7 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
 		c := s.cfg.Cache
-		k.cache, err = keystore.NewCache(store, keystore.CacheConfig{
+		k.cache, err = cache.New(store, cache.Config{
 			Size: c.Size, TTL: c.TTL, MaxStale: c.MaxStale, NegativeSize: c.NegativeSize, NegativeTTL: c.NegativeTTL,
 			MaxInFlight: c.MaxInFlight, LookupTimeout: c.LookupTimeout, Log: s.log,
 		})
@@ -86,9 +87,9 @@ func (k *keys) reload(ctx context.Context) error {
 	return nil
 }
 
-func (k *keys) cacheStats() keystore.CacheStats {
+func (k *keys) cacheStats() cache.Stats {
 	if k.cache == nil {
-		return keystore.CacheStats{}
+		return cache.Stats{}
 	}
 	return k.cache.Stats()
 }

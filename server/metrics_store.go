@@ -3,7 +3,7 @@ package server
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"extauthz/keystore"
+	"extauthz/keystore/cache"
 )
 
 // storeMetrics are the figures that a store across the network tells of by itself.
@@ -37,14 +37,14 @@ func (m *metrics) addStore(k *keys, r *storeMetrics) {
 
 // A cacheCollector shows the figures of the cache; all are zero where the store needs none.
 type cacheCollector struct {
-	stats func() keystore.CacheStats
+	stats func() cache.Stats
 }
 
 // A cacheMetric is one figure of the cache.
 type cacheMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(keystore.CacheStats) float64
+	value func(cache.Stats) float64
 	label []string
 }
 
@@ -52,19 +52,19 @@ var (
 	cacheLookups = prometheus.NewDesc("extauthz_cache_lookups_total", "Look-ups that the cache answered, by how: hit, negative_hit, stale (the store was out of reach), or miss (the store was asked).", []string{"result"}, nil)
 
 	cacheMetrics = []cacheMetric{
-		{cacheLookups, prometheus.CounterValue, func(s keystore.CacheStats) float64 { return float64(s.Hits) }, []string{"hit"}},
-		{cacheLookups, prometheus.CounterValue, func(s keystore.CacheStats) float64 { return float64(s.NegativeHits) }, []string{"negative_hit"}},
-		{cacheLookups, prometheus.CounterValue, func(s keystore.CacheStats) float64 { return float64(s.Stale) }, []string{"stale"}},
-		{cacheLookups, prometheus.CounterValue, func(s keystore.CacheStats) float64 { return float64(s.Misses) }, []string{"miss"}},
-		cacheCounter("store_lookups", "Look-ups that the cache made in the store.", func(s keystore.CacheStats) uint64 { return s.Lookups }),
-		cacheCounter("store_errors", "Look-ups that the store did not answer.", func(s keystore.CacheStats) uint64 { return s.Errors }),
-		cacheCounter("store_busy", "Look-ups that were not made, as too many were under way.", func(s keystore.CacheStats) uint64 { return s.Busy }),
-		cacheCounter("refreshes", "Look-ups ahead of time, which nobody waited for.", func(s keystore.CacheStats) uint64 { return s.Refreshes }),
-		cacheCounter("invalidations", "Times that the store said that a record had changed, or might have.", func(s keystore.CacheStats) uint64 { return s.Invalidations }),
-		cacheGauge("in_flight", "Look-ups under way in the store.", func(s keystore.CacheStats) int { return s.InFlight }),
-		cacheGauge("records", "Records in the cache.", func(s keystore.CacheStats) int { return s.Records }),
-		cacheGauge("negatives", "Hashes in the cache that no key has.", func(s keystore.CacheStats) int { return s.Negatives }),
-		cacheGauge("store_outage", "1 while the store cannot be reached.", func(s keystore.CacheStats) int {
+		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.Hits) }, []string{"hit"}},
+		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.NegativeHits) }, []string{"negative_hit"}},
+		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.Stale) }, []string{"stale"}},
+		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.Misses) }, []string{"miss"}},
+		cacheCounter("store_lookups", "Look-ups that the cache made in the store.", func(s cache.Stats) uint64 { return s.Lookups }),
+		cacheCounter("store_errors", "Look-ups that the store did not answer.", func(s cache.Stats) uint64 { return s.Errors }),
+		cacheCounter("store_busy", "Look-ups that were not made, as too many were under way.", func(s cache.Stats) uint64 { return s.Busy }),
+		cacheCounter("refreshes", "Look-ups ahead of time, which nobody waited for.", func(s cache.Stats) uint64 { return s.Refreshes }),
+		cacheCounter("invalidations", "Times that the store said that a record had changed, or might have.", func(s cache.Stats) uint64 { return s.Invalidations }),
+		cacheGauge("in_flight", "Look-ups under way in the store.", func(s cache.Stats) int { return s.InFlight }),
+		cacheGauge("records", "Records in the cache.", func(s cache.Stats) int { return s.Records }),
+		cacheGauge("negatives", "Hashes in the cache that no key has.", func(s cache.Stats) int { return s.Negatives }),
+		cacheGauge("store_outage", "1 while the store cannot be reached.", func(s cache.Stats) int {
 			if s.StoreOutage {
 				return 1
 			}
@@ -73,14 +73,14 @@ var (
 	}
 )
 
-func cacheCounter(name, help string, value func(keystore.CacheStats) uint64) cacheMetric {
+func cacheCounter(name, help string, value func(cache.Stats) uint64) cacheMetric {
 	desc := prometheus.NewDesc("extauthz_cache_"+name+"_total", help, nil, nil)
-	return cacheMetric{desc, prometheus.CounterValue, func(s keystore.CacheStats) float64 { return float64(value(s)) }, nil}
+	return cacheMetric{desc, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(value(s)) }, nil}
 }
 
-func cacheGauge(name, help string, value func(keystore.CacheStats) int) cacheMetric {
+func cacheGauge(name, help string, value func(cache.Stats) int) cacheMetric {
 	desc := prometheus.NewDesc("extauthz_cache_"+name, help, nil, nil)
-	return cacheMetric{desc, prometheus.GaugeValue, func(s keystore.CacheStats) float64 { return float64(value(s)) }, nil}
+	return cacheMetric{desc, prometheus.GaugeValue, func(s cache.Stats) float64 { return float64(value(s)) }, nil}
 }
 
 // Describe implements [prometheus.Collector].

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/storetest"
 )
@@ -17,7 +18,7 @@ import (
 // A replica is a store with a cache in front and its channel open.
 type replica struct {
 	store   *Store
-	cache   *keystore.Cache
+	cache   *cache.Cache
 	channel chan bool // what OnChannel told
 }
 
@@ -26,10 +27,10 @@ func newReplica(t *testing.T, dsn string, ttl time.Duration) *replica {
 	t.Helper()
 	r := &replica{channel: make(chan bool, 100)}
 	r.store = open(t, Options{DSN: dsn, OnChannel: func(up bool, _ error) { r.channel <- up }})
-	cfg := keystore.DefaultCacheConfig()
+	cfg := cache.DefaultConfig()
 	cfg.TTL, cfg.NegativeTTL, cfg.LookupTimeout = ttl, ttl, 300*time.Millisecond
 	var err error
-	r.cache, err = keystore.NewCache(r.store, cfg)
+	r.cache, err = cache.New(r.store, cfg)
 	must(t, err)
 	t.Cleanup(r.cache.Close)
 	watch(t, r.store, r.cache)

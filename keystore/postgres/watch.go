@@ -16,53 +16,25 @@ import (
 const (
 	pingEvery   = time.Second
 	pingTimeout = 2 * time.Second
-
-	retryFirst   = 100 * time.Millisecond
-	retryLongest = time.Second
 )
 
-// Watch implements [keystore.Watcher]. It listens on a connection of its own for what the
-// table's triggers tell, and asks the database for a sign of life each second. A database
-// that is out of reach is tried again, at most a second after the last try ended, until ctx
-// ends: it returns for nothing else.
+// Watch implements [keystore.Watcher]. It listens on a connection of its own for the
+// notifications of the table's triggers, and pings the database each second. A database that
+// cannot be reached is tried again, at most a second after the last try ended, until ctx ends.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
-	tell := func(up bool, err error) {
-		if s.options.OnChannel != nil {
-			s.options.OnChannel(up, err)
-		}
-	}
-	wait, down := retryFirst, false
-	for {
-		wasUp, err := s.listen(ctx, inv, func() { tell(true, nil) })
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if wasUp {
-			// What cut this connection has likely cut the pool's: a look-up should not
-			// have to find that out.
-			s.pool.Reset()
-			wait = retryFirst
-		}
-		if wasUp || !down {
-			tell(false, s.conn.failure(err))
-			down = true
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, retryLongest)
-	}
+	return keystore.KeepListening(ctx, func(ctx context.Context, up func()) error {
+		err := s.listen(ctx, inv, up)
+		return s.conn.failure(err)
+	}, s.options.OnChannel)
 }
 
-// listen tells inv of changes until the connection fails, and whether it ever stood.
-func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) (wasUp bool, err error) {
+// listen passes changes to inv until the connection fails.
+func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) error {
 	cfg := s.conn.pool.ConnConfig.Copy()
 	cfg.RuntimeParams["application_name"] += " watch"
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
@@ -73,11 +45,14 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 		_, err := conn.Exec(ctx, `LISTEN extauthz_keys`)
 		return err
 	}); err != nil {
-		return false, err
+		return err
 	}
 	// Now, not earlier: from here on no change is missed.
 	inv.InvalidateAll()
 	up()
+	// What cuts this connection has likely cut the pool's: a look-up should not have to find
+	// that out.
+	defer s.pool.Reset()
 	for {
 		var n *pgconn.Notification
 		err := within(ctx, pingEvery, func(ctx context.Context) error {
@@ -89,10 +64,10 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 		case err == nil:
 			invalidate(inv, n.Payload)
 		case ctx.Err() != nil || !pgconn.Timeout(err) || conn.IsClosed():
-			return true, err
+			return err
 		default:
 			if err := within(ctx, pingTimeout, conn.Ping); err != nil {
-				return true, err
+				return err
 			}
 		}
 	}

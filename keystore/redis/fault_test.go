@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
 )
@@ -22,7 +23,7 @@ const patience = 30 * time.Second
 // A replica is what one server runs: a store, the cache in front of it, and its Watch.
 type replica struct {
 	*Store
-	cache *keystore.Cache
+	cache *cache.Cache
 
 	mu       sync.Mutex
 	ups      int // how often the channel came up
@@ -51,10 +52,10 @@ func newReplica(t *testing.T, url string) *replica {
 			r.warnings = append(r.warnings, err.Error())
 		},
 	})
-	config := keystore.DefaultCacheConfig()
+	config := cache.DefaultConfig()
 	config.NegativeTTL, config.LookupTimeout = 0, 2*time.Second
 	var err error
-	if r.cache, err = keystore.NewCache(r.Store, config); err != nil {
+	if r.cache, err = cache.New(r.Store, config); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.cache.Close)

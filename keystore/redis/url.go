@@ -134,7 +134,7 @@ func setDefaults(option *rueidis.ClientOption, q url.Values) {
 	option.Sentinel.TopologyRefreshInterval = 2 * time.Second // a switch may go unheard
 	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
 
-	option.DisableCache = true     // keystore.Cache is the cache
+	option.DisableCache = true     // keystore/cache is the cache
 	option.AlwaysPipelining = true // so that a look-up that ends early leaves its connection alone
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 64<<10, 64<<10
 	option.RetryDelay = func(attempts int, _ rueidis.Completed, _ error) time.Duration {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 )
 
 // RunWatcher tests what [keystore.Watcher] promises of a Backend that is one. open returns a
@@ -22,9 +23,9 @@ func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
 // cacheFollows: what is told can be looked up by then. A cache that asks as soon as it is told
 // and keeps the answer for an hour would show the old record otherwise.
 func cacheFollows(t *testing.T, b Backend) {
-	config := keystore.DefaultCacheConfig()
+	config := cache.DefaultConfig()
 	config.TTL, config.NegativeTTL, config.LookupTimeout = time.Hour, time.Hour, 10*time.Second
-	c, err := keystore.NewCache(b, config)
+	c, err := cache.New(b, config)
 	must(t, err)
 	t.Cleanup(c.Close)
 	watch(t, b, c)

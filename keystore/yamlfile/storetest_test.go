@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
 )
 
@@ -51,7 +52,7 @@ func TestStore(t *testing.T) {
 	t.Run("FileBehindACache", func(t *testing.T) {
 		storetest.Run(t, func(t *testing.T) storetest.Backend {
 			s, _ := open(t, "keys: []\n", Options{})
-			c, err := keystore.NewCache(s, keystore.DefaultCacheConfig())
+			c, err := cache.New(s, cache.DefaultConfig())
 			must(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			var watching sync.WaitGroup

@@ -1,4 +1,4 @@
-package keystore
+package cache
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"extauthz/keystore"
 )
 
 // A flight is one look-up in the store, under way or done.
@@ -15,7 +17,7 @@ type flight struct {
 	started time.Duration
 	known   bool          // the cache has a record of its hash
 	done    chan struct{} // closed when what follows is set
-	key     *Key
+	key     *keystore.Key
 	err     error
 
 	outdated bool // its hash was invalidated while it was under way
@@ -31,7 +33,7 @@ func (f *flight) landed() bool {
 }
 
 // refresh starts a look-up that no one waits for, unless one is under way; c.mu is held.
-func (c *Cache) refresh(h Hash, now time.Duration) {
+func (c *Cache) refresh(h keystore.Hash, now time.Duration) {
 	if c.flights[h] != nil {
 		return
 	}
@@ -41,7 +43,7 @@ func (c *Cache) refresh(h Hash, now time.Duration) {
 }
 
 // take starts a look-up, or says why none can be; c.mu is held.
-func (c *Cache) take(h Hash, now time.Duration, known bool) (*flight, error) {
+func (c *Cache) take(h keystore.Hash, now time.Duration, known bool) (*flight, error) {
 	if c.ctx.Err() != nil {
 		return nil, errClosed
 	}
@@ -62,7 +64,7 @@ func (c *Cache) take(h Hash, now time.Duration, known bool) (*flight, error) {
 
 // lookup asks the store. It runs in a goroutine of its own, where nobody else would catch a
 // panic.
-func (c *Cache) lookup(h Hash) (k *Key, err error) {
+func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.config.Log.Error("the key store panicked", "panic", p, "stack", string(debug.Stack()))
@@ -79,11 +81,11 @@ func (c *Cache) lookup(h Hash) (k *Key, err error) {
 }
 
 // land keeps what a look-up found, unless its hash was invalidated meanwhile.
-func (c *Cache) land(h Hash, f *flight) {
+func (c *Cache) land(h keystore.Hash, f *flight) {
 	now := c.now()
 	took := now - f.started
 	failure := f.err
-	if errors.Is(f.err, ErrNotFound) {
+	if errors.Is(f.err, keystore.ErrNotFound) {
 		failure = nil // it is an answer
 	}
 	answered := failure == nil
@@ -155,8 +157,8 @@ func (c *Cache) noteOutage(now time.Duration, err error) {
 	}
 }
 
-// CacheStats is what a cache has done since it was made, and holds now.
-type CacheStats struct {
+// Stats is what a cache has done since it was made, and holds now.
+type Stats struct {
 	Hits         uint64 // answered by a fresh record
 	NegativeHits uint64 // refused by a fresh negative
 	Misses       uint64 // had to ask the store
@@ -175,7 +177,7 @@ type CacheStats struct {
 }
 
 // Stats returns the figures of this moment.
-func (c *Cache) Stats() CacheStats {
+func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats

@@ -1,4 +1,6 @@
-package keystore
+package cache
+
+import "extauthz/keystore"
 
 // An lru is the records of the hashes that were used last, up to a number of them. It is one
 // array and a map without pointers, which the garbage collector is through with in a fraction
@@ -6,27 +8,27 @@ package keystore
 // of what a check costs.
 type lru struct {
 	size  int
-	slots []slot         // the first is the ring's anchor: after it comes the one used last
-	at    map[Hash]int32 // where in slots
-	free  int32          // the first of the slots without a record, which are linked by after; 0: none
+	slots []slot                  // the first is the ring's anchor: after it comes the one used last
+	at    map[keystore.Hash]int32 // where in slots
+	free  int32                   // the first of the slots without a record, which are linked by after; 0: none
 }
 
 // A slot holds the record of one hash, between that used just after it and just before it.
 type slot struct {
 	record        record
-	hash          Hash
+	hash          keystore.Hash
 	before, after int32
 }
 
 func newLRU(size int) *lru {
-	return &lru{size: size, slots: make([]slot, 1), at: make(map[Hash]int32)}
+	return &lru{size: size, slots: make([]slot, 1), at: make(map[keystore.Hash]int32)}
 }
 
 func (l *lru) len() int { return len(l.at) }
 
 // get returns the record of a hash, which is thereby used, or nil. It is where it is until
 // the next call of add.
-func (l *lru) get(h Hash) *record {
+func (l *lru) get(h keystore.Hash) *record {
 	i, ok := l.at[h]
 	if !ok {
 		return nil
@@ -39,7 +41,7 @@ func (l *lru) get(h Hash) *record {
 }
 
 // peek is get for one that is not thereby used.
-func (l *lru) peek(h Hash) *record {
+func (l *lru) peek(h keystore.Hash) *record {
 	if i, ok := l.at[h]; ok {
 		return &l.slots[i].record
 	}
@@ -48,7 +50,7 @@ func (l *lru) peek(h Hash) *record {
 
 // add sets the record of a hash, which is thereby used. Where there are too many then, the one
 // that was not used for the longest time goes.
-func (l *lru) add(h Hash, r record) {
+func (l *lru) add(h keystore.Hash, r record) {
 	if old := l.get(h); old != nil {
 		*old = r
 		return
@@ -68,7 +70,7 @@ func (l *lru) add(h Hash, r record) {
 	l.at[h] = i
 }
 
-func (l *lru) remove(h Hash) {
+func (l *lru) remove(h keystore.Hash) {
 	i, ok := l.at[h]
 	if !ok {
 		return

@@ -1,4 +1,4 @@
-package keystore_test
+package cache_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
 )
 
@@ -21,9 +22,9 @@ func TestCacheConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
 				m := storetest.NewMemory()
-				config := keystore.DefaultCacheConfig()
+				config := cache.DefaultConfig()
 				config.Size, config.TTL, config.LookupTimeout = size, time.Hour, 10*time.Second
-				c, err := keystore.NewCache(m, config)
+				c, err := cache.New(m, config)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -41,10 +42,10 @@ func TestCacheConformance(t *testing.T) {
 }
 
 func TestCacheConfigValidate(t *testing.T) {
-	if err := keystore.DefaultCacheConfig().Validate(); err != nil {
+	if err := cache.DefaultConfig().Validate(); err != nil {
 		t.Errorf("the default: %v", err)
 	}
-	_, err := keystore.NewCache(storetest.NewMemory(), keystore.CacheConfig{MaxStale: -1, NegativeTTL: -1})
+	_, err := cache.New(storetest.NewMemory(), cache.Config{MaxStale: -1, NegativeTTL: -1})
 	want := `size: 0: write at least 1
 ttl: 0s: write a time above 0s, such as 1m
 max_stale: -1ns: write 0s for never, or a time such as 10m
@@ -91,7 +92,7 @@ func (g *gate) set(hold chan struct{}, hang bool) {
 // A fixture is a cache over a gate, in a bubble with a clock of its own.
 type fixture struct {
 	*testing.T
-	*keystore.Cache
+	*cache.Cache
 	store *gate
 	log   *bytes.Buffer
 	known *keystore.Key
@@ -101,18 +102,18 @@ var errDown = errors.New("connection refused")
 
 // inBubble runs test with a cache of a minute's TTL and ten minutes' MaxStale, whose store
 // holds one key.
-func inBubble(t *testing.T, test func(f *fixture), options ...func(*keystore.CacheConfig)) {
+func inBubble(t *testing.T, test func(f *fixture), options ...func(*cache.Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{T: t, log: new(bytes.Buffer), known: storetest.NewKey("key_a", "10.0.0.0/8")}
 		f.store = &gate{Memory: storetest.NewMemory(f.known)}
-		config := keystore.DefaultCacheConfig()
+		config := cache.DefaultConfig()
 		config.Size, config.NegativeSize = 100, 50
 		config.Log = slog.New(slog.NewTextHandler(f.log, nil))
 		for _, o := range options {
 			o(&config)
 		}
-		c, err := keystore.NewCache(f.store, config)
+		c, err := cache.New(f.store, config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +267,7 @@ func TestCacheNeverStale(t *testing.T) {
 		f.finds("")
 		time.Sleep(time.Nanosecond)
 		f.fails(errDown)
-	}, func(c *keystore.CacheConfig) { c.MaxStale = 0 })
+	}, func(c *cache.Config) { c.MaxStale = 0 })
 }
 
 // A store that hangs costs one caller the look-up's time, and the others nothing for a second.
@@ -456,7 +457,7 @@ func TestCacheFaultyStore(t *testing.T) {
 		"panics":  func() (*keystore.Key, error) { panic("a bug") },
 		"nothing": func() (*keystore.Key, error) { return nil, nil },
 	} {
-		c, err := keystore.NewCache(store, keystore.DefaultCacheConfig())
+		c, err := cache.New(store, cache.DefaultConfig())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package keystore
+package cache
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A CacheConfig says how much a [Cache] keeps and for how long. [DefaultCacheConfig] is a
+// A Config says how much a [Cache] keeps and for how long. [DefaultConfig] is a
 // sound one to start from.
-type CacheConfig struct {
+type Config struct {
 	Size     int           // records kept
 	TTL      time.Duration // how long a record answers after the store confirmed it
 	MaxStale time.Duration // the same, while the store cannot be reached; 0: not at all past TTL
@@ -31,9 +31,9 @@ type CacheConfig struct {
 	Log *slog.Logger // where outages are told; nil: nowhere
 }
 
-// DefaultCacheConfig returns what an operator who sets nothing gets.
-func DefaultCacheConfig() CacheConfig {
-	return CacheConfig{
+// DefaultConfig returns what an operator who sets nothing gets.
+func DefaultConfig() Config {
+	return Config{
 		Size:          100_000,
 		TTL:           time.Minute,
 		MaxStale:      10 * time.Minute,
@@ -46,7 +46,7 @@ func DefaultCacheConfig() CacheConfig {
 
 // Validate reports everything that is wrong with the sizes and times, by the names they have
 // in the configuration.
-func (c CacheConfig) Validate() error {
+func (c Config) Validate() error {
 	var errs []error
 	atLeast := func(field string, ok bool, got any, want string) {
 		if !ok {

@@ -1,4 +1,4 @@
-package keystore_test
+package cache_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
 )
 
@@ -162,7 +163,7 @@ func TestCacheNoNegatives(t *testing.T) {
 		f.fails(keystore.ErrNotFound)
 		f.fails(keystore.ErrNotFound)
 		f.asked(2)
-	}, func(c *keystore.CacheConfig) { c.NegativeTTL = 0 })
+	}, func(c *cache.Config) { c.NegativeTTL = 0 })
 }
 
 // A flood of random secrets takes bounded room, and none from the records.
@@ -215,7 +216,7 @@ func TestCacheBusy(t *testing.T) {
 		}
 		f.asked(1 + 3)
 		start := time.Now()
-		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, keystore.ErrBusy) || time.Since(start) != 0 {
+		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, cache.ErrBusy) || time.Since(start) != 0 {
 			t.Errorf("error %v after %s, want ErrBusy at once", err, time.Since(start))
 		}
 		f.asked(1 + 3)
@@ -232,7 +233,7 @@ func TestCacheBusy(t *testing.T) {
 		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, keystore.ErrNotFound) {
 			t.Errorf("error %v once there is room", err)
 		}
-	}, func(c *keystore.CacheConfig) { c.MaxInFlight = 3 })
+	}, func(c *cache.Config) { c.MaxInFlight = 3 })
 }
 
 // A store that is too busy for a look-up counts as such, not as one that failed to answer.
@@ -265,10 +266,10 @@ func TestCacheBusyStale(t *testing.T) {
 		synctest.Wait()
 		f.finds("")
 		f.Invalidate(f.known.Hash)
-		f.fails(keystore.ErrBusy)
+		f.fails(cache.ErrBusy)
 		close(release)
 		waiting.Wait()
-	}, func(c *keystore.CacheConfig) { c.MaxInFlight = 1 })
+	}, func(c *cache.Config) { c.MaxInFlight = 1 })
 }
 
 // Whatever happens in whatever order, an answer keeps to the rules: it is what the store

@@ -1,4 +1,5 @@
-package keystore
+// Package cache answers look-ups of keys from memory, in front of a store across the network.
+package cache
 
 import (
 	"context"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"extauthz/keystore"
 )
 
 // ErrBusy says that as many look-ups are under way as may be, in a [Cache] or in a store, so
@@ -22,7 +25,7 @@ var errClosed = errors.New("the cache is closed")
 //
 // A record that the store confirmed less than TTL ago answers from memory; in the last fifth
 // of that time it is asked for again in the background. An older one is asked for before it
-// answers. Where the store cannot be reached then (any error but [ErrNotFound], no answer in
+// answers. Where the store cannot be reached then (any error but [keystore.ErrNotFound], no answer in
 // time, or [ErrBusy]), the record still answers until MaxStale after it was last confirmed;
 // after that the error does. If what failed was a look-up that took all of LookupTimeout, the
 // record answers for a second before it is asked for again, so that a store that hangs does
@@ -38,8 +41,8 @@ var errClosed = errors.New("the cache is closed")
 // no longer than until three quarters of the time that its own ctx leaves, so that there is
 // time to answer. A look-up does not end because one of them goes away.
 type Cache struct {
-	store  Store
-	config CacheConfig
+	store  keystore.Store
+	config Config
 	start  time.Time // what the cache's times are counted from
 
 	ctx    context.Context //nolint:containedctx // what Close ends
@@ -51,20 +54,20 @@ type Cache struct {
 	mu      sync.Mutex // guards what follows
 	epoch   uint64     // counts InvalidateAll, from 1
 	records *lru
-	unknown *simplelru.LRU[Hash, negative]
-	flights map[Hash]*flight // those whose result may be kept
-	running map[bool]int     // look-ups under way, by whether the hash has a record
-	stats   CacheStats
+	unknown *simplelru.LRU[keystore.Hash, negative]
+	flights map[keystore.Hash]*flight // those whose result may be kept
+	running map[bool]int              // look-ups under way, by whether the hash has a record
+	stats   Stats
 }
 
 var (
-	_ Store       = (*Cache)(nil)
-	_ Invalidator = (*Cache)(nil)
+	_ keystore.Store       = (*Cache)(nil)
+	_ keystore.Invalidator = (*Cache)(nil)
 )
 
 // A record is what the store last said of a hash that it knew.
 type record struct {
-	key       *Key
+	key       *keystore.Key
 	confirmed time.Duration // when the look-up that returned it started
 	epoch     uint64        // the cache's then; 0: invalidated by its hash
 	failed    bool          // a look-up since then could not be made
@@ -81,19 +84,19 @@ type negative struct {
 // for again.
 const hangPause = time.Second
 
-// NewCache returns a cache in front of the store, or what is wrong with the configuration.
+// New returns a cache in front of the store, or what is wrong with the configuration.
 // Close it when it is no longer used.
-func NewCache(store Store, config CacheConfig) (*Cache, error) {
+func New(store keystore.Store, config Config) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	if config.Log == nil {
 		config.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: store, config: config, start: time.Now(), epoch: 1, flights: make(map[Hash]*flight), running: make(map[bool]int)}
+	c := &Cache{store: store, config: config, start: time.Now(), epoch: 1, flights: make(map[keystore.Hash]*flight), running: make(map[bool]int)}
 	c.records = newLRU(config.Size)
 	var err error
-	if c.unknown, err = simplelru.NewLRU[Hash, negative](config.NegativeSize, nil); err != nil {
+	if c.unknown, err = simplelru.NewLRU[keystore.Hash, negative](config.NegativeSize, nil); err != nil {
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -113,8 +116,8 @@ func (c *Cache) Close() {
 // read in half the time that [time.Now] takes.
 func (c *Cache) now() time.Duration { return time.Since(c.start) }
 
-// Invalidate implements [Invalidator].
-func (c *Cache) Invalidate(h Hash) {
+// Invalidate implements [keystore.Invalidator].
+func (c *Cache) Invalidate(h keystore.Hash) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats.Invalidations++
@@ -125,7 +128,7 @@ func (c *Cache) Invalidate(h Hash) {
 	delete(c.flights, h)
 }
 
-// InvalidateAll implements [Invalidator].
+// InvalidateAll implements [keystore.Invalidator].
 func (c *Cache) InvalidateAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,8 +137,8 @@ func (c *Cache) InvalidateAll() {
 	clear(c.flights)
 }
 
-// Lookup implements [Store].
-func (c *Cache) Lookup(ctx context.Context, h Hash) (*Key, error) {
+// Lookup implements [keystore.Store].
+func (c *Cache) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	now := c.now()
 	c.mu.Lock()
 	if r := c.records.get(h); r != nil && r.epoch == c.epoch {
@@ -154,7 +157,7 @@ func (c *Cache) Lookup(ctx context.Context, h Hash) (*Key, error) {
 }
 
 // miss answers what no fresh record does.
-func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
+func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	limit := c.config.LookupTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline)*3/4)
@@ -178,7 +181,7 @@ func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
 		case late && (!f.landed() || f.outdated):
 			return c.late(h, limit)
 		case f.outdated: // ask again
-		case f.err == nil, errors.Is(f.err, ErrNotFound):
+		case f.err == nil, errors.Is(f.err, keystore.ErrNotFound):
 			return f.key, f.err
 		default:
 			return c.stale(h, f.err)
@@ -187,7 +190,7 @@ func (c *Cache) miss(ctx context.Context, h Hash) (*Key, error) {
 }
 
 // late answers whoever has waited in vain for so long.
-func (c *Cache) late(h Hash, waited time.Duration) (*Key, error) {
+func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if r := c.records.peek(h); r != nil && waited >= c.config.LookupTimeout {
@@ -197,7 +200,7 @@ func (c *Cache) late(h Hash, waited time.Duration) (*Key, error) {
 }
 
 // ask answers from memory where it may; otherwise it returns the look-up to wait for.
-func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, error) {
+func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore.Key, *flight, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
@@ -217,7 +220,7 @@ func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, err
 	}
 	if n, ok := c.unknown.Get(h); ok && n.epoch == c.epoch && now < n.until {
 		c.stats.NegativeHits++
-		return nil, nil, ErrNotFound
+		return nil, nil, keystore.ErrNotFound
 	}
 	if !again {
 		c.stats.Misses++
@@ -237,13 +240,13 @@ func (c *Cache) ask(ctx context.Context, h Hash, again bool) (*Key, *flight, err
 }
 
 // stale returns the last known record where it may still answer, and err otherwise.
-func (c *Cache) stale(h Hash, err error) (*Key, error) {
+func (c *Cache) stale(h keystore.Hash, err error) (*keystore.Key, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.staleLocked(h, err)
 }
 
-func (c *Cache) staleLocked(h Hash, err error) (*Key, error) {
+func (c *Cache) staleLocked(h keystore.Hash, err error) (*keystore.Key, error) {
 	r := c.records.peek(h)
 	if r == nil || r.epoch != c.epoch || c.now()-r.confirmed >= c.config.MaxStale {
 		return nil, err

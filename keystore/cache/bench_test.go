@@ -1,4 +1,4 @@
-package keystore_test
+package cache_test
 
 import (
 	"fmt"
@@ -6,14 +6,15 @@ import (
 	"testing"
 
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
 )
 
 // warmCache returns a cache that holds n keys, and their hashes.
-func warmCache(tb testing.TB, n int) (*keystore.Cache, []keystore.Hash) {
+func warmCache(tb testing.TB, n int) (*cache.Cache, []keystore.Hash) {
 	tb.Helper()
 	m := storetest.NewMemory()
-	c, err := keystore.NewCache(m, keystore.DefaultCacheConfig())
+	c, err := cache.New(m, cache.DefaultConfig())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,10 +1,12 @@
-package keystore
+package cache
 
 import (
 	"testing"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"extauthz/keystore"
 )
 
 // FuzzLRU: whatever is done with it, it holds what another one does.
@@ -14,7 +16,7 @@ func FuzzLRU(f *testing.F) {
 	f.Fuzz(func(t *testing.T, size uint8, steps []byte) {
 		n := int(size)%8 + 1
 		got := newLRU(n)
-		want, err := simplelru.NewLRU[Hash, time.Duration](n, nil)
+		want, err := simplelru.NewLRU[keystore.Hash, time.Duration](n, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,7 +27,7 @@ func FuzzLRU(f *testing.F) {
 			}
 		}
 		for i, step := range steps {
-			h := Hash{step & 15}
+			h := keystore.Hash{step & 15}
 			switch step >> 6 {
 			case 0:
 				got.add(h, record{confirmed: time.Duration(i)})
