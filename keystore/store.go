@@ -10,6 +10,9 @@ import (
 // says that it could not answer.
 var ErrNotFound = errors.New("no such key")
 
+// ErrBusy says that a look-up was not made, because too many are under way.
+var ErrBusy = errors.New("too many look-ups in the key store are under way")
+
 // ErrExists says that a key with the same id or the same hash is in the store already.
 var ErrExists = errors.New("a key with that id or hash exists already")
 

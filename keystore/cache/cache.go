@@ -26,7 +26,7 @@ var errClosed = errors.New("the cache is closed")
 // A record that the store confirmed less than TTL ago answers from memory; in the last fifth
 // of that time it is asked for again in the background. An older one is asked for before it
 // answers. Where the store cannot be reached then (any error but [keystore.ErrNotFound], no answer in
-// time, or [ErrBusy]), the record still answers until MaxStale after it was last confirmed;
+// time, or [keystore.ErrBusy]), the record still answers until MaxStale after it was last confirmed;
 // after that the error does. If what failed was a look-up that took all of LookupTimeout, the
 // record answers for a second before it is asked for again, so that a store that hangs does
 // not slow every request. An answer that a store gives later than that serves those who ask

@@ -49,7 +49,7 @@ func (c *Cache) take(h keystore.Hash, now time.Duration, known bool) (*flight, e
 	}
 	if c.running[known] >= c.config.MaxInFlight {
 		c.stats.Busy++
-		return nil, ErrBusy
+		return nil, keystore.ErrBusy
 	}
 	f := &flight{started: now, known: known, done: make(chan struct{})}
 	c.flights[h] = f
@@ -99,7 +99,7 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 	defer close(f.done)
 	c.running[f.known]--
 	switch {
-	case errors.Is(failure, ErrBusy):
+	case errors.Is(failure, keystore.ErrBusy):
 		c.stats.Busy++
 	case failure != nil:
 		c.stats.Errors++

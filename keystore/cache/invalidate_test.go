@@ -216,7 +216,7 @@ func TestCacheBusy(t *testing.T) {
 		}
 		f.asked(1 + 3)
 		start := time.Now()
-		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, cache.ErrBusy) || time.Since(start) != 0 {
+		if _, err := f.Lookup(f.Context(), keystore.Hash{4}); !errors.Is(err, keystore.ErrBusy) || time.Since(start) != 0 {
 			t.Errorf("error %v after %s, want ErrBusy at once", err, time.Since(start))
 		}
 		f.asked(1 + 3)
@@ -266,7 +266,7 @@ func TestCacheBusyStale(t *testing.T) {
 		synctest.Wait()
 		f.finds("")
 		f.Invalidate(f.known.Hash)
-		f.fails(cache.ErrBusy)
+		f.fails(keystore.ErrBusy)
 		close(release)
 		waiting.Wait()
 	}, func(c *cache.Config) { c.MaxInFlight = 1 })
