@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/config"
-	"extauthz/envoy"
 	"extauthz/keystore"
 	"extauthz/ratelimit"
 	"extauthz/route"
@@ -34,22 +34,21 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 
 // CheckerHooks are called by a checker. Each may be nil.
 type CheckerHooks struct {
-	Observe          func(context.Context, *envoy.Observation) // after each check
+	Observe          func(context.Context, *check.Observation) // after each check
 	UnknownExtension func(name string)                         // a route sends a context extension that has no meaning
 }
 
-// NewChecker returns what reads requests and answers them as the configuration says, with decide
-// for the decision.
-func NewChecker(c *config.Config, decide envoy.Authorizer, hooks CheckerHooks) (*envoy.Server, error) {
+// NewChecker returns what checks requests as the configuration says, with decide for the decision.
+func NewChecker(c *config.Config, decide check.Authorizer, hooks CheckerHooks) (*check.Checker, error) {
 	routes, errs := route.New(c.Routes)
 	if errs != nil {
 		return nil, errs[0] // config.Load reports them all
 	}
-	sources := make([]envoy.KeySource, len(c.KeySources))
+	sources := make([]check.KeySource, len(c.KeySources))
 	for i, s := range c.KeySources {
-		sources[i] = envoy.KeySource(s)
+		sources[i] = keySource(s)
 	}
-	return envoy.New(envoy.Config{
+	return check.New(check.Config{
 		Authorizer:    decide,
 		KeySources:    sources,
 		ForwardKey:    c.ForwardKey,
@@ -64,14 +63,26 @@ func NewChecker(c *config.Config, decide envoy.Authorizer, hooks CheckerHooks) (
 	})
 }
 
-func addressSource(c config.ClientAddress) envoy.AddressSource {
+func keySource(c config.KeySource) check.KeySource {
+	switch {
+	case c.Query != "":
+		return check.Query(c.Query)
+	case c.Cookie != "":
+		return check.Cookie(c.Cookie)
+	case c.Scheme != "":
+		return check.Scheme(c.Header, c.Scheme)
+	}
+	return check.Header(c.Header)
+}
+
+func addressSource(c config.ClientAddress) check.AddressSource {
 	switch {
 	case c.From == config.FromHeader:
-		return envoy.Header(c.Header)
+		return check.AddressHeader(c.Header)
 	case c.From == config.FromXForwardedFor && c.TrustedHops > 0:
-		return envoy.TrustedHops(c.TrustedHops, c.XFFAppended)
+		return check.TrustedHops(c.TrustedHops, c.XFFAppended)
 	case c.From == config.FromXForwardedFor:
-		return envoy.TrustedProxies(c.TrustedProxies)
+		return check.TrustedProxies(c.TrustedProxies)
 	}
-	return envoy.Peer()
+	return check.Peer()
 }

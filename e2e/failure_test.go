@@ -17,6 +17,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/e2e/harness"
 	"extauthz/envoy"
 	"extauthz/keystore"
@@ -127,10 +128,11 @@ func TestUnavailable(t *testing.T) {
 // serve answers over this store, inside the test.
 func serve(t *testing.T, store keystore.Store) string {
 	t.Helper()
-	service, err := envoy.New(envoy.Config{Authorizer: authz.New(store, time.Now)})
+	checker, err := check.New(check.Config{Authorizer: authz.New(store, time.Now)})
 	if err != nil {
 		t.Fatal(err)
 	}
+	service := envoy.New(checker)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

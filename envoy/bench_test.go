@@ -6,6 +6,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"extauthz/check"
 )
 
 // typical is a request as a browser's fetch makes it, through one proxy and Envoy.
@@ -17,7 +19,7 @@ func typical(secret string) ask {
 }
 
 func benchServer(b *testing.B) *Server {
-	return server(b, Config{ClientAddress: lb, Authorizer: authorizer(keyFor("alpha", "203.0.113.0/24", "2001:db8::/32", "198.51.100.7"))})
+	return server(b, check.Config{ClientAddress: proxies, Authorizer: authorizer(keyFor("alpha", "203.0.113.0/24", "2001:db8::/32", "198.51.100.7"))})
 }
 
 var benchSecrets = map[string]string{"allow": "alpha", "refuse": "beta"}

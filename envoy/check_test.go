@@ -2,9 +2,7 @@ package envoy
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,12 +15,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/keystore"
 )
 
 var update = flag.Bool("update", false, "write the goldens under testdata anew")
 
-// decides is an Authorizer that has made up its mind.
+// decides is an check.Authorizer that has made up its mind.
 type decides func(context.Context, authz.Request) (authz.Decision, error)
 
 func (d decides) Authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
@@ -87,7 +86,7 @@ func TestReplies(t *testing.T) {
 	for _, code := range authz.Codes() {
 		for caller, a := range callers {
 			t.Run(code.String()+"/"+caller, func(t *testing.T) {
-				s := server(t, Config{Authorizer: always(code)})
+				s := server(t, check.Config{Authorizer: always(code)})
 				replies(t, s, code.String()+"_"+caller, a)
 			})
 		}
@@ -98,41 +97,16 @@ func TestReplies(t *testing.T) {
 // let through, unless it is VALID.
 func TestEveryRefusalRefuses(t *testing.T) {
 	for code := range 256 {
-		s := server(t, Config{Authorizer: always(authz.Code(code))})
-		resp := check(t, s, send("x-api-key", "secret"))
+		s := server(t, check.Config{Authorizer: always(authz.Code(code))})
+		resp := replyTo(t, s, send("x-api-key", "secret"))
 		if allowed := resp.GetStatus().GetCode() == 0 || resp.GetOkResponse() != nil; allowed != (authz.Code(code) == authz.Valid) {
 			t.Errorf("code %d: %v", code, resp)
 		}
 	}
-	zero := new(reply).response()
-	if zero.GetStatus().GetCode() == 0 || zero.GetErrorResponse().GetStatus().GetCode() != 503 || codeOf(t, zero) != "UNAVAILABLE" {
-		t.Errorf("the zero reply does not refuse: %v", zero)
-	}
-}
-
-func TestStatuses(t *testing.T) {
-	statuses := map[authz.Code]int{authz.Expired: 403, authz.Forbidden: 401, authz.RateLimited: 503, authz.Disabled: 429, authz.Unavailable: 500}
-	for code, want := range statuses {
-		resp := check(t, server(t, Config{Authorizer: always(code), Statuses: statuses}), send("x-api-key", "secret"))
-		refusal := resp.GetDeniedResponse()
-		if code == authz.Unavailable {
-			refusal = resp.GetErrorResponse()
-		}
-		if got := int(refusal.GetStatus().GetCode()); got != want {
-			t.Errorf("%s: status %d, want %d", code, got, want)
-		}
-		names := make(map[string]string)
-		for _, h := range refusal.GetHeaders() {
-			names[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
-		}
-		if _, ok := names["www-authenticate"]; ok != (want == 401) {
-			t.Errorf("%s: www-authenticate beside status %d: %v", code, want, ok)
-		}
-		if _, ok := names["retry-after"]; ok != (want == 429 || code == authz.RateLimited) {
-			t.Errorf("%s: retry-after beside status %d: %v", code, want, ok)
-		}
-		if codeOf(t, resp) != code.String() {
-			t.Errorf("%s: the metadata says %s", code, codeOf(t, resp))
+	zero, _ := new(Server).Check(t.Context(), send("x-api-key", "secret").mapped())
+	for _, resp := range []*authv3.CheckResponse{zero, response(new(check.Outcome))} {
+		if resp.GetStatus().GetCode() == 0 || resp.GetErrorResponse().GetStatus().GetCode() != 503 || codeOf(t, resp) != "UNAVAILABLE" {
+			t.Errorf("the zero value does not refuse: %v", resp)
 		}
 	}
 }
@@ -171,14 +145,14 @@ func strangeRequests() map[string]*authv3.CheckRequest {
 }
 
 func TestStrangeRequestsAreRefused(t *testing.T) {
-	s := server(t, Config{Authorizer: authorizer(keyFor("secret")), KeySources: []KeySource{{Header: "x-api-key"}, {Query: "key"}, {Cookie: "key"}, {Header: "authorization", Scheme: "Bearer"}}})
+	s := server(t, check.Config{Authorizer: authorizer(keyFor("secret")), KeySources: []check.KeySource{check.Header("x-api-key"), check.Query("key"), check.Cookie("key"), check.Scheme("authorization", "Bearer")}})
 	for name, req := range strangeRequests() {
 		if resp, err := s.Check(t.Context(), req); err != nil || codeOf(t, resp) != "MISSING_KEY" {
 			t.Errorf("%s: %v, %v", name, resp, err)
 		}
 	}
 	for _, path := range []string{"", "?", "*", "#", "%", "/%zz?%zz=%zz&&=&", "?&", "/?key", "\x00", strings.Repeat("/", 1<<16), strings.Repeat("?&=", 1<<10)} {
-		if code := codeOf(t, check(t, s, send().to(path))); code != "MISSING_KEY" {
+		if code := codeOf(t, replyTo(t, s, send().to(path))); code != "MISSING_KEY" {
 			t.Errorf("path %.20q: %s", path, code)
 		}
 	}
@@ -188,7 +162,7 @@ func TestStrangeRequestsAreRefused(t *testing.T) {
 func TestBothEncodingsAtOnce(t *testing.T) {
 	req := send("x-api-key", "secret").mapped()
 	req.Attributes.Request.Http.HeaderMap = send("x-api-key", "secret").raw().Attributes.Request.Http.HeaderMap
-	s := server(t, Config{Authorizer: authorizer(keyFor("secret"))})
+	s := server(t, check.Config{Authorizer: authorizer(keyFor("secret"))})
 	if resp, _ := s.Check(t.Context(), req); codeOf(t, resp) != "NOT_FOUND" {
 		t.Errorf("got %v", resp)
 	}
@@ -199,33 +173,18 @@ func TestHeaderMapValue(t *testing.T) {
 	req := send().raw()
 	m := req.Attributes.Request.Http.HeaderMap
 	m.Headers = append(m.Headers, &corev3.HeaderValue{Key: "X-API-Key", Value: "secret"})
-	s := server(t, Config{Authorizer: authorizer(keyFor("secret"))})
+	s := server(t, check.Config{Authorizer: authorizer(keyFor("secret"))})
 	if resp, _ := s.Check(t.Context(), req); codeOf(t, resp) != "VALID" {
 		t.Errorf("got %v", resp)
 	}
 }
 
-func TestObservation(t *testing.T) {
-	var seen Observation
-	s := server(t, Config{
-		Authorizer: authorizer(keyFor("secret", "203.0.113.0/24")), ClientAddress: lb, KeySources: []KeySource{{Query: "key"}},
-		Observe: func(_ context.Context, o *Observation) { seen = *o },
-	})
-	check(t, s, send("x-request-id", "r1", "x-forwarded-for", "203.0.113.9").from("10.0.0.1").to("/a/b?key=secret"))
-	want := Observation{
-		Decision: seen.Decision, ClientAddr: netip.MustParseAddr("203.0.113.9"), AddrFrom: "x-forwarded-for",
-		RequestID: "r1", Method: "GET", Host: "api.example", Path: "/a/b", Duration: seen.Duration,
-	}
-	if seen != want || seen.Decision.Code != authz.Valid || seen.Decision.Key.ID != "key_secret" || seen.Duration <= 0 {
-		t.Errorf("observed %+v", seen)
-	}
-
-	long := strings.Repeat("é", 4000)
-	resp := check(t, s, send("x-request-id", long, "x-forwarded-for", "unknown").from("10.0.0.1").to("/"+long+"?key=nope"))
-	if len(seen.Path) > 1024 || len(seen.Path) < 1020 || len(seen.RequestID) != 128 || !errors.Is(seen.AddrErr, errBadEntry) || seen.ClientAddr.IsValid() {
-		t.Errorf("observed %+v", seen)
-	}
-	if body := resp.GetDeniedResponse().GetBody(); len(body) > 300 || codeOf(t, resp) != "NOT_FOUND" {
-		t.Errorf("the body is %s", body)
+// TestInternalAddressIsNone: what is no socket address gives no client address.
+func TestInternalAddressIsNone(t *testing.T) {
+	for name, req := range strangeRequests() {
+		var a attributes
+		if a.read(req); a.Peer != "" {
+			t.Errorf("%s: got the peer %q", name, a.Peer)
+		}
 	}
 }

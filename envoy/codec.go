@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	encodingproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+
+	"extauthz/check"
 )
 
 // A codec is gRPC's own for all messages but ours: it reads an encoded CheckRequest into a
@@ -53,8 +55,8 @@ func handleCheck(srv any, ctx context.Context, decode func(any) error, intercept
 		return authv3.Authorization_ServiceDesc.Methods[0].Handler(srv, ctx, decode, interceptor)
 	}
 	defer func() {
-		if recover() != nil { // only in what is done outside of decide, such as in Observe
-			resp, err = encoded(new(reply).appendResponse(nil)), nil
+		if recover() != nil { // a nil checker
+			resp, err = encoded(appendResponse(nil, new(check.Outcome))), nil
 		}
 	}()
 	c := calls.Get().(*call)
@@ -69,7 +71,7 @@ func encoded(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(
 
 // answer decides on the attributes of c and returns the encoded reply.
 func (s *Server) answer(ctx context.Context, c *call) []byte {
-	s.handle(ctx, c)
-	c.encoded = c.reply.appendResponse(c.encoded[:0])
+	s.checker.Check(ctx, &c.Attributes, &c.outcome)
+	c.encoded = appendResponse(c.encoded[:0], &c.outcome)
 	return slices.Clone(c.encoded)
 }

@@ -12,7 +12,9 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/keystore"
+	"extauthz/ratelimit/memory"
 )
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -30,7 +32,7 @@ type ask struct {
 func send(headers ...string) ask {
 	a := ask{peer: "192.0.2.1", path: "/"}
 	for i := 0; i < len(headers); i += 2 {
-		a.headers = append(a.headers, field{headers[i], headers[i+1]})
+		a.headers = append(a.headers, field{Name: headers[i], Value: headers[i+1]})
 	}
 	return a
 }
@@ -41,14 +43,16 @@ func (a ask) to(path string) ask   { a.path = path; return a }
 // with gives the request context extensions: name, value, name, value …
 func (a ask) with(extensions ...string) ask {
 	for i := 0; i < len(extensions); i += 2 {
-		a.context = append(a.context, field{extensions[i], extensions[i+1]})
+		a.context = append(a.context, field{Name: extensions[i], Value: extensions[i+1]})
 	}
 	return a
 }
 
 // all returns the request's headers as Envoy lists them.
 func (a ask) all() []field {
-	return append([]field{{":authority", "api.example"}, {":method", "GET"}, {":path", a.path}, {":scheme", "https"}}, a.headers...)
+	return append([]field{
+		{Name: ":authority", Value: "api.example"}, {Name: ":method", Value: "GET"}, {Name: ":path", Value: a.path}, {Name: ":scheme", Value: "https"},
+	}, a.headers...)
 }
 
 func (a ask) request() *authv3.CheckRequest {
@@ -63,7 +67,7 @@ func (a ask) request() *authv3.CheckRequest {
 		if extensions == nil {
 			extensions = make(map[string]string)
 		}
-		extensions[f.name] = f.value
+		extensions[f.Name] = f.Value
 	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		ContextExtensions: extensions,
@@ -79,7 +83,7 @@ func (a ask) mapped() *authv3.CheckRequest {
 	r := a.request()
 	m := make(map[string]string)
 	for _, h := range a.all() {
-		name, value := strings.ToLower(h.name), envoyUTF8(h.value)
+		name, value := strings.ToLower(h.Name), envoyUTF8(h.Value)
 		if before, ok := m[name]; ok {
 			value = before + "," + value
 		}
@@ -94,7 +98,7 @@ func (a ask) raw() *authv3.CheckRequest {
 	r := a.request()
 	m := new(corev3.HeaderMap)
 	for _, h := range a.all() {
-		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: strings.ToLower(h.name), RawValue: []byte(h.value)})
+		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: strings.ToLower(h.Name), RawValue: []byte(h.Value)})
 	}
 	r.Attributes.Request.Http.HeaderMap = m
 	return r
@@ -151,25 +155,28 @@ func prefix(s string) netip.Prefix {
 	return p
 }
 
-func authorizer(all ...*keystore.Key) Authorizer {
+// authorizer decides on these keys, with their permissions and rate limits, on a clock that
+// stands still.
+func authorizer(all ...*keystore.Key) check.Authorizer {
 	store := make(keys)
 	for _, k := range all {
 		store[k.Hash] = k
 	}
-	return authz.New(store, func() time.Time { return now })
+	clock := func() time.Time { return now }
+	return authz.New(store, clock, authz.WithLimits(authz.Limits{Limiter: memory.New(clock)}))
 }
 
-func server(t testing.TB, cfg Config) *Server {
+func server(t testing.TB, cfg check.Config) *Server {
 	t.Helper()
-	s, err := New(cfg)
+	c, err := check.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return New(c)
 }
 
-// check sends the request in both encodings, holds the replies equal, and returns them.
-func check(t *testing.T, s *Server, a ask) *authv3.CheckResponse {
+// replyTo sends the request in both encodings, holds the replies equal, and returns them.
+func replyTo(t *testing.T, s *Server, a ask) *authv3.CheckResponse {
 	t.Helper()
 	var first *authv3.CheckResponse
 	for encoding, req := range a.encodings {
@@ -198,3 +205,6 @@ func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 	}
 	return code
 }
+
+// proxies stands for a chain of load balancers at 10.0.0.0/8.
+var proxies = check.TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8")})

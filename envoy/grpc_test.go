@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"extauthz/authz"
+	"extauthz/check"
 )
 
 // dial serves s, and the health service beside it, on a port of its own until the test ends.
@@ -43,7 +44,7 @@ func dial(t testing.TB, s *Server, options ...grpc.ServerOption) *grpc.ClientCon
 }
 
 func TestOverGRPC(t *testing.T) {
-	s := server(t, Config{Authorizer: authorizer(keyFor("alpha", "192.0.2.0/24"))})
+	s := server(t, check.Config{Authorizer: authorizer(keyFor("alpha", "192.0.2.0/24"))})
 	conn := dial(t, s)
 	client := authv3.NewAuthorizationClient(conn)
 	for want, a := range map[string]ask{
@@ -73,9 +74,9 @@ func TestOverGRPC(t *testing.T) {
 // TestPanicOverGRPC: what panics outside of the decision refuses its own request, and the
 // server goes on.
 func TestPanicOverGRPC(t *testing.T) {
-	client := authv3.NewAuthorizationClient(dial(t, server(t, Config{
+	client := authv3.NewAuthorizationClient(dial(t, server(t, check.Config{
 		Authorizer: always(authz.Valid),
-		Observe: func(_ context.Context, o *Observation) {
+		Observe: func(_ context.Context, o *check.Observation) {
 			if o.RequestID == "boom" {
 				panic("full disk")
 			}
@@ -91,7 +92,7 @@ func TestPanicOverGRPC(t *testing.T) {
 
 // TestInterceptor: an interceptor sees the generated messages, and nothing else changes.
 func TestInterceptor(t *testing.T) {
-	s := server(t, Config{Authorizer: authorizer(keyFor("alpha"))})
+	s := server(t, check.Config{Authorizer: authorizer(keyFor("alpha"))})
 	seen := 0
 	conn := dial(t, s, grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		resp, err := handler(ctx, req)
@@ -108,7 +109,7 @@ func TestInterceptor(t *testing.T) {
 
 // TestMalformedRequest: what is no CheckRequest is refused by gRPC as it would be without us.
 func TestMalformedRequest(t *testing.T) {
-	conn := dial(t, server(t, Config{Authorizer: always(authz.Valid)}))
+	conn := dial(t, server(t, check.Config{Authorizer: always(authz.Valid)}))
 	err := conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, &healthpb.HealthCheckRequest{Service: "\x0a\x7f"}, new(authv3.CheckResponse))
 	if status.Code(err) != codes.Internal {
 		t.Errorf("got %v", err)

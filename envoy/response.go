@@ -7,33 +7,55 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	statuspb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"extauthz/authz"
+	"extauthz/check"
 )
 
-// response returns the reply as the generated type. It is the only place where one is made:
-// Envoy takes a response without a status for one that allows.
-func (r *reply) response() *authv3.CheckResponse {
-	resp := &authv3.CheckResponse{DynamicMetadata: r.metadata()}
-	if r.allows() {
+// rpcCodes are the check's own status for each code of a refusal. None is OK, which would allow.
+var rpcCodes = [authz.Valid]codes.Code{
+	authz.Unavailable:             codes.Unavailable,
+	authz.MissingKey:              codes.Unauthenticated,
+	authz.NotFound:                codes.Unauthenticated,
+	authz.Disabled:                codes.Unauthenticated,
+	authz.Expired:                 codes.Unauthenticated,
+	authz.Forbidden:               codes.PermissionDenied,
+	authz.InsufficientPermissions: codes.PermissionDenied,
+	authz.RateLimited:             codes.ResourceExhausted,
+}
+
+// rpcCode returns the status of a refusal with this code. It is never OK.
+func rpcCode(code authz.Code) codes.Code {
+	if int(code) < len(rpcCodes) {
+		return rpcCodes[code]
+	}
+	return codes.Unavailable
+}
+
+// response returns the outcome as the generated type; appendResponse writes the same to the
+// wire. No other code makes a response: Envoy takes one without a status for one that allows.
+func response(o *check.Outcome) *authv3.CheckResponse {
+	resp := &authv3.CheckResponse{DynamicMetadata: metadata(o)}
+	if o.Allowed() {
 		resp.Status = new(statuspb.Status)
 		resp.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-			Headers:                 headerOptions(r.headers),
-			HeadersToRemove:         slices.Clone(r.remove), // r is used again
-			QueryParametersToRemove: slices.Clone(r.dropQuery),
-			ResponseHeadersToAdd:    overwriting(headerOptions(r.onResponse)),
+			Headers:                 headerOptions(o.SetHeaders),
+			HeadersToRemove:         slices.Clone(o.RemoveHeaders), // the memory of o is reused
+			QueryParametersToRemove: slices.Clone(o.RemoveQuery),
+			ResponseHeadersToAdd:    overwriting(headerOptions(o.ResponseHeaders)),
 		}}
 		return resp
 	}
-	resp.Status = &statuspb.Status{Code: int32(refusals[r.code].rpc)} //nolint:gosec // 0 to 16
+	resp.Status = &statuspb.Status{Code: int32(rpcCode(o.Code))} //nolint:gosec // 0 to 16
 	refusal := &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(r.httpStatus())}, //nolint:gosec // 400 to 599
-		Headers: headerOptions(r.headers),
-		Body:    string(r.appendBody(nil)),
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(o.Status())}, //nolint:gosec // 400 to 599
+		Headers: headerOptions(o.ResponseHeaders),
+		Body:    string(o.AppendBody(nil)),
 	}
-	if r.code == authz.Unavailable {
-		// Not a denial: Envoy's failure_mode_allow decides what comes of it.
+	if o.IsError() {
+		// Not a denial: Envoy's failure_mode_allow decides whether the request goes on.
 		resp.HttpResponse = &authv3.CheckResponse_ErrorResponse{ErrorResponse: refusal}
 	} else {
 		resp.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: refusal}
@@ -42,32 +64,18 @@ func (r *reply) response() *authv3.CheckResponse {
 }
 
 // metadata returns what Envoy puts under envoy.filters.http.ext_authz, for its access log and
-// the filters after it. Only what is known is in it.
-func (r *reply) metadata() *structpb.Struct {
+// the filters after it.
+func metadata(o *check.Outcome) *structpb.Struct {
 	fields := make(map[string]*structpb.Value, 5)
-	for _, f := range r.metadataFields() {
-		if f.value != "" {
-			fields[f.name] = structpb.NewStringValue(f.value)
+	for _, f := range o.Metadata() {
+		if f.Value != "" {
+			fields[f.Name] = structpb.NewStringValue(f.Value)
 		}
 	}
 	return &structpb.Struct{Fields: fields}
 }
 
-func (r *reply) metadataFields() [5]field {
-	dryRun := ""
-	if r.dryRun {
-		dryRun = "true"
-	}
-	return [...]field{
-		{"code", r.code.String()},
-		{"key_id", r.keyID},
-		{"external_id", r.externalID},
-		{"client_address", r.clientAddr},
-		{"dry_run", dryRun},
-	}
-}
-
-// overwriting says so in the way that Envoy heeds on responses, where leaving it unset appends.
+// overwriting sets the append_action that overwrites: on responses, leaving it unset appends.
 func overwriting(options []*corev3.HeaderValueOption) []*corev3.HeaderValueOption {
 	for _, o := range options {
 		o.AppendAction = corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD
@@ -79,7 +87,7 @@ func overwriting(options []*corev3.HeaderValueOption) []*corev3.HeaderValueOptio
 func headerOptions(headers []field) []*corev3.HeaderValueOption {
 	options := make([]*corev3.HeaderValueOption, len(headers))
 	for i, h := range headers {
-		options[i] = &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: h.name, Value: h.value}}
+		options[i] = &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: h.Name, Value: h.Value}}
 	}
 	return options
 }

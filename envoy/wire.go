@@ -93,9 +93,9 @@ func addUnique(list *[]field, f field, names *nameSet) bool {
 	if len(*list) >= maxWireHeaders {
 		return false
 	}
-	if names == nil || names.add(f.name) {
+	if names == nil || names.add(f.Name) {
 		for i := range *list {
-			if (*list)[i].name == f.name {
+			if (*list)[i].Name == f.Name {
 				return false
 			}
 		}

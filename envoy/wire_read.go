@@ -17,7 +17,7 @@ func (a *attributes) readBytes(b []byte) error {
 	if a.readRequest(unsafe.Slice(unsafe.StringData(text), len(text))) { //nolint:gosec // only read, as a string must be
 		return nil
 	}
-	a.reset()
+	a.Reset()
 	req := new(authv3.CheckRequest)
 	if err := proto.Unmarshal(b, req); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (a *attributes) readContext(b []byte) bool {
 	for tag := m.next(); tag != 0; tag = m.next() {
 		switch tag {
 		case 1<<3 | length: // source
-			m.check(readPeer(m.once(1), &a.peer))
+			m.check(readPeer(m.once(1), &a.Peer))
 		case 2<<3 | length: // destination
 			var unused string
 			m.check(readPeer(m.once(2), &unused))
@@ -49,7 +49,7 @@ func (a *attributes) readContext(b []byte) bool {
 			m.check(a.readHTTPAttributes(m.once(4)))
 		case 10<<3 | length: // context_extensions
 			f, ok := readEntry(m.bytes)
-			m.check(ok && addUnique(&a.extensions, f, nil))
+			m.check(ok && addUnique(&a.Extensions, f, nil))
 		case 11<<3 | length, 13<<3 | length: // metadata_context, route_metadata_context
 			m.check(len(m.bytes) == 0)
 		default:
@@ -141,16 +141,16 @@ func (a *attributes) readHTTP(b []byte) bool {
 		case 1<<3 | length, 7<<3 | length, 8<<3 | length, 10<<3 | length, 11<<3 | length: // id, query, fragment, protocol, body
 			m.text()
 		case 2<<3 | length:
-			a.method = m.text()
+			a.Method = m.text()
 		case 3<<3 | length: // headers
 			f, ok := readEntry(m.bytes)
-			m.check(ok && addUnique(&a.headers, f, &names))
+			m.check(ok && addUnique(&a.Headers, f, &names))
 		case 4<<3 | length:
-			a.path = m.text()
+			a.Path = m.text()
 		case 5<<3 | length:
-			a.host = m.text()
+			a.Host = m.text()
 		case 6<<3 | length:
-			a.scheme = m.text()
+			a.Scheme = m.text()
 		case 9<<3 | varint, 12<<3 | length: // size, raw_body
 		case 13<<3 | length: // header_map, which comes after headers
 			raw = m.once(13)
@@ -170,7 +170,7 @@ func (a *attributes) readHeaderMap(b []byte) bool {
 	for tag := m.next(); tag != 0; tag = m.next() {
 		f, ok := readHeaderValue(m.bytes)
 		m.check(ok && tag == 1<<3|length)
-		a.headers = append(a.headers, f)
+		a.Headers = append(a.Headers, f)
 	}
 	return !m.odd
 }
@@ -181,9 +181,9 @@ func readHeaderValue(b []byte) (f field, ok bool) {
 	for tag := m.next(); tag != 0; tag = m.next() {
 		switch tag {
 		case 1<<3 | length:
-			f.name = m.text()
+			f.Name = m.text()
 		case 2<<3 | length:
-			f.value = m.text()
+			f.Value = m.text()
 		case 3<<3 | length:
 			raw = m.raw()
 		default:
@@ -191,7 +191,7 @@ func readHeaderValue(b []byte) (f field, ok bool) {
 		}
 	}
 	if raw != "" {
-		f.value = sanitizeUTF8(raw)
+		f.Value = sanitizeUTF8(raw)
 	}
 	return f, !m.odd
 }
@@ -202,9 +202,9 @@ func readEntry(b []byte) (f field, ok bool) {
 	for tag := m.next(); tag != 0; tag = m.next() {
 		switch tag {
 		case 1<<3 | length:
-			f.name = m.text()
+			f.Name = m.text()
 		case 2<<3 | length:
-			f.value = m.text()
+			f.Value = m.text()
 		default:
 			m.odd = true
 		}

@@ -6,56 +6,56 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"extauthz/authz"
+	"extauthz/check"
 )
 
-// appendResponse appends the reply as an encoded CheckResponse: what [reply.response] returns,
+// appendResponse appends the outcome as an encoded CheckResponse: what [response] returns,
 // written without it.
-func (r *reply) appendResponse(b []byte) []byte {
+func appendResponse(b []byte, o *check.Outcome) []byte {
 	b, start := begin(b, 1) // status: there even where it is OK
-	if !r.allows() {
-		b = appendNumber(b, 1, uint64(refusals[r.code].rpc))
+	if !o.Allowed() {
+		b = appendNumber(b, 1, uint64(rpcCode(o.Code)))
 	}
 	b = end(b, start)
 	switch {
-	case r.allows():
-		b = r.appendOK(b)
-	case r.code == authz.Unavailable:
-		b = r.appendRefusal(b, 5) // error_response
+	case o.Allowed():
+		b = appendOK(b, o)
+	case o.IsError():
+		b = appendRefusal(b, 5, o) // error_response
 	default:
-		b = r.appendRefusal(b, 2) // denied_response
+		b = appendRefusal(b, 2, o) // denied_response
 	}
 	b, start = begin(b, 4) // dynamic_metadata
-	for _, f := range r.metadataFields() {
-		if f.value != "" {
+	for _, f := range o.Metadata() {
+		if f.Value != "" {
 			b = appendMetadata(b, f)
 		}
 	}
 	return end(b, start)
 }
 
-func (r *reply) appendOK(b []byte) []byte {
+func appendOK(b []byte, o *check.Outcome) []byte {
 	b, start := begin(b, 3) // ok_response
-	b = appendHeaders(b, r.headers)
-	for _, name := range r.remove {
+	b = appendHeaders(b, o.SetHeaders)
+	for _, name := range o.RemoveHeaders {
 		b = appendText(b, 5, name)
 	}
-	for _, h := range r.onResponse {
+	for _, h := range o.ResponseHeaders {
 		b = appendHeader(b, 6, h, overwrite)
 	}
-	for _, name := range r.dropQuery {
+	for _, name := range o.RemoveQuery {
 		b = appendText(b, 8, name)
 	}
 	return end(b, start)
 }
 
-func (r *reply) appendRefusal(b []byte, number protowire.Number) []byte {
+func appendRefusal(b []byte, number protowire.Number, o *check.Outcome) []byte {
 	b, start := begin(b, number)
 	b, status := begin(b, 1)
-	b = end(appendNumber(b, 1, uint64(r.httpStatus())), status) //nolint:gosec // 400 to 599
-	b = appendHeaders(b, r.headers)
+	b = end(appendNumber(b, 1, uint64(o.Status())), status) //nolint:gosec // 400 to 599
+	b = appendHeaders(b, o.ResponseHeaders)
 	b, body := begin(b, 3)
-	b = end(r.appendBody(b), body)
+	b = end(o.AppendBody(b), body)
 	return end(b, start)
 }
 
@@ -74,8 +74,8 @@ const overwrite = uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
 func appendHeader(b []byte, number protowire.Number, h field, action uint64) []byte {
 	b, option := begin(b, number)
 	b, header := begin(b, 1)
-	b = appendText(b, 1, h.name)
-	b = end(appendText(b, 2, h.value), header)
+	b = appendText(b, 1, h.Name)
+	b = end(appendText(b, 2, h.Value), header)
 	if action != 0 {
 		b = appendNumber(b, 3, action)
 	}
@@ -85,9 +85,9 @@ func appendHeader(b []byte, number protowire.Number, h field, action uint64) []b
 // appendMetadata appends one entry of a Struct's fields.
 func appendMetadata(b []byte, f field) []byte {
 	b, entry := begin(b, 1)
-	b = appendText(b, 1, f.name)
+	b = appendText(b, 1, f.Name)
 	b, value := begin(b, 2)
-	b = appendText(b, 3, f.value)
+	b = appendText(b, 3, f.Value)
 	return end(end(b, value), entry)
 }
 

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"extauthz/backend"
+	"extauthz/check"
 	"extauthz/envoy"
 	"extauthz/keystore"
 	"extauthz/ratelimit"
@@ -24,8 +25,8 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 	authorizer := backend.NewAuthorizer(s.cfg, keys, limits, backend.AuthorizerHooks{
 		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
 	})
-	service, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
-		Observe: func(ctx context.Context, o *envoy.Observation) {
+	checker, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
+		Observe: func(ctx context.Context, o *check.Observation) {
 			s.metrics.observe(o)
 			decisions.observe(ctx, o)
 		},
@@ -38,6 +39,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		s.metrics.dryRun.Set(1)
 		s.log.Warn("DRY RUN: every request is let through, with any key or none")
 	}
+	service := envoy.New(checker)
 	age := s.cfg.GRPC.MaxConnectionAge
 	options := append(service.ServerOptions(),
 		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/config"
-	"extauthz/envoy"
 )
 
 // newLogger returns a logger that writes one line an event to w. Both formats quote what
@@ -50,7 +50,7 @@ func newDecisionLog(log *slog.Logger, now func() time.Time) *decisionLog {
 }
 
 // observe writes what is to be written of one check. It keeps nothing of it.
-func (d *decisionLog) observe(ctx context.Context, o *envoy.Observation) {
+func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	level := levelOf(o)
 	if !d.log.Enabled(ctx, level) {
 		return
@@ -89,7 +89,7 @@ func (d *decisionLog) observe(ctx context.Context, o *envoy.Observation) {
 	d.log.LogAttrs(ctx, level, "decision", attrs...)
 }
 
-func levelOf(o *envoy.Observation) slog.Level {
+func levelOf(o *check.Observation) slog.Level {
 	switch {
 	case o.Err != nil || o.Decision.Code == authz.Unavailable:
 		return slog.LevelError

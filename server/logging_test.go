@@ -12,14 +12,14 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/config"
-	"extauthz/envoy"
 	"extauthz/keystore"
 	"extauthz/strictyaml"
 )
 
-func refusal(code authz.Code) *envoy.Observation {
-	return &envoy.Observation{
+func refusal(code authz.Code) *check.Observation {
+	return &check.Observation{
 		Decision:   authz.Decision{Code: code, Key: &keystore.Key{ID: "key_a"}},
 		ClientAddr: netip.MustParseAddr("192.0.2.7"), AddrFrom: "peer",
 		Method: "GET", Host: "api.example.com", Path: "/things",
@@ -76,7 +76,7 @@ func TestLevels(t *testing.T) {
 	failed := refusal(authz.Unavailable)
 	failed.Err = errors.New("the store is out of reach")
 	for _, c := range []struct {
-		o    *envoy.Observation
+		o    *check.Observation
 		want slog.Level
 	}{
 		{refusal(authz.Valid), slog.LevelDebug},

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"extauthz/authz"
-	"extauthz/envoy"
+	"extauthz/check"
 )
 
 // metrics is everything that /metrics shows. What a decision touches is found beforehand, so
@@ -79,7 +79,7 @@ func counter(name, help string) prometheus.Counter {
 }
 
 // observe counts one check.
-func (m *metrics) observe(o *envoy.Observation) {
+func (m *metrics) observe(o *check.Observation) {
 	m.decisions[o.Decision.Code].Inc()
 	if o.LetThrough {
 		m.letThrough[o.Decision.Code].Inc()

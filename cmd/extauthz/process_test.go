@@ -187,8 +187,8 @@ func message(t *testing.T, name protoreflect.FullName) proto.Message {
 	return kind.New().Interface()
 }
 
-// check asks for a decision as Envoy does, and returns its code.
-func check(t *testing.T, conn *grpc.ClientConn, secret, peer string) string {
+// mustCheck asks for a decision as Envoy does, and returns its code.
+func mustCheck(t *testing.T, conn *grpc.ClientConn, secret, peer string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -69,7 +69,7 @@ func command(t *testing.T, stdin string, args ...string) string {
 // decision returns the code of a decision, that of one that could not be made too.
 func decision(t *testing.T, p *process, secret, peer string) string {
 	t.Helper()
-	code := check(t, p.conn, secret, peer)
+	code := mustCheck(t, p.conn, secret, peer)
 	if strings.Contains(code, "errorResponse") && strings.Contains(code, "UNAVAILABLE") {
 		return "UNAVAILABLE"
 	}

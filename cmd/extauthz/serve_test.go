@@ -31,7 +31,7 @@ func TestServeDecides(t *testing.T) {
 		{secretOther, "10.1.2.3", "NOT_FOUND"},
 		{"", "10.1.2.3", "MISSING_KEY"},
 	} {
-		if got := check(t, p.conn, c.secret, c.peer); got != c.want {
+		if got := mustCheck(t, p.conn, c.secret, c.peer); got != c.want {
 			t.Errorf("%s from %s is %s, want %s", c.secret, c.peer, got, c.want)
 		}
 	}
@@ -89,7 +89,7 @@ func TestServeReloads(t *testing.T) {
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\n")
 	becomes := func(how, secret, want string) {
 		t.Helper()
-		eventually(t, how+": "+want, func() bool { return check(t, p.conn, secret, "10.1.2.3") == want })
+		eventually(t, how+": "+want, func() bool { return mustCheck(t, p.conn, secret, "10.1.2.3") == want })
 	}
 
 	write(t, keys, keyFile(secretTwo))
@@ -144,7 +144,7 @@ func TestServeDrains(t *testing.T) {
 			t.Errorf("the health of %q is %s while draining", service, got)
 		}
 	}
-	if got := check(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
+	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Errorf("%s while draining", got)
 	}
 	eventually(t, "a second signal ends it at once", func() bool {
@@ -174,7 +174,7 @@ func TestServeUnixSocket(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("the socket is %v, %v", info.Mode(), err)
 	}
-	if got := check(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
+	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
 
@@ -183,7 +183,7 @@ func TestServeUnixSocket(t *testing.T) {
 	if code := second.exitCode(t); code != 1 || !strings.Contains(second.log.String(), "another server listens there") {
 		t.Errorf("exit code %d: %s", code, second.log.String())
 	}
-	if got := check(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
+	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
 
@@ -194,7 +194,7 @@ func TestServeUnixSocket(t *testing.T) {
 		t.Fatalf("nothing is left behind to replace: %v", err)
 	}
 	p = serve(t, configuration)
-	if got := check(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
+	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
 	p.signal(t, syscall.SIGTERM)

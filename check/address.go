@@ -1,25 +1,24 @@
-package envoy
+package check
 
 import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"extauthz/keystore"
 )
 
 // An AddressSource says where the client address of a request comes from: [Peer],
-// [TrustedProxies], [TrustedHops] or [Header]. What it finds missing, repeated or malformed
+// [TrustedProxies], [TrustedHops] or [AddressHeader]. What it finds missing, repeated or malformed
 // gives no address; it never falls back to a weaker source.
 type AddressSource interface {
-	// validate reports what is wrong with how the source was made.
-	validate() error
+	// Validate reports what is wrong with how the source was made and what to write instead.
+	Validate() error
 
 	// find returns the client address, unmapped and without a zone, or why there is none,
 	// and where it was looked for.
-	find(a *attributes) (addr netip.Addr, from string, err error)
+	find(a *Attributes) (addr netip.Addr, from string, err error)
 }
 
 const (
@@ -43,10 +42,10 @@ func Peer() AddressSource { return peer{} }
 
 type peer struct{}
 
-func (peer) validate() error { return nil }
+func (peer) Validate() error { return nil }
 
-func (peer) find(a *attributes) (netip.Addr, string, error) {
-	addr, ok := parseAddr(a.peer)
+func (peer) find(a *Attributes) (netip.Addr, string, error) {
+	addr, ok := parseAddr(a.Peer)
 	if !ok {
 		return netip.Addr{}, fromPeer, errNoPeer
 	}
@@ -62,7 +61,7 @@ func TrustedProxies(proxies []netip.Prefix) AddressSource {
 
 type trustedProxies struct{ proxies keystore.Whitelist }
 
-func (t trustedProxies) validate() error {
+func (t trustedProxies) Validate() error {
 	if len(t.proxies.Prefixes()) == 0 {
 		return errors.New("trusted_proxies is empty: write the ranges of the proxies in front of Envoy, or use from: peer")
 	}
@@ -80,15 +79,15 @@ func (t trustedProxies) validate() error {
 	return errors.Join(errs...)
 }
 
-func (t trustedProxies) find(a *attributes) (netip.Addr, string, error) {
-	addr, ok := parseAddr(a.peer)
+func (t trustedProxies) find(a *Attributes) (netip.Addr, string, error) {
+	addr, ok := parseAddr(a.Peer)
 	if !ok {
 		return netip.Addr{}, fromPeer, errNoPeer
 	}
 	if !t.proxies.Contains(addr) {
 		return addr, fromPeer, nil
 	}
-	list, ok := a.header(fromForwardedFor)
+	list, ok := a.Header(fromForwardedFor)
 	if !ok {
 		return netip.Addr{}, fromForwardedFor, errNoHeader
 	}
@@ -119,18 +118,18 @@ type trustedHops struct {
 	appended bool
 }
 
-func (t trustedHops) validate() error {
+func (t trustedHops) Validate() error {
 	if t.n < 1 {
 		return fmt.Errorf("trusted_hops: %d: write the number of trusted proxies in front of Envoy, at least 1, or use from: peer", t.n)
 	}
 	return nil
 }
 
-func (t trustedHops) find(a *attributes) (netip.Addr, string, error) {
-	if _, ok := parseAddr(a.peer); t.appended && !ok {
+func (t trustedHops) find(a *Attributes) (netip.Addr, string, error) {
+	if _, ok := parseAddr(a.Peer); t.appended && !ok {
 		return netip.Addr{}, fromPeer, errNoPeer
 	}
-	list, ok := a.header(fromForwardedFor)
+	list, ok := a.Header(fromForwardedFor)
 	if !ok {
 		return netip.Addr{}, fromForwardedFor, errNoHeader
 	}
@@ -151,24 +150,24 @@ func (t trustedHops) find(a *attributes) (netip.Addr, string, error) {
 	return addr, fromForwardedFor, nil
 }
 
-// Header takes the address from one header, which the operator's own proxy must set and
+// AddressHeader takes the address from one header, which the operator's own proxy must set and
 // overwrite on every request: otherwise the client chooses it.
-func Header(name string) AddressSource {
+func AddressHeader(name string) AddressSource {
 	name = strings.ToLower(name)
 	return headerAddress{name, "header " + name}
 }
 
 type headerAddress struct{ name, from string }
 
-func (h headerAddress) validate() error {
+func (h headerAddress) Validate() error {
 	if h.name == fromForwardedFor {
 		return errors.New("header: x-forwarded-for is a list: use from: x_forwarded_for")
 	}
 	return validateHeaderName(h.name)
 }
 
-func (h headerAddress) find(a *attributes) (netip.Addr, string, error) {
-	value, ok := a.header(h.name)
+func (h headerAddress) find(a *Attributes) (netip.Addr, string, error) {
+	value, ok := a.Header(h.name)
 	if !ok {
 		return netip.Addr{}, h.from, errNoHeader
 	}
@@ -201,26 +200,4 @@ func cutLast(list string) (rest, entry string, more bool) {
 		return "", entry, false
 	}
 	return list[:i], entry, true
-}
-
-// validateHeaderName checks that name is a header's (RFC 9110 section 5.1) that means nothing
-// else to Envoy or to us.
-func validateHeaderName(name string) error {
-	name = strings.ToLower(name)
-	switch {
-	case !isToken(name):
-		return fmt.Errorf("header: %q is not the name of a header: write one such as x-api-key", name)
-	case name == "host":
-		return errors.New("header: host is where the request goes: write another name")
-	case isIdentity(name):
-		return fmt.Errorf("header: %s begins with %s, which is kept for what extauthz itself sends: write another name", name, identityPrefix)
-	}
-	return nil
-}
-
-// isToken reports whether s is a token (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	return s != "" && !slices.ContainsFunc([]byte(s), func(c byte) bool {
-		return (c < '0' || c > '9') && (lower(c) < 'a' || lower(c) > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0
-	})
 }

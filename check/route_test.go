@@ -1,4 +1,4 @@
-package envoy
+package check
 
 import (
 	"context"
@@ -23,9 +23,9 @@ func routes(t testing.TB) *route.Table {
 	return table
 }
 
-// TestDemands: a context extension that is sent, be it empty, stands in the place of the
+// TestRequirements: a context extension that is sent, be it empty, stands in the place of the
 // rule's field, and leaves the other field alone.
-func TestDemands(t *testing.T) {
+func TestRequirements(t *testing.T) {
 	tests := []struct {
 		name                    string
 		ask                     ask
@@ -48,13 +48,13 @@ func TestDemands(t *testing.T) {
 		{"ambiguous, and no rule is needed", send().to("/admin;x").with("permissions", "a", "ratelimits", "x"), "a", "x", false},
 	}
 	var got authz.Request
-	s := server(t, Config{Routes: routes(t), Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
+	c := checker(t, Config{Routes: routes(t), Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
 		got = r
 		return authz.Decision{Code: authz.MissingKey}, nil
 	})})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			check(t, s, tt.ask)
+			check(t, c, tt.ask)
 			if got.Permissions != tt.permissions || got.Ratelimits != tt.ratelimits || errors.Is(got.RouteErr, route.ErrAmbiguous) != tt.ambiguous {
 				t.Errorf("asks for %q, %q, %v", got.Permissions, got.Ratelimits, got.RouteErr)
 			}
@@ -65,12 +65,12 @@ func TestDemands(t *testing.T) {
 // TestUnknownExtensions: a misspelt one is told of, once.
 func TestUnknownExtensions(t *testing.T) {
 	var told []string
-	s := server(t, Config{Authorizer: authorizer(), UnknownExtension: func(name string) { told = append(told, name) }})
+	c := checker(t, Config{Authorizer: authorizer(), UnknownExtension: func(name string) { told = append(told, name) }})
 	for range 3 {
-		check(t, s, send().with("permission", "admin", "ratelimits", "a"))
+		check(t, c, send().with("permission", "admin", "ratelimits", "a"))
 	}
 	for i := range 2 * maxUnknownNames {
-		check(t, s, send().with(strings.Repeat("x", i+1), ""))
+		check(t, c, send().with(strings.Repeat("x", i+1), ""))
 	}
 	if len(told) != maxUnknownNames || told[0] != "permission" {
 		t.Errorf("told of %d names, first %q", len(told), told)
@@ -79,9 +79,9 @@ func TestUnknownExtensions(t *testing.T) {
 
 // TestNoTable: without rules no path is looked at.
 func TestNoTable(t *testing.T) {
-	s := server(t, Config{Authorizer: authorizer(keyFor("secret"))})
+	c := checker(t, Config{Authorizer: authorizer(keyFor("secret"))})
 	for _, path := range []string{"/a%2fb", "*", "", "/;", "/\\", "/%zz"} {
-		if code := codeOf(t, check(t, s, send("x-api-key", "secret").to(path))); code != "VALID" {
+		if code := codeOf(t, check(t, c, send("x-api-key", "secret").to(path))); code != "VALID" {
 			t.Errorf("%q: %s", path, code)
 		}
 	}
@@ -90,7 +90,7 @@ func TestNoTable(t *testing.T) {
 func TestPermissions(t *testing.T) {
 	k := keyFor("secret")
 	k.Permissions = []string{"documents.read"}
-	s := server(t, Config{Authorizer: rightsOf(k), Routes: routes(t)})
+	c := checker(t, Config{Authorizer: authorizer(k), Routes: routes(t)})
 	for _, tt := range []struct {
 		ask  ask
 		code string
@@ -104,7 +104,7 @@ func TestPermissions(t *testing.T) {
 		{send("x-api-key", "secret").with("ratelimits", "=1"), "UNAVAILABLE"},
 		{send("x-api-key", "nobody's").to("/x/..%2fadmin"), "NOT_FOUND"},
 	} {
-		if code := codeOf(t, check(t, s, tt.ask)); code != tt.code {
+		if code := codeOf(t, check(t, c, tt.ask)); code != tt.code {
 			t.Errorf("%s %v: %s, want %s", tt.ask.path, tt.ask.context, code, tt.code)
 		}
 	}

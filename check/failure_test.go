@@ -1,4 +1,4 @@
-package envoy
+package check
 
 import (
 	"context"
@@ -37,16 +37,20 @@ func TestNoDecision(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var seen Observation
-			s := server(t, Config{Authorizer: tt.decides, ForwardKey: true, Observe: func(_ context.Context, o *Observation) { seen = *o }})
-			resp, err := s.Check(tt.ctx, send("x-api-key", tt.secret).mapped())
-			if err != nil || codeOf(t, resp) != "UNAVAILABLE" || resp.GetErrorResponse().GetStatus().GetCode() != 503 {
-				t.Errorf("got %v, %v", resp, err)
+			c := checker(t, Config{Authorizer: tt.decides, ForwardKey: true, Observe: func(_ context.Context, o *Observation) { seen = *o }})
+			var o Outcome
+			for _, a := range send("x-api-key", tt.secret).forms {
+				c.Check(tt.ctx, a, &o)
+				break
+			}
+			if codeOf(t, &o) != "UNAVAILABLE" || o.Status() != 503 {
+				t.Errorf("got %+v", o)
 			}
 			if seen.Err == nil || !strings.Contains(seen.Err.Error(), tt.err) || seen.Decision.Code != authz.Unavailable || seen.Panicked {
 				t.Errorf("observed %+v", seen)
 			}
-			if strings.Contains(resp.GetErrorResponse().GetBody(), "key_a") {
-				t.Errorf("the body names the key: %s", resp.GetErrorResponse().GetBody())
+			if body := string(o.AppendBody(nil)); strings.Contains(body, "key_a") {
+				t.Errorf("the body names the key: %s", body)
 			}
 		})
 	}
@@ -63,13 +67,13 @@ func (d decides) without() decides {
 
 func TestContextIsPassedOn(t *testing.T) {
 	type mark struct{}
-	s := server(t, Config{Authorizer: decides(func(ctx context.Context, _ authz.Request) (authz.Decision, error) {
+	c := checker(t, Config{Authorizer: decides(func(ctx context.Context, _ authz.Request) (authz.Decision, error) {
 		if ctx.Value(mark{}) == nil {
 			t.Error("Authorize was given another context")
 		}
 		return authz.Decision{}, nil
 	})})
-	_, _ = s.Check(context.WithValue(t.Context(), mark{}, true), send().mapped())
+	c.Check(context.WithValue(t.Context(), mark{}, true), new(Attributes), new(Outcome))
 }
 
 func TestPanics(t *testing.T) {
@@ -83,16 +87,16 @@ func TestPanics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen []Observation
-			s := server(t, Config{
+			c := checker(t, Config{
 				Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
 					boom(r)
 					return authz.Decision{Code: authz.Valid}, nil
 				}),
 				Observe: func(_ context.Context, o *Observation) { seen = append(seen, *o) },
 			})
-			resp := check(t, s, send("x-api-key", secret, "x-request-id", "r1"))
-			if codeOf(t, resp) != "UNAVAILABLE" || !strings.Contains(resp.GetErrorResponse().GetBody(), `"r1"`) {
-				t.Errorf("got %v", resp)
+			o := check(t, c, send("x-api-key", secret, "x-request-id", "r1"))
+			if codeOf(t, o) != "UNAVAILABLE" || !strings.Contains(string(o.AppendBody(nil)), `"r1"`) {
+				t.Errorf("got %+v", o)
 			}
 			for _, o := range seen {
 				if !o.Panicked || o.Err == nil || o.Decision != (authz.Decision{}) {
@@ -110,8 +114,8 @@ func TestPanics(t *testing.T) {
 }
 
 func TestPanicWhileObserving(t *testing.T) {
-	s := server(t, Config{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("full disk") }})
-	if code := codeOf(t, check(t, s, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
+	c := checker(t, Config{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("full disk") }})
+	if code := codeOf(t, check(t, c, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
 		t.Errorf("got %s", code)
 	}
 }

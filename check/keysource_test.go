@@ -1,19 +1,18 @@
-package envoy
+package check
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
-
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"extauthz/keystore"
 )
 
 // TestKeySources holds which secret is found, and that none goes upstream.
 func TestKeySources(t *testing.T) {
-	apiKey, bearer := KeySource{Header: "X-API-Key"}, KeySource{Header: "Authorization", Scheme: "Bearer"}
-	query, cookie := KeySource{Query: "api_key"}, KeySource{Cookie: "key"}
+	apiKey, bearer := Header("X-API-Key"), Scheme("Authorization", "Bearer")
+	query, cookie := Query("api_key"), Cookie("key")
 	all := []KeySource{apiKey, bearer, query, cookie}
 	const absent, nobodys = "MISSING_KEY", "NOT_FOUND" // any other want is the secret of a key that is let through
 	tests := []struct {
@@ -47,8 +46,8 @@ func TestKeySources(t *testing.T) {
 		{"scheme, in two lines", all, send("authorization", "Bearer alpha", "authorization", "Bearer alpha"), nobodys, ""},
 		{"scheme, beside another", all, send("authorization", "Basic YTpi", "authorization", "Bearer alpha"), nobodys, ""},
 		{"scheme, two words", all, send("authorization", "Bearer alpha beta"), nobodys, ""},
-		{"two schemes, first", []KeySource{bearer, {Header: "authorization", Scheme: "ApiKey"}}, send("authorization", "Bearer alpha"), "alpha", "authorization"},
-		{"two schemes, second", []KeySource{bearer, {Header: "authorization", Scheme: "ApiKey"}}, send("authorization", "apikey alpha"), "alpha", "authorization"},
+		{"two schemes, first", []KeySource{bearer, Scheme("authorization", "ApiKey")}, send("authorization", "Bearer alpha"), "alpha", "authorization"},
+		{"two schemes, second", []KeySource{bearer, Scheme("authorization", "ApiKey")}, send("authorization", "apikey alpha"), "alpha", "authorization"},
 		{"other scheme stays", all, send("x-api-key", "alpha", "authorization", "Basic YTpi"), "alpha", "x-api-key"},
 		{"other scheme with Bearer inside stays", all, send("x-api-key", "alpha", "authorization", `Basic YTpi Bearer`), "alpha", "x-api-key"},
 		{"scheme with a tab is removed", all, send("x-api-key", "alpha", "authorization", "Bearer\tbeta"), "alpha", "x-api-key,authorization"},
@@ -95,7 +94,7 @@ func TestKeySources(t *testing.T) {
 		{"cookie, two lines, last", all, send("cookie", "a=1", "cookie", "key=alpha"), nobodys, ""},
 		{"cookie, beside a header", all, send("x-api-key", "alpha", "cookie", "a=1,key=beta; b=2; key"), "alpha", "x-api-key,cookie=b=2"},
 		{"cookies of others stay as they are", all, send("x-api-key", "alpha", "cookie", "a=1;b=2;;"), "alpha", "x-api-key"},
-		{"two cookies", []KeySource{{Cookie: "k1"}, {Cookie: "k2"}}, send("cookie", "k1=alpha; k2=beta; c=1"), "alpha", "cookie=c=1"},
+		{"two cookies", []KeySource{Cookie("k1"), Cookie("k2")}, send("cookie", "k1=alpha; k2=beta; c=1"), "alpha", "cookie=c=1"},
 
 		{"first source wins", all, send("x-api-key", "alpha", "authorization", "Bearer beta", "cookie", "key=beta").to("/?api_key=beta"), "alpha", "x-api-key,authorization,?api_key,cookie"},
 		{"first source wins, also if it is nobody's", all, send("x-api-key", "wrong", "authorization", "Bearer alpha"), nobodys, ""},
@@ -109,40 +108,39 @@ func TestKeySources(t *testing.T) {
 			if tt.want == absent || tt.want == nobodys {
 				want = tt.want
 			}
-			resp := check(t, server(t, cfg), tt.ask)
-			if code := codeOf(t, resp); code != want {
+			o := check(t, checker(t, cfg), tt.ask)
+			if code := codeOf(t, o); code != want {
 				t.Fatalf("got %s, want %s", code, want)
 			}
 			if want != "VALID" {
 				return
 			}
-			ok := resp.GetOkResponse()
-			if id := ok.GetHeaders()[0].GetHeader().GetValue(); id != "key_"+tt.want {
+			if id := header(o.SetHeaders, keyIDHeader); id != "key_"+tt.want {
 				t.Errorf("the key is %s", id)
 			}
 			wantUpset := strings.Split(tt.upset, ",")
 			slices.Sort(wantUpset)
-			if got := upset(resp); !slices.Equal(got, wantUpset) {
+			if got := upset(o); !slices.Equal(got, wantUpset) {
 				t.Errorf("changed upstream: %q, want %q", got, wantUpset)
 			}
 		})
 	}
 }
 
-// upset lists what the reply does to the request, apart from its identity headers.
-func upset(resp *authv3.CheckResponse) []string {
+// upset lists what the outcome does to the request, apart from its identity headers.
+func upset(o *Outcome) []string {
 	var list []string
-	for _, h := range resp.GetOkResponse().GetHeaders() {
-		if h := h.GetHeader(); !isIdentity(h.GetKey()) {
-			list = append(list, h.GetKey()+"="+h.GetValue())
+	for _, h := range o.SetHeaders {
+		if !isIdentity(h.Name) {
+			list = append(list, h.Name+"="+h.Value)
 		}
 	}
-	for _, name := range resp.GetOkResponse().GetHeadersToRemove() {
+	for _, name := range o.RemoveHeaders {
 		if !isIdentity(name) {
 			list = append(list, name)
 		}
 	}
-	for _, name := range resp.GetOkResponse().GetQueryParametersToRemove() {
+	for _, name := range o.RemoveQuery {
 		list = append(list, "?"+name)
 	}
 	slices.Sort(list)
@@ -152,13 +150,13 @@ func upset(resp *authv3.CheckResponse) []string {
 // TestForwardKey: the secret that was checked goes upstream, and no other.
 func TestForwardKey(t *testing.T) {
 	sources := []KeySource{
-		{Header: "Authorization", Scheme: "Bearer"},
-		{Header: "authorization", Scheme: "ApiKey"},
-		{Header: "X-API-Key"},
-		{Query: "api_key"},
-		{Cookie: "key"},
+		Scheme("Authorization", "Bearer"),
+		Scheme("authorization", "ApiKey"),
+		Header("X-API-Key"),
+		Query("api_key"),
+		Cookie("key"),
 	}
-	s := server(t, Config{ForwardKey: true, KeySources: sources, Authorizer: authorizer(keyFor("alpha"))})
+	c := checker(t, Config{ForwardKey: true, KeySources: sources, Authorizer: authorizer(keyFor("alpha"))})
 	for _, tt := range []struct {
 		name  string
 		ask   ask
@@ -171,20 +169,41 @@ func TestForwardKey(t *testing.T) {
 		{"query, others too", send("cookie", "a=1; key=x").to("/?api_key=alpha"), []string{"cookie=a=1", "x-api-key"}},
 		{"cookie", send("cookie", "a=1; key=alpha"), []string{"x-api-key"}},
 	} {
-		resp := check(t, s, tt.ask)
-		if code := codeOf(t, resp); code != "VALID" || !slices.Equal(upset(resp), tt.upset) {
-			t.Errorf("%s: %s, changed upstream: %q, want %q", tt.name, code, upset(resp), tt.upset)
+		o := check(t, c, tt.ask)
+		if code := codeOf(t, o); code != "VALID" || !slices.Equal(upset(o), tt.upset) {
+			t.Errorf("%s: %s, changed upstream: %q, want %q", tt.name, code, upset(o), tt.upset)
 		}
 	}
 }
 
 func TestChallenge(t *testing.T) {
 	for want, sources := range map[string][]KeySource{
-		`ApiKey realm="extauthz"`:                          {{Header: "x-api-key"}, {Query: "k"}, {Cookie: "k"}},
-		`Bearer realm="extauthz", ApiKey realm="extauthz"`: {{Header: "authorization", Scheme: "Bearer"}, {Header: "x-api-key"}, {Header: "x", Scheme: "bearer"}},
+		`ApiKey realm="extauthz"`:                          {Header("x-api-key"), Query("k"), Cookie("k")},
+		`Bearer realm="extauthz", ApiKey realm="extauthz"`: {Scheme("authorization", "Bearer"), Header("x-api-key"), Scheme("x", "bearer")},
 	} {
 		if got := challenge(sources); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	}
+}
+
+// FuzzQuery holds the query's reading against net/url, wherever that reads all of the query.
+func FuzzQuery(f *testing.F) {
+	for _, seed := range []string{"k=v", "a=1&k=v", "k=a&k=b", "%6b=v", "k=%zz", "k=a+b", "=&&k", "k==", "?k=1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		got := Query("k").find(&Attributes{Path: "/p?" + query})
+		values, err := url.ParseQuery(query)
+		if err != nil || strings.Contains(query, ";") {
+			return
+		}
+		want := values["k"]
+		if len(want) > 2 {
+			want = want[:2]
+		}
+		if got != strings.Join(want, ",") {
+			t.Errorf("%q: got %q, want %q", query, got, want)
+		}
+	})
 }

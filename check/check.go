@@ -1,0 +1,213 @@
+// Package check decides what becomes of one HTTP request. Given the request's [Attributes], a
+// [Checker] finds the secret, the client address and what the route requires, asks an
+// [Authorizer], and says in an [Outcome] what to do: let the request through, with changes, or
+// refuse it with a response. The package knows no wire format: a front end, such as package
+// envoy, translates its protocol to Attributes and the Outcome back.
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"extauthz/authz"
+	"extauthz/keystore"
+	"extauthz/ratelimit"
+	"extauthz/route"
+)
+
+// An Authorizer decides on one request. [authz.Authorizer] is the one in production. It must
+// be safe for concurrent use, and must not keep the request's strings after it has returned.
+type Authorizer interface {
+	Authorize(ctx context.Context, r authz.Request) (authz.Decision, error)
+}
+
+// Config configures a [Checker]. Only Authorizer is required.
+type Config struct {
+	Authorizer Authorizer
+
+	// KeySources are the places where the secret is looked for, in order. The first that is
+	// present is used. None: the header x-api-key.
+	KeySources []KeySource
+
+	// ForwardKey leaves the secret that was checked in the request that goes upstream. What
+	// stands in the other key sources is removed all the same: it was not checked.
+	ForwardKey bool
+
+	// ClientAddress says where the client address comes from. Nil: [Peer].
+	ClientAddress AddressSource
+
+	// Statuses overrides the HTTP statuses of refusals, from 400 to 599.
+	Statuses map[authz.Code]int
+
+	// Routes holds what routes require of a key. The context extensions permissions and
+	// ratelimits, where the front end has them, each replace the rule's field, even when empty.
+	// Nil: no rules.
+	Routes *route.Table
+
+	// LimitHeaders is the form of the headers that report rate limits to callers. The zero
+	// value: x-ratelimit fields.
+	LimitHeaders ratelimit.HeaderStyle
+
+	// DryRun lets every request through, whatever the decision, and tells the caller nothing.
+	// Only Observe and the metadata show what would have been refused.
+	DryRun bool
+
+	// UnknownExtension, if non-nil, is called with the name of a context extension that has no
+	// meaning here, such as a misspelt one: once for each of the first hundred names.
+	UnknownExtension func(name string)
+
+	// Observe, if non-nil, is called after each check, before its outcome is used, from many
+	// goroutines at once. It must keep neither the Observation nor a string of it after it
+	// returns: their memory is reused.
+	Observe func(context.Context, *Observation)
+}
+
+// An Observation is what happened in one check. It holds no secret.
+type Observation struct {
+	Decision   authz.Decision
+	Err        error      // why no decision could be made; nil where one was
+	Panicked   bool       // the check panicked; Err says where
+	LetThrough bool       // the request was refused, and let through because of a dry run
+	ClientAddr netip.Addr // the zero Addr where there is none
+	AddrFrom   string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
+	AddrErr    error      // why there is no ClientAddr
+	RouteErr   error      // why it is unknown what the route requires
+	RequestID  string     // x-request-id, cut to 128 bytes
+	Method     string     // cut to 32 bytes
+	Host       string     // cut to 255 bytes
+	Path       string     // without query and fragment, cut to 1024 bytes
+	Duration   time.Duration
+}
+
+// A Checker checks requests. Make one with [New]. It is safe for concurrent use.
+type Checker struct {
+	authorizer Authorizer
+	sources    []KeySource
+	forwardKey bool
+	address    AddressSource
+	statuses   [len(refusals)]int
+	challenge  string // the value of www-authenticate
+	routes     *route.Table
+	limits     ratelimit.HeaderStyle
+	dryRun     bool
+	unknown    unknownNames
+	observe    func(context.Context, *Observation)
+}
+
+// New returns a Checker for cfg, or every error in cfg, joined.
+func New(cfg Config) (*Checker, error) {
+	c := &Checker{
+		authorizer: cfg.Authorizer,
+		sources:    slices.Clone(cfg.KeySources),
+		forwardKey: cfg.ForwardKey,
+		address:    cfg.ClientAddress,
+		routes:     cfg.Routes,
+		limits:     cfg.LimitHeaders,
+		dryRun:     cfg.DryRun,
+		unknown:    unknownNames{report: cfg.UnknownExtension},
+		observe:    cfg.Observe,
+	}
+	if len(c.sources) == 0 {
+		c.sources = []KeySource{Header("x-api-key")}
+	}
+	if c.address == nil {
+		c.address = Peer()
+	}
+	var errs []error
+	if c.authorizer == nil {
+		errs = append(errs, errors.New("no Authorizer: nothing would decide"))
+	}
+	if err := c.address.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("client_address: %w", err))
+	}
+	errs = append(errs, validateSources(c.sources), c.prepareStatuses(cfg.Statuses))
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	c.challenge = challenge(c.sources)
+	return c, nil
+}
+
+func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
+	for code, r := range refusals {
+		c.statuses[code] = r.status
+	}
+	var errs []error
+	for code, status := range overrides {
+		switch {
+		case int(code) >= len(refusals):
+			errs = append(errs, fmt.Errorf("statuses: %s is not the code of a refusal, so it has no status: leave it out", code))
+		case status < 400 || status > 599:
+			errs = append(errs, fmt.Errorf("statuses: %s: %d does not refuse: write a status from 400 to 599", code, status))
+		default:
+			c.statuses[code] = status
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Check decides on the request with the attributes a and sets o, whose memory it reuses. It
+// never panics: a request whose check panics is refused as [authz.Unavailable]. The strings of
+// o are those of a, or parts of them.
+func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
+	o.Reset()
+	defer func() {
+		if recover() != nil { // outside of decide, such as in Observe
+			o.Reset()
+		}
+	}()
+	if c.observe == nil {
+		c.decide(ctx, a, o)
+		return
+	}
+	start := time.Now()
+	c.decide(ctx, a, o)
+	o.seen.Duration = time.Since(start)
+	c.observe(ctx, &o.seen)
+}
+
+// decide sets o and the observation in it. If anything in it panics, o refuses.
+func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
+	seen, used := &o.seen, -1
+	defer func() {
+		if p := recover(); p != nil {
+			seen.Decision, seen.Err, seen.Panicked = authz.Decision{}, panicError(p), true
+			o.clear()
+			c.answer(a, o, used)
+		}
+	}()
+	id, _ := a.Header("x-request-id")
+	seen.RequestID = clip(id, maxRequestID)
+	seen.Method, seen.Host, seen.Path = clip(a.Method, 32), clip(a.Host, 255), clip(barePath(a.Path), 1024)
+	seen.ClientAddr, seen.AddrFrom, seen.AddrErr = c.address.find(a)
+
+	request := c.requirements(a)
+	request.ClientAddr, seen.RouteErr = seen.ClientAddr, request.RouteErr
+	var secret string
+	secret, used = c.secret(a)
+	request.Secret = keystore.Secret(secret)
+	seen.Decision, seen.Err = c.authorize(ctx, request)
+	c.answer(a, o, used)
+}
+
+var errNoKey = errors.New("the request was found valid, but without a secret or a key")
+
+// authorize asks the Authorizer. Only a decision without an error, with a key, and in time can
+// allow.
+func (c *Checker) authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
+	if err := ctx.Err(); err != nil {
+		return authz.Decision{}, err
+	}
+	d, err := c.authorizer.Authorize(ctx, r)
+	if err == nil && d.Code.Allowed() && (d.Key == nil || r.Secret == "") {
+		err = errNoKey
+	}
+	if err != nil {
+		d.Code = authz.Unavailable
+	}
+	return d, err
+}

@@ -1,0 +1,71 @@
+package check
+
+import "strings"
+
+// The headers that identify the caller to the upstream.
+const (
+	identityPrefix   = "x-extauthz-"
+	keyIDHeader      = "x-extauthz-key-id"
+	clientAddrHeader = "x-extauthz-client-address"
+	externalIDHeader = "x-extauthz-external-id"
+)
+
+// describe sets what is known about the caller.
+func (o *Outcome) describe() {
+	o.requestID = o.seen.RequestID
+	if o.seen.ClientAddr.IsValid() {
+		o.ClientAddr = o.seen.ClientAddr.String()
+	}
+	if k := o.seen.Decision.Key; k != nil {
+		// A store that let other bytes in must not make the outcome impossible to send.
+		o.KeyID, o.ExternalID = strings.ToValidUTF8(k.ID, "!"), strings.ToValidUTF8(k.ExternalID, "!")
+	}
+}
+
+// identify sets the identity headers, and removes those that the caller made up.
+func (o *Outcome) identify(a *Attributes) {
+	addr := o.ClientAddr
+	if o.KeyID == "" {
+		addr = "" // a dry run, and the caller is unknown
+	}
+	o.setIdentity(keyIDHeader, o.KeyID)
+	o.setIdentity(clientAddrHeader, addr)
+	o.setIdentity(externalIDHeader, o.ExternalID)
+	for i := range a.Headers {
+		if name := a.Headers[i].Name; isIdentity(name) && !isOwnHeader(name) {
+			o.RemoveHeaders = append(o.RemoveHeaders, name)
+		}
+	}
+}
+
+// setIdentity sets one identity header. One without a value is removed even where the request
+// does not show it: the proxy may hide it.
+func (o *Outcome) setIdentity(name, value string) {
+	if value == "" {
+		o.RemoveHeaders = append(o.RemoveHeaders, name)
+		return
+	}
+	o.SetHeaders = append(o.SetHeaders, Field{name, value})
+}
+
+// isIdentity reports whether a header's name begins with x-extauthz-. Many upstreams read "_"
+// as "-", so this does as well.
+func isIdentity(name string) bool {
+	if len(name) < len(identityPrefix) {
+		return false
+	}
+	for i := range len(identityPrefix) {
+		c := lower(name[i])
+		if c == '_' {
+			c = '-'
+		}
+		if c != identityPrefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func isOwnHeader(name string) bool {
+	return equalFold(name, keyIDHeader) || equalFold(name, clientAddrHeader) || equalFold(name, externalIDHeader)
+}

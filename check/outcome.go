@@ -1,0 +1,181 @@
+package check
+
+import (
+	"slices"
+
+	"extauthz/authz"
+	"extauthz/ratelimit"
+)
+
+// An Outcome is what becomes of one request. Where [Outcome.Allowed] is false, a response with
+// [Outcome.Status], ResponseHeaders and the body goes back to the caller; otherwise the request
+// goes to the upstream, changed as the fields say. The zero value refuses the request as
+// [authz.Unavailable].
+type Outcome struct {
+	Code   authz.Code // of the decision
+	DryRun bool       // the request goes on whatever Code is
+
+	// What is known about the caller, for metadata; each may be empty.
+	KeyID, ExternalID, ClientAddr string
+
+	// Changes to a request that goes on. No header is both set and removed.
+	SetHeaders    []Field  // overwrite
+	RemoveHeaders []string // may name headers that the request does not have
+	RemoveQuery   []string // raw names of query parameters
+
+	// ResponseHeaders are set on the response to the caller: the upstream's where the request
+	// goes on, the refusal otherwise. They overwrite.
+	ResponseHeaders []Field
+
+	requestID string
+	bareBody  bool // the body is the code alone, as gRPC callers need it
+	status    int  // 0: as refusals says
+	seen      Observation
+}
+
+// Reset makes o the zero Outcome, and keeps the memory of its slices.
+func (o *Outcome) Reset() {
+	o.clear()
+	o.seen = Observation{}
+}
+
+// clear resets all of o but what was observed.
+func (o *Outcome) clear() {
+	clear(o.SetHeaders)
+	clear(o.RemoveHeaders)
+	clear(o.RemoveQuery)
+	clear(o.ResponseHeaders)
+	*o = Outcome{
+		SetHeaders: o.SetHeaders[:0], RemoveHeaders: o.RemoveHeaders[:0], RemoveQuery: o.RemoveQuery[:0],
+		ResponseHeaders: o.ResponseHeaders[:0], seen: o.seen,
+	}
+}
+
+// Allowed reports whether the request goes on.
+func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
+
+// IsError reports that the refusal says that no decision could be made. A proxy that can is
+// to decide by itself whether the request goes on then.
+func (o *Outcome) IsError() bool { return !o.Allowed() && refusalCode(o.Code) == authz.Unavailable }
+
+// Status returns the HTTP status of the refusal, from 400 to 599.
+func (o *Outcome) Status() int {
+	if o.status == 0 {
+		return refusals[refusalCode(o.Code)].status
+	}
+	return o.status
+}
+
+// Metadata returns what the proxy may record of the check, such as in its access log. Fields
+// with an empty value are unknown, and left out.
+func (o *Outcome) Metadata() [5]Field {
+	dryRun := ""
+	if o.DryRun {
+		dryRun = "true"
+	}
+	return [...]Field{
+		{"code", o.Code.String()},
+		{"key_id", o.KeyID},
+		{"external_id", o.ExternalID},
+		{"client_address", o.ClientAddr},
+		{"dry_run", dryRun},
+	}
+}
+
+// refusals says how each code but [authz.Valid] is reported to the caller.
+var refusals = [authz.Valid]struct {
+	status int  // of the response, where the configuration says nothing else
+	keyID  bool // the caller is told the key's id
+}{
+	authz.Unavailable:             {503, false},
+	authz.MissingKey:              {401, false},
+	authz.NotFound:                {401, false},
+	authz.Disabled:                {401, true},
+	authz.Expired:                 {401, true},
+	authz.Forbidden:               {403, true},
+	authz.InsufficientPermissions: {403, true},
+	authz.RateLimited:             {429, true},
+}
+
+// refusalCode returns the code, or Unavailable where it is not the code of a refusal.
+func refusalCode(code authz.Code) authz.Code {
+	if int(code) < len(refusals) {
+		return code
+	}
+	return authz.Unavailable
+}
+
+// answer sets o to the outcome of the decision that was observed. used is the index of the
+// source that the secret came from.
+func (c *Checker) answer(a *Attributes, o *Outcome, used int) {
+	if o.seen.Decision.Code.Allowed() || c.dryRun {
+		c.allow(a, o, used)
+		o.seen.LetThrough = !o.Code.Allowed()
+	} else {
+		c.refuse(a, o)
+	}
+}
+
+// allow lets the request through, also where only a dry run does: with the identity that was
+// found, without any that the caller made up, and without secrets.
+func (c *Checker) allow(a *Attributes, o *Outcome, used int) {
+	o.describe()
+	o.identify(a)
+	c.strip(a, o, used)
+	d := &o.seen.Decision
+	if d.Limits != nil && !c.dryRun {
+		o.ResponseHeaders = appendLimits(o.ResponseHeaders, c.limits, d.Limits)
+	}
+	// Last: if anything before panics, o refuses.
+	if o.DryRun = c.dryRun; d.Code.Allowed() {
+		o.Code = d.Code
+	} else {
+		o.Code = refusalCode(d.Code)
+	}
+}
+
+// refuse sends the request back.
+func (c *Checker) refuse(a *Attributes, o *Outcome) {
+	d := &o.seen.Decision
+	o.Code = refusalCode(d.Code)
+	o.describe()
+	o.status = c.statuses[o.Code]
+	contentType, _ := a.Header("content-type")
+	add := func(name, value string) { o.ResponseHeaders = append(o.ResponseHeaders, Field{name, value}) }
+	if o.bareBody = isGRPC(contentType); !o.bareBody {
+		add("content-type", "application/json")
+	}
+	// Some statuses may be cached, and the next caller's key may be another.
+	add("cache-control", "no-store")
+	if o.status == 401 {
+		add("www-authenticate", c.challenge)
+	}
+	if d.Limits != nil {
+		o.ResponseHeaders = appendLimits(o.ResponseHeaders, c.limits, d.Limits)
+	}
+	if (o.status == 429 || o.Code == authz.RateLimited) && (d.Limits == nil || !d.Limits.Limited()) {
+		add("retry-after", "1") // it is unknown when
+	}
+}
+
+// appendLimits appends the headers that report the rate limits to a caller.
+func appendLimits(headers []Field, style ratelimit.HeaderStyle, limits *ratelimit.Result) []Field {
+	for _, h := range style.Headers(*limits) {
+		headers = append(headers, Field{h.Name, h.Value})
+	}
+	return headers
+}
+
+// setHeader returns the index in SetHeaders of the header with this name, or -1.
+func (o *Outcome) setHeader(name string) int {
+	return slices.IndexFunc(o.SetHeaders, func(f Field) bool { return f.Name == name })
+}
+
+func (o *Outcome) removeHeader(name string) { o.RemoveHeaders = appendMissing(o.RemoveHeaders, name) }
+
+func appendMissing(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}
