@@ -37,7 +37,8 @@ type RecorderConfig struct {
 	AddressesPerKey int           // of one key between two flushes; 256
 	MaxBuffered     int           // rows in memory; 524,288
 
-	// OnFlush, if non-nil, is called after each attempt to write, with its error.
+	// OnFlush, if non-nil, is called after each attempt to write, with how many rows were
+	// written and the error.
 	OnFlush func(rows int, err error)
 }
 
@@ -127,12 +128,16 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	if len(r.waiting.summaries) == 0 {
 		return nil
 	}
-	err := r.cfg.Store.Add(ctx, &Batch{Rows: r.waiting.rows, Summaries: r.waiting.summaries})
-	if r.cfg.OnFlush != nil {
-		r.cfg.OnFlush(len(r.waiting.rows), err)
-	}
+	batch := &Batch{Rows: r.waiting.rows, Summaries: r.waiting.summaries}
+	rows := len(batch.Rows)
+	err := r.cfg.Store.Add(ctx, batch)
 	if err == nil {
 		r.waiting.reset()
+	} else {
+		r.waiting = tableOf(batch)
+	}
+	if r.cfg.OnFlush != nil {
+		r.cfg.OnFlush(rows-len(r.waiting.rows), err)
 	}
 	return err
 }
@@ -189,6 +194,17 @@ type rowKey struct {
 
 func newTable() *table {
 	return &table{rowOf: make(map[rowKey]int), summaryOf: make(map[string]int)}
+}
+
+func tableOf(b *Batch) *table {
+	t := newTable()
+	for i := range b.Summaries {
+		t.mergeSummary(&b.Summaries[i])
+	}
+	for i := range b.Rows {
+		t.mergeRow(&b.Rows[i], len(b.Rows))
+	}
+	return t
 }
 
 // keptRows is how large an empty table may be and keep its memory: a burst must not hold

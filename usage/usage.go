@@ -151,6 +151,16 @@ type Batch struct {
 	Summaries []Summary
 }
 
+// Remove takes the first n summaries, and the rows of their keys, out of the batch.
+func (b *Batch) Remove(n int) {
+	removed := make(map[string]bool, n)
+	for i := range b.Summaries[:n] {
+		removed[b.Summaries[i].KeyID] = true
+	}
+	b.Rows = slices.DeleteFunc(b.Rows, func(r Row) bool { return removed[r.KeyID] })
+	b.Summaries = b.Summaries[n:]
+}
+
 // A KeyUsage is what is known of one key's use.
 type KeyUsage struct {
 	Summary
@@ -219,9 +229,9 @@ type Limits struct {
 // for concurrent use, by several processes too.
 type Store interface {
 	// Add adds the batch to what is there: counts add up, and of times the earliest First and
-	// the latest of every other wins. It holds the store's [Limits]. Where it returns an error,
-	// the batch was not added; if the connection broke while the store confirmed it, it may
-	// have been.
+	// the latest of every other wins. It holds the store's [Limits]. What it added it removes
+	// from the batch, so that an error leaves there what is still to be added. If the connection
+	// breaks while the store confirms a part, that part may have been added and stay in the batch.
 	Add(ctx context.Context, b *Batch) error
 
 	// Key returns what is known of a key: its summary and the rows that were last seen at

@@ -77,6 +77,7 @@ func (s *Store) Add(_ context.Context, b *usage.Batch) error {
 	if prune {
 		s.pruned = s.now()
 	}
+	b.Remove(len(b.Summaries))
 	return nil
 }
 

@@ -76,10 +76,15 @@ func batch(rows ...usage.Row) *usage.Batch {
 	return b
 }
 
+// add adds a copy of the batch.
 func add(t *testing.T, s usage.Store, b *usage.Batch) {
 	t.Helper()
+	b = &usage.Batch{Rows: slices.Clone(b.Rows), Summaries: slices.Clone(b.Summaries)}
 	if err := s.Add(t.Context(), b); err != nil {
 		t.Fatalf("Add: %v", err)
+	}
+	if len(b.Rows)+len(b.Summaries) > 0 {
+		t.Errorf("Add left %d rows and %d summaries in the batch", len(b.Rows), len(b.Summaries))
 	}
 }
 
