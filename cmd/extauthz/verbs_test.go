@@ -119,7 +119,14 @@ func TestBrokenRecord(t *testing.T) {
 				t.Errorf("%s: export writes\n%s", kind, stdout.String())
 			}
 		}
-		command(t, keyFile(secretOne), "key", "import", "--from", "-", "--config", file)
+		for _, c := range []struct{ flag, want string }{
+			{"--overwrite=false", "0 added, 0 same, 1 different: left alone (--overwrite replaces them)\n"},
+			{"--overwrite", "0 added, 0 same, 1 overwritten\n"},
+		} {
+			if got := command(t, keyFile(secretOne), "key", "import", "--from", "-", c.flag, "--config", file); got != c.want {
+				t.Errorf("%s: import %s says %q", kind, c.flag, got)
+			}
+		}
 		command(t, "", "validate", "--config", file)
 		command(t, "", "key", "delete", "key_0", "--config", file)
 	}
@@ -141,15 +148,15 @@ func TestImportGoesOn(t *testing.T) {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), []string{"key", "import", "--from", "-", "--config", file}, strings.NewReader(bad), &stdout, &stderr)
 		place := fmt.Sprintf("standard input:%d:10: id: ", mistake+2)
-		after := regexp.MustCompile(`(\d+) keys were imported before that, up to (key_\d+): --after (key_\d+) goes on`).FindStringSubmatch(stderr.String())
-		if code != 1 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), place) || after == nil || after[2] != after[3] {
+		after := regexp.MustCompile(`before that, up to the key (key_\d+): (\d+) added, 0 same, 0 different: --after (key_\d+) continues from there`).FindStringSubmatch(stderr.String())
+		if code != 1 || stdout.Len() > 0 || !strings.HasPrefix(stderr.String(), place) || after == nil || after[1] != after[3] {
 			t.Fatalf("%s: exit code %d\n%s%s", kind, code, stdout.String(), stderr.String())
 		}
-		done, _ := strconv.Atoi(after[1])
-		if done < importBatch || done > mistake || after[2] != fmt.Sprintf("key_%d", done-1) {
-			t.Errorf("%s: %d keys up to %s, want all before %d", kind, done, after[2], mistake)
+		done, _ := strconv.Atoi(after[2])
+		if done < importBatch || done > mistake || after[1] != fmt.Sprintf("key_%d", done-1) {
+			t.Errorf("%s: %d keys up to %s, want all before %d", kind, done, after[1], mistake)
 		}
-		want := fmt.Sprintf("%d keys were imported\n", n-done)
+		want := fmt.Sprintf("%d added, 0 same, 0 different\n", n-done)
 		if got := command(t, good, "key", "import", "--from", "-", "--after", after[3], "--config", file); got != want {
 			t.Errorf("%s: %q, want %q", kind, got, want)
 		}

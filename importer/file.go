@@ -1,0 +1,96 @@
+package importer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/term"
+
+	"extauthz/keystore/yamlfile"
+)
+
+// A File is an open key file, which is read once, from its start to its end.
+type File struct {
+	io.ReadCloser
+	Name string // for messages
+	Size int64  // in bytes; -1 if it is not known before the end
+}
+
+// Open opens the key file at path. If path is "-", it returns stdin, which Close leaves open.
+func Open(path string, stdin io.Reader) (*File, error) {
+	if path != "-" {
+		return openPath(path)
+	}
+	const name = "standard input"
+	f, ok := stdin.(*os.File)
+	if !ok || term.IsTerminal(int(f.Fd())) {
+		return &File{io.NopCloser(stdin), name, -1}, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if err := yamlfile.CheckFile(info); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	file, err := newFile(name, f)
+	if err == nil {
+		file.ReadCloser = io.NopCloser(file.ReadCloser)
+	}
+	return file, err
+}
+
+func openPath(path string) (*File, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := yamlfile.CheckFile(info); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(path, f)
+}
+
+func newFile(name string, f *os.File) (*File, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return &File{f, name, -1}, nil
+	}
+	offset, err := f.Seek(0, io.SeekCurrent) // a shell may have read the start of it
+	if err != nil {
+		return nil, err
+	}
+	return &File{unchangedFile{f, info}, name, info.Size() - offset}, nil
+}
+
+// An unchangedFile is a file that must have the same size and modification time at its end as at
+// its start. A file that is written while it is read would yield some of its keys, or a mix of
+// old keys and new ones.
+type unchangedFile struct {
+	*os.File
+	before fs.FileInfo
+}
+
+func (f unchangedFile) Read(b []byte) (int, error) {
+	n, err := f.File.Read(b)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	switch after, statErr := f.Stat(); {
+	case statErr != nil:
+		return n, statErr
+	case after.Size() != f.before.Size() || !after.ModTime().Equal(f.before.ModTime()):
+		return n, errors.New("the file changed while it was read: import it again")
+	}
+	return n, err
+}
