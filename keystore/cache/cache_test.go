@@ -63,6 +63,8 @@ type gate struct {
 	*storetest.Memory
 	mu    sync.Mutex
 	asked int
+	order []keystore.Hash // what was asked for
+	delay time.Duration
 	hold  chan struct{} // not nil: the answer, already fetched, waits for it to be closed
 	hang  bool          // no answer until ctx ends
 }
@@ -70,8 +72,10 @@ type gate struct {
 func (g *gate) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	g.mu.Lock()
 	g.asked++
-	hold, hang := g.hold, g.hang
+	g.order = append(g.order, h)
+	hold, hang, delay := g.hold, g.hang, g.delay
 	g.mu.Unlock()
+	time.Sleep(delay)
 	if hang {
 		<-ctx.Done()
 		return nil, fmt.Errorf("querying: %w", ctx.Err())
@@ -312,7 +316,7 @@ func TestCacheLateAnswer(t *testing.T) {
 			f.Errorf("waited %s", waited)
 		}
 		f.asked(1)
-		if s := f.Stats(); s.InFlight != 1 || s.Errors != 0 || s.StoreOutage {
+		if s := f.Stats(); s.InFlight != 1 || s.Errors != 0 || !s.StoreOutage {
 			f.Errorf("while it is under way: %+v", s)
 		}
 		close(release)

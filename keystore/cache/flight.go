@@ -12,10 +12,21 @@ import (
 	"extauthz/keystore"
 )
 
+// A purpose is what a look-up is made for. Each has a bound of its own on how many are under way, so
+// that one leaves room for the others.
+type purpose int
+
+const (
+	unknownHash  purpose = iota // a caller waits, and the cache has no record
+	knownHash                   // a caller waits, or a record's TTL is about to end
+	confirmation                // a record in the backlog
+	purposes
+)
+
 // A flight is one look-up in the store, under way or done.
 type flight struct {
 	started time.Duration
-	known   bool          // the cache has a record of its hash
+	purpose purpose
 	done    chan struct{} // closed when what follows is set
 	key     *keystore.Key
 	err     error
@@ -37,23 +48,23 @@ func (c *Cache) refresh(h keystore.Hash, now time.Duration) {
 	if c.flights[h] != nil {
 		return
 	}
-	if _, err := c.take(h, now, true); err == nil {
+	if _, err := c.take(h, now, knownHash); err == nil {
 		c.stats.Refreshes++
 	}
 }
 
 // take starts a look-up, or says why none can be; c.mu is held.
-func (c *Cache) take(h keystore.Hash, now time.Duration, known bool) (*flight, error) {
+func (c *Cache) take(h keystore.Hash, now time.Duration, p purpose) (*flight, error) {
 	if c.ctx.Err() != nil {
 		return nil, errClosed
 	}
-	if c.running[known] >= c.config.MaxInFlight {
+	if p != confirmation && c.running[p] >= c.config.MaxInFlight {
 		c.stats.Busy++
 		return nil, keystore.ErrBusy
 	}
-	f := &flight{started: now, known: known, done: make(chan struct{})}
+	f := &flight{started: now, purpose: p, done: make(chan struct{})}
 	c.flights[h] = f
-	c.running[known]++
+	c.running[p]++
 	c.stats.Lookups++
 	c.wg.Go(func() {
 		f.key, f.err = c.lookup(h)
@@ -62,8 +73,7 @@ func (c *Cache) take(h keystore.Hash, now time.Duration, known bool) (*flight, e
 	return f, nil
 }
 
-// lookup asks the store. It runs in a goroutine of its own, where nobody else would catch a
-// panic.
+// lookup asks the store. It runs in a goroutine of its own, where nothing else would catch a panic.
 func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -80,7 +90,7 @@ func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	return k, err
 }
 
-// land keeps what a look-up found, unless its hash was invalidated meanwhile.
+// land keeps what a look-up found, unless its hash was invalidated in the meantime.
 func (c *Cache) land(h keystore.Hash, f *flight) {
 	now := c.now()
 	took := now - f.started
@@ -97,7 +107,7 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer close(f.done)
-	c.running[f.known]--
+	c.running[f.purpose]--
 	switch {
 	case errors.Is(failure, keystore.ErrBusy):
 		c.stats.Busy++
@@ -109,19 +119,33 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 		return
 	}
 	delete(c.flights, h)
+	c.keep(h, f, answered, now)
+}
+
+// keep updates what is known of the hash by a look-up that has just ended; c.mu is held.
+func (c *Cache) keep(h keystore.Hash, f *flight, answered bool, now time.Duration) {
+	if answered {
+		c.backlog.pause = 0
+	}
+	r := c.records.peek(h)
 	switch {
 	case f.err == nil:
+		fresh := record{key: f.key, confirmed: f.started, epoch: c.epoch, used: now}
+		if r != nil {
+			fresh.used = r.used
+		}
 		c.unknown.Remove(h)
-		c.records.add(h, record{key: f.key, confirmed: f.started, epoch: c.epoch})
+		c.records.add(h, fresh)
 	case answered:
 		c.records.remove(h)
 		c.unknown.Add(h, negative{until: f.started + c.config.NegativeTTL, epoch: c.epoch})
-	default:
-		if r := c.records.peek(h); r != nil {
-			r.failed = true
-			if took >= c.config.LookupTimeout {
-				r.askAfter = now + hangPause
-			}
+	case r != nil:
+		r.failed = true
+		if now-f.started >= c.config.LookupTimeout {
+			r.hung = now
+		}
+		if r.epoch != c.epoch {
+			c.confirmLater()
 		}
 	}
 }
@@ -134,8 +158,8 @@ type outage struct {
 	since, last time.Duration // its first failed look-up and its last
 }
 
-// noteOutage tells the operator once that the store cannot be reached, and once that it can
-// be again: when it answers a second or more after it last failed.
+// noteOutage logs once that the store cannot be reached, and once that it can be again: when it
+// answers a second or more after it last failed.
 func (c *Cache) noteOutage(now time.Duration, err error) {
 	o := &c.outage
 	if err == nil && !o.on.Load() || c.ctx.Err() != nil {
@@ -162,10 +186,10 @@ type Stats struct {
 	Hits         uint64 // answered by a fresh record
 	NegativeHits uint64 // refused by a fresh negative
 	Misses       uint64 // had to ask the store
-	Stale        uint64 // answered by a record past its TTL, as the store could not be asked
+	Stale        uint64 // answered by an unconfirmed record, as the store could not be asked
 
-	Lookups       uint64 // look-ups in the store, for misses and refreshes
-	Refreshes     uint64 // those before a record's TTL ended, which nobody waited for
+	Lookups       uint64 // look-ups in the store
+	Refreshes     uint64 // those that were made in the background
 	Errors        uint64 // those that the store did not answer in time
 	Busy          uint64 // not made, as too many were under way
 	Invalidations uint64
@@ -181,7 +205,9 @@ func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.stats
-	s.InFlight = c.running[false] + c.running[true]
+	for _, n := range c.running {
+		s.InFlight += n
+	}
 	s.Records, s.Negatives = c.records.len(), c.unknown.Len()
 	s.StoreOutage = c.outage.on.Load()
 	return s

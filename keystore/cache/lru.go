@@ -2,16 +2,23 @@ package cache
 
 import "extauthz/keystore"
 
-// An lru is the records of the hashes that were used last, up to a number of them. It is one
-// array and a map without pointers, which the garbage collector is through with in a fraction
-// of the time that a list of as many elements takes: with 100,000 records that is a good part
-// of what a check costs.
+// An lru is the records of the hashes that were used last, up to a number of them. It is one array
+// and a map without pointers, which the garbage collector scans in a fraction of the time that a
+// list of as many elements takes: with 100,000 records that is a good part of what a check costs.
 type lru struct {
 	size  int
-	slots []slot                  // the first is the ring's anchor: after it comes the one used last
+	slots []slot                  // a ring from the anchor: after it comes the one used last
 	at    map[keystore.Hash]int32 // where in slots
 	free  int32                   // the first of the slots without a record, which are linked by after; 0: none
+
+	walking bool // the cursor is in the ring
 }
+
+// Two slots hold no record.
+const (
+	anchor int32 = iota
+	cursor       // what next returns is after it
+)
 
 // A slot holds the record of one hash, between that used just after it and just before it.
 type slot struct {
@@ -21,26 +28,26 @@ type slot struct {
 }
 
 func newLRU(size int) *lru {
-	return &lru{size: size, slots: make([]slot, 1), at: make(map[keystore.Hash]int32)}
+	return &lru{size: size, slots: make([]slot, 2), at: make(map[keystore.Hash]int32)}
 }
 
 func (l *lru) len() int { return len(l.at) }
 
-// get returns the record of a hash, which is thereby used, or nil. It is where it is until
-// the next call of add.
+// get returns the record of a hash, which is thereby used, or nil. The pointer is valid until the
+// next call of add.
 func (l *lru) get(h keystore.Hash) *record {
 	i, ok := l.at[h]
 	if !ok {
 		return nil
 	}
-	if l.slots[0].after != i {
+	if l.slots[anchor].after != i {
 		l.unlink(i)
-		l.link(i)
+		l.link(i, anchor)
 	}
 	return &l.slots[i].record
 }
 
-// peek is get for one that is not thereby used.
+// peek is get for a record that is not thereby used.
 func (l *lru) peek(h keystore.Hash) *record {
 	if i, ok := l.at[h]; ok {
 		return &l.slots[i].record
@@ -48,15 +55,19 @@ func (l *lru) peek(h keystore.Hash) *record {
 	return nil
 }
 
-// add sets the record of a hash, which is thereby used. Where there are too many then, the one
+// add sets the record of a hash. A new one counts as used; if there are too many then, the one
 // that was not used for the longest time goes.
 func (l *lru) add(h keystore.Hash, r record) {
-	if old := l.get(h); old != nil {
+	if old := l.peek(h); old != nil {
 		*old = r
 		return
 	}
 	if len(l.at) >= l.size {
-		l.remove(l.slots[l.slots[0].before].hash)
+		oldest := l.slots[anchor].before
+		if oldest == cursor {
+			oldest = l.slots[cursor].before
+		}
+		l.remove(l.slots[oldest].hash)
 	}
 	i := l.free
 	if i != 0 {
@@ -66,7 +77,7 @@ func (l *lru) add(h keystore.Hash, r record) {
 		l.slots = append(l.slots, slot{})
 	}
 	l.slots[i] = slot{record: r, hash: h}
-	l.link(i)
+	l.link(i, anchor)
 	l.at[h] = i
 }
 
@@ -77,16 +88,41 @@ func (l *lru) remove(h keystore.Hash) {
 	}
 	delete(l.at, h)
 	l.unlink(i)
-	l.slots[i] = slot{after: l.free} // the key is let go
+	l.slots[i] = slot{after: l.free} // the key can be freed
 	l.free = i
 }
 
-// link puts a slot after the anchor.
-func (l *lru) link(i int32) {
-	first := l.slots[0].after
-	l.slots[i].before, l.slots[i].after = 0, first
-	l.slots[first].before = i
-	l.slots[0].after = i
+// rewind lets next begin with the record used last.
+func (l *lru) rewind() {
+	if l.walking {
+		l.unlink(cursor)
+	}
+	l.link(cursor, anchor)
+	l.walking = true
+}
+
+// next returns the records from the one used last when rewind was called to the one used first,
+// then nil. Those that are used in the meantime may be left out.
+func (l *lru) next() (keystore.Hash, *record) {
+	if !l.walking {
+		return keystore.Hash{}, nil
+	}
+	i := l.slots[cursor].after
+	l.unlink(cursor)
+	if i == anchor {
+		l.walking = false
+		return keystore.Hash{}, nil
+	}
+	l.link(cursor, i)
+	return l.slots[i].hash, &l.slots[i].record
+}
+
+// link puts slot i into the ring after another.
+func (l *lru) link(i, after int32) {
+	next := l.slots[after].after
+	l.slots[i].before, l.slots[i].after = after, next
+	l.slots[next].before = i
+	l.slots[after].after = i
 }
 
 func (l *lru) unlink(i int32) {

@@ -13,6 +13,7 @@ import (
 func FuzzLRU(f *testing.F) {
 	f.Add(uint8(3), []byte("a1b2c3d4A5a6b7"))
 	f.Add(uint8(1), []byte("\x00\x41\x82\xc3"))
+	f.Add(uint8(3), []byte("\x00\x01\x02\xe0\xf0\x03\x41\xf0\xf0\xf0\x04\xc4"))
 	f.Fuzz(func(t *testing.T, size uint8, steps []byte) {
 		n := int(size)%8 + 1
 		got := newLRU(n)
@@ -39,19 +40,34 @@ func FuzzLRU(f *testing.F) {
 				v, ok := want.Peek(h)
 				same("peek", got.peek(h), v, ok)
 			default:
-				got.remove(h)
-				want.Remove(h)
+				switch {
+				case step&0x30 == 0x30: // the cursor makes no difference to the others
+					got.next()
+				case step&0x20 != 0:
+					got.rewind()
+				default:
+					got.remove(h)
+					want.Remove(h)
+				}
 			}
-			if got.len() != want.Len() || len(got.slots) > n+1 {
+			if got.len() != want.Len() || len(got.slots) > n+2 {
 				t.Fatalf("%d records in %d slots, want %d of %d", got.len(), len(got.slots), want.Len(), n)
 			}
 		}
-		for i := got.slots[0].before; i != 0; i = got.slots[i].before { // the oldest first
+		hashes := want.Keys() // the oldest first
+		got.rewind()
+		for h, r := got.next(); r != nil; h, r = got.next() {
+			if last := len(hashes) - 1; last < 0 || hashes[last] != h {
+				t.Fatalf("next is %v, want the last of %v", h, hashes)
+			}
+			hashes = hashes[:len(hashes)-1]
+		}
+		for i := got.slots[anchor].before; i != anchor; i = got.slots[i].before {
 			h, v, ok := want.RemoveOldest()
 			same("oldest", &got.slots[i].record, v, ok && h == got.slots[i].hash)
 		}
-		if want.Len() != 0 {
-			t.Errorf("%d records were lost", want.Len())
+		if want.Len()+len(hashes) != 0 {
+			t.Errorf("%d records were lost, and next did not return %d", want.Len(), len(hashes))
 		}
 	})
 }

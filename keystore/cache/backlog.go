@@ -1,0 +1,148 @@
+package cache
+
+import (
+	"time"
+
+	"extauthz/keystore"
+)
+
+const (
+	// confirmations bounds the look-ups of the backlog that are under way. It is small beside
+	// the connections that a store has, so that callers need not wait for the backlog.
+	confirmations = 2
+
+	backlogSize = 1024 // hashes; past it all records are searched
+
+	// The search through all records pauses after so many, so that callers need not wait for it.
+	searchStep = 256
+
+	// How long the backlog waits after a look-up of it failed.
+	pauseFirst   = 100 * time.Millisecond
+	pauseLongest = time.Second
+)
+
+// A backlog is the invalidated records in use that are to be looked up in the background. The
+// cache's mutex guards all of it but wake.
+type backlog struct {
+	wake    chan struct{}   // holds one if there is something to do
+	changed []keystore.Hash // the first to look up
+	failed  bool            // a look-up failed: after a pause, search all records again
+	pause   time.Duration   // how long the last one was; 0: the store has answered since
+	resume  time.Duration   // when this one ends; 0: there is none
+	// Beside these, the cursor of the records, if it is among them, is before more to look up.
+}
+
+// confirmSoon adds one record to the backlog; c.mu is held.
+func (c *Cache) confirmSoon(h keystore.Hash) {
+	b := &c.backlog
+	if len(b.changed) >= backlogSize {
+		b.changed = b.changed[:0]
+		c.records.rewind()
+	} else {
+		b.changed = append(b.changed, h)
+	}
+	c.wakeBacklog()
+}
+
+// confirmAllSoon adds all records to the backlog; c.mu is held.
+func (c *Cache) confirmAllSoon() {
+	c.backlog.changed = c.backlog.changed[:0]
+	c.records.rewind()
+	c.wakeBacklog()
+}
+
+// confirmLater adds all records to the backlog after a pause; c.mu is held.
+func (c *Cache) confirmLater() {
+	c.backlog.failed = true
+	c.wakeBacklog()
+}
+
+func (c *Cache) wakeBacklog() {
+	select {
+	case c.backlog.wake <- struct{}{}:
+	default:
+	}
+}
+
+// confirmBacklog looks up what is in the backlog until the cache is closed.
+func (c *Cache) confirmBacklog() {
+	slots := make(chan struct{}, confirmations)
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		f, more, pause := c.confirmNext()
+		if f != nil {
+			c.wg.Go(func() { <-f.done; <-slots })
+			continue
+		}
+		<-slots
+		if more {
+			continue
+		}
+		var timer <-chan time.Time
+		wake := c.backlog.wake
+		if pause > 0 {
+			timer, wake = time.After(pause), nil
+		}
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-timer:
+		case <-wake:
+		}
+	}
+}
+
+// confirmNext starts the next look-up of the backlog. If there is none, it says whether there may
+// be more to find at once, or after which pause; neither: the backlog is empty.
+func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b := &c.backlog
+	now := c.now()
+	if b.failed && b.resume == 0 {
+		b.pause = min(max(2*b.pause, pauseFirst), pauseLongest)
+		b.resume = now + b.pause
+	}
+	if b.resume > 0 {
+		if now < b.resume {
+			return nil, false, b.resume - now
+		}
+		b.failed, b.resume, b.changed = false, 0, nil
+		c.records.rewind()
+	}
+	for range searchStep {
+		h, r := c.nextUnconfirmed()
+		if r == nil {
+			return nil, false, 0
+		}
+		if r.epoch == c.epoch || now-r.used >= max(c.config.TTL, c.config.MaxStale) || c.flights[h] != nil {
+			continue
+		}
+		f, err := c.take(h, now, confirmation)
+		if err != nil { // the cache is closed
+			return nil, false, 0
+		}
+		c.stats.Refreshes++
+		return f, false, 0
+	}
+	return nil, true, 0
+}
+
+// nextUnconfirmed takes the next record out of the backlog, which may have been confirmed since;
+// nil: there is none. c.mu is held.
+func (c *Cache) nextUnconfirmed() (keystore.Hash, *record) {
+	b := &c.backlog
+	for len(b.changed) > 0 {
+		h := b.changed[0]
+		b.changed = b.changed[1:]
+		if r := c.records.peek(h); r != nil {
+			return h, r
+		}
+	}
+	b.changed = nil
+	return c.records.next()
+}
