@@ -83,6 +83,16 @@ func (r *replica) awaitDown(t *testing.T) {
 	until(t, "the channel is down", func() bool { up, _ := r.state(); return !up })
 }
 
+// awaitWarning waits until Watch has warned of something.
+func (r *replica) awaitWarning(t *testing.T, text string) {
+	t.Helper()
+	until(t, "there is a warning of "+text, func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return strings.Contains(strings.Join(r.warnings, "\n"), text)
+	})
+}
+
 func (r *replica) knows(t *testing.T, k *keystore.Key) {
 	t.Helper()
 	until(t, k.ID+" is known", func() bool { got, err := r.cache.Lookup(t.Context(), k.Hash); return err == nil && got.ID == k.ID })
@@ -135,11 +145,19 @@ func TestTwoReplicas(t *testing.T) {
 	a.awaitUp(t, 1)
 	b.awaitUp(t, 1)
 	for name, revoke := range map[string]func(*keystore.Key){
-		"through the other": func(k *keystore.Key) { must(t, a.Delete(t.Context(), k.ID)) },
-		"by redis-cli":      func(k *keystore.Key) { r.CLI("DEL", b.names.record(k.Hash)) },
-		"by a time to live": func(k *keystore.Key) { r.CLI("PEXPIRE", b.names.record(k.Hash), "1") },
-		"by FLUSHALL":       func(*keystore.Key) { r.CLI("FLUSHALL") },
+		"through the other":     func(k *keystore.Key) { must(t, a.Delete(t.Context(), k.ID)) },
+		"by redis-cli":          func(k *keystore.Key) { r.CLI("DEL", b.names.record(k.Hash)) },
+		"by UNLINK":             func(k *keystore.Key) { r.CLI("UNLINK", b.names.record(k.Hash)) },
+		"by a time to live":     func(k *keystore.Key) { r.CLI("PEXPIRE", b.names.record(k.Hash), "1") },
+		"by RENAME":             func(k *keystore.Key) { r.CLI("RENAME", b.names.record(k.Hash), "elsewhere") },
+		"by MOVE":               func(k *keystore.Key) { r.CLI("MOVE", b.names.record(k.Hash), "2") },
+		"by FLUSHALL":           func(*keystore.Key) { r.CLI("FLUSHALL") },
+		"by FLUSHDB":            func(*keystore.Key) { r.CLI("FLUSHDB") },
+		"by FLUSHALL ASYNC":     func(*keystore.Key) { r.CLI("FLUSHALL", "ASYNC") },
+		"by SWAPDB":             func(*keystore.Key) { r.CLI("SWAPDB", "0", "1") },
+		"by SWAPDB in a script": func(*keystore.Key) { r.CLI("EVAL", "return redis.call('SWAPDB', 0, 1)", "0") },
 	} {
+		r.CLI("FLUSHALL")
 		k := storetest.NewKey("key_a", "10.0.0.0/8")
 		must(t, a.Put(t.Context(), []*keystore.Key{k}))
 		b.knows(t, k)
@@ -334,15 +352,5 @@ func TestSlotMoves(t *testing.T) {
 	until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
-	})
-}
-
-func TestEvictionWarned(t *testing.T) {
-	r := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
-	b := newReplica(t, r.URL())
-	until(t, "there is a warning of allkeys-lru", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return strings.Contains(strings.Join(b.warnings, " "), "allkeys-lru")
 	})
 }

@@ -47,15 +47,16 @@
 // # Changes
 //
 // [Store.Watch] uses server-assisted client-side caching (CLIENT TRACKING in broadcast mode):
-// the server itself tells of each write under the prefix, whoever made it, of keys that ran
-// out or were evicted, and of FLUSHALL. Messages published by the writer would miss what
+// the server itself reports each write under the prefix, whoever made it, keys that expired or
+// were evicted, and a database that was flushed. Messages published by the writer would miss what
 // redis-cli does, and keyspace notifications are off unless the server is configured for them.
+// SWAPDB and the loss of a replica's master are not reported; Watch finds them with INFO.
 //
 // # Server settings
 //
 // The server must not evict: with a maxmemory-policy other than noeviction, or a volatile-
-// one, a key that was evicted is refused as one that does not exist. Watch warns of that
-// ([Options.OnWarning]). How durable an edit is, the server decides: with `appendonly yes` and
+// one, a key that was evicted is refused as one that does not exist. Watch warns of that, and of
+// a database without keys ([Options.OnWarning]). How durable an edit is, the server decides: with `appendonly yes` and
 // `appendfsync always` it survives a crash. A failover can lose the last edits, a revocation
 // among them, unless `min-replicas-to-write` and `min-replicas-max-lag` are set.
 //

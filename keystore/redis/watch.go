@@ -3,8 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
@@ -52,7 +50,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	}
 }
 
-// listen tells inv of changes until the connection fails, and whether it ever stood.
+// listen passes changes on to inv until the connection fails, and reports whether it ever stood.
 func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) (wasUp bool, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -64,13 +62,15 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 	if err := t.track(ctx); err != nil {
 		return false, err
 	}
+	seen, err := t.state(ctx)
+	if err != nil {
+		return false, err
+	}
 	// Now, not earlier: from here on no change is missed.
 	inv.InvalidateAll()
 	up()
-	if err := t.mayEvict(ctx); err != nil && s.options.OnWarning != nil {
-		s.options.OnWarning(err)
-	}
-	go func() { cancel(t.beat(ctx)) }()
+	s.warn(t.warnings(ctx, seen))
+	go func() { cancel(t.beat(ctx, seen)) }()
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,13 +82,20 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 			inv.Invalidate(h)
 		}
 		if all {
-			// The whole database was flushed; or the connection was lost, and then what is
-			// cached must go on serving.
+			// The database was flushed or swapped; or the connection was lost, and then what
+			// is cached must go on serving.
 			if err := t.alive(ctx); err != nil {
 				return true, err
 			}
 			inv.InvalidateAll()
+			s.warn(t.empty(ctx))
 		}
+	}
+}
+
+func (s *Store) warn(err error) {
+	if err != nil && s.options.OnWarning != nil {
+		s.options.OnWarning(err)
 	}
 }
 
@@ -167,8 +174,9 @@ func (b *inbox) take() (changed []keystore.Hash, all bool) {
 	return changed, all
 }
 
-// beat returns why the node can no longer be relied on to tell of changes.
-func (t *tracker) beat(ctx context.Context) error {
+// beat returns why the node can no longer be relied on to report changes. It reports as a change
+// of everything what the node itself does not.
+func (t *tracker) beat(ctx context.Context, seen state) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -181,6 +189,14 @@ func (t *tracker) beat(ctx context.Context) error {
 		if n := node(t.client); n != t.node {
 			return fmt.Errorf("the master is now %s", n)
 		}
+		now, err := t.state(ctx)
+		if err != nil {
+			return err
+		}
+		if now.swappedSince(seen) {
+			t.told.put(nil, true)
+		}
+		seen = now
 	}
 }
 
@@ -208,22 +224,4 @@ func node(client rueidis.Client) string {
 		}
 	}
 	return ""
-}
-
-var setting = regexp.MustCompile(`(?m)^(maxmemory|maxmemory_policy):(\S*)`)
-
-// mayEvict returns an error where the server is set to evict keys. The volatile policies evict
-// nothing but what has a time to live. A server that does not say is taken to be in order.
-func (t *tracker) mayEvict(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
-	defer cancel()
-	info, _ := t.conn.Do(ctx, t.conn.B().Info().Section("memory").Build()).ToString()
-	values := map[string]string{}
-	for _, m := range setting.FindAllStringSubmatch(info, -1) {
-		values[m[1]] = m[2]
-	}
-	if policy := values["maxmemory_policy"]; values["maxmemory"] != "0" && strings.HasPrefix(policy, "allkeys") {
-		return fmt.Errorf("redis: maxmemory-policy is %s: a key that is evicted is refused as one that does not exist; set it to noeviction", policy)
-	}
-	return nil
 }

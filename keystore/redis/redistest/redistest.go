@@ -62,6 +62,23 @@ func (s *Server) URL() string { return "redis://" + s.Addr() }
 // Socket returns the path of the unix socket on which the server listens too.
 func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
 
+// Port returns the port that the server listens on.
+func (s *Server) Port() string { return s.port }
+
+// Wipe deletes all that a server that is not running has kept.
+func (s *Server) Wipe() {
+	s.t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // Kill ends the process by SIGKILL, as a crash does, and waits until it is gone.
 func (s *Server) Kill() {
 	if s.cmd == nil {
