@@ -19,6 +19,7 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // A checked is a server that is asked directly, as Envoy asks it.
@@ -81,7 +82,7 @@ func (c *checked) each(b *testing.B, n int, secret func(i int) keystore.Secret) 
 
 // untilRefused asks until the secret is refused.
 func (c *checked) untilRefused(b *testing.B, secret keystore.Secret) {
-	for deadline := time.Now().Add(harness.Patience); ; time.Sleep(200 * time.Microsecond) {
+	for deadline := time.Now().Add(polltest.Patience); ; time.Sleep(200 * time.Microsecond) {
 		switch ok, err := c.allows(b.Context(), secret); {
 		case err != nil:
 			b.Error(err)
@@ -89,7 +90,7 @@ func (c *checked) untilRefused(b *testing.B, secret keystore.Secret) {
 		case !ok:
 			return
 		case time.Now().After(deadline):
-			b.Errorf("not refused within %s", harness.Patience)
+			b.Errorf("not refused within %s", polltest.Patience)
 			return
 		}
 	}

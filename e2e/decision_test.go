@@ -8,6 +8,7 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 const (
@@ -177,7 +178,7 @@ func TestDynamicMetadataInTheAccessLog(t *testing.T) {
 		if _, err := trySend(t, envoy.Addr("front"), call{path: test.path, header: headers("X-Api-Key", string(test.secret)), from: test.from}); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() error {
+		polltest.NoError(t, func() error {
 			for line := range strings.Lines(envoy.Log()) {
 				if !strings.Contains(line, test.path+" ") {
 					continue

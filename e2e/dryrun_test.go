@@ -8,12 +8,13 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // accessLog returns the line that Envoy logged of a path.
 func accessLog(t testing.TB, envoy *harness.EnvoyProcess, path string) (found string) {
 	t.Helper()
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		for line := range strings.Lines(envoy.Log()) {
 			if strings.Contains(line, "ACCESS") && strings.Contains(line, path+" ") {
 				found = line

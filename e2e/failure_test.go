@@ -21,6 +21,7 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/envoy"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // With a healthy second server, one that is killed or stopped under load loses no request.
@@ -50,7 +51,7 @@ func TestServerEndsUnderLoad(t *testing.T) {
 			}
 			load := func(n int64) {
 				until := sent.Load() + n
-				eventually(t, func() error {
+				polltest.NoError(t, func() error {
 					if got := sent.Load(); got < until && !t.Failed() {
 						return fmt.Errorf("%d of %d requests went through", got, until)
 					}
@@ -88,7 +89,7 @@ func TestServerGone(t *testing.T) {
 				t.Errorf("got %d %s, want %d", r.status, r.body, want)
 			}
 			server.Restart(t)
-			eventually(t, func() error { // Envoy's health check has to see it first
+			polltest.NoError(t, func() error { // Envoy's health check has to see it first
 				r := send(t, front, call{header: headers("X-Api-Key", string(elsewhere))})
 				if r.status != 403 || !strings.Contains(r.body, "FORBIDDEN") {
 					return fmt.Errorf("got %d %s, want 403", r.status, r.body)
@@ -151,7 +152,7 @@ func TestReloadThroughEnvoy(t *testing.T) {
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")
 	want := func(code string) {
-		eventually(t, func() error {
+		polltest.NoError(t, func() error {
 			r := send(t, front, call{header: headers("X-Api-Key", string(listed))})
 			if r.status == 200 && code == "VALID" || strings.Contains(r.body, `"`+code+`"`) {
 				return nil

@@ -261,22 +261,6 @@ func (r result) wantRefusal(t testing.TB, status int, code, keyID string) {
 	}
 }
 
-// eventually polls until f returns nil.
-func eventually(t testing.TB, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(harness.Patience)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s: %v", harness.Patience, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-}
-
 // headers makes headers of name and value pairs; the names keep their case.
 func headers(pairs ...string) http.Header {
 	h := http.Header{}

@@ -19,6 +19,7 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
 	"extauthz/keystore/redis/redistest"
+	"extauthz/polltest"
 )
 
 // An hour is longer than any test: nothing that is spent comes back in it.
@@ -171,13 +172,13 @@ func TestReplicasShareLimits(t *testing.T) {
 	}
 }
 
-// down begins what is logged of limits that cannot tell.
-const down = "the rate limits cannot tell"
+// down begins the log line about a rate limiter that does not answer.
+const down = "the rate limiter does not answer"
 
 // logged returns how often a text stands in the server's log, once it does.
 func logged(t testing.TB, server *harness.Server, text string) (n int) {
 	t.Helper()
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		if n = strings.Count(server.Log(), text); n == 0 {
 			return fmt.Errorf("the log does not say %q", text)
 		}
@@ -220,7 +221,7 @@ func TestRedisKilled(t *testing.T) {
 				}
 				return nil
 			}
-			eventually(t, limited)
+			polltest.NoError(t, limited)
 			// A slow machine may have begun with failures.
 			const failures = "extauthz_ratelimit_failures_total"
 			failed, told := counted(t, server, failures), strings.Count(server.Log(), down)
@@ -245,7 +246,7 @@ func TestRedisKilled(t *testing.T) {
 			}
 
 			redis.Restart()
-			eventually(t, limited)
+			polltest.NoError(t, limited)
 		})
 	}
 }

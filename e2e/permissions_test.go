@@ -13,6 +13,7 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 const (
@@ -53,7 +54,7 @@ func TestPermissionsOfARoute(t *testing.T) {
 		if seen := upstream.Seen(); len(seen) > 0 {
 			t.Errorf("a refused request reached the upstream: %+v", seen)
 		}
-		if n := logged(t, server, "what a route asks for cannot be read"); n != 1 {
+		if n := logged(t, server, "what a route asks for cannot be parsed"); n != 1 {
 			t.Errorf("the mistake was logged %d times", n)
 		}
 		if n := counted(t, server, "extauthz_bad_route_texts_total"); n != 1 {
@@ -128,18 +129,18 @@ func TestExtensionsBeforeRules(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", extensions, r.status, r.body, want)
 		}
 	}
-	logged(t, server, "a route sends a context extension that asks for nothing")
+	logged(t, server, "a route sends an unknown context extension")
 }
 
 // raw sends the bytes of a request as they are and returns the answer's status.
 func raw(t testing.TB, addr, request string) int {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, harness.Patience)
+	conn, err := net.DialTimeout("tcp", addr, polltest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(harness.Patience))
+	_ = conn.SetDeadline(time.Now().Add(polltest.Patience))
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}

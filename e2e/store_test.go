@@ -13,6 +13,7 @@ import (
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/redis/redistest"
+	"extauthz/polltest"
 )
 
 // A database keeps the keys of several extauthz.
@@ -84,7 +85,7 @@ func (r replicas) command(t *testing.T, stdin string, args ...string) {
 // decide waits until so many requests in a row, enough to ask both replicas, get this code.
 func (r replicas) decide(t *testing.T, secret keystore.Secret, code string) {
 	t.Helper()
-	eventually(t, func() error { return r.decides(t, secret, code) })
+	polltest.NoError(t, func() error { return r.decides(t, secret, code) })
 }
 
 func (r replicas) decides(t *testing.T, secret keystore.Secret, code string) error {

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"extauthz/e2e/harness"
+	"extauthz/polltest"
+	"extauthz/proctest"
 )
 
 // demo returns the command that `make demo` runs, on ports of its own, and the addresses that
@@ -50,8 +52,8 @@ func TestDemoOnce(t *testing.T) {
 func TestDemoEndsOnInterrupt(t *testing.T) {
 	t.Parallel()
 	cmd, addrs := demo(t)
-	p := harness.Start(t, "demo", cmd, nil)
-	harness.Eventually(t, "the demo is up", func() bool {
+	p := proctest.Start(t, "demo", cmd, nil)
+	polltest.Until(t, "the demo is up", func() bool {
 		return !p.Running() || strings.Contains(p.Log(), "Ctrl-C stops everything")
 	})
 	p.Signal(syscall.SIGINT)

@@ -17,6 +17,7 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/examples/upstream/echo"
+	"extauthz/polltest"
 )
 
 var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit"}
@@ -114,7 +115,7 @@ func TestBehindLoadBalancer(t *testing.T) {
 		status, _ := c.send(t)
 		return status
 	}
-	harness.Eventually(t, "the changed whitelist is live", func() bool { return from(through, listed) == http.StatusOK })
+	polltest.Until(t, "the changed whitelist is live", func() bool { return from(through, listed) == http.StatusOK })
 	for _, c := range []struct {
 		what string
 		got  int

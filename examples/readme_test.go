@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"extauthz/e2e/harness"
+	"extauthz/polltest"
+	"extauthz/proctest"
 )
 
 // An example is a running story: what its README starts, and the requests that it then makes.
 type example struct {
 	dir      string // stands for the top of the tree
-	programs []*harness.Process
+	programs []*proctest.Process
 	curls    []curl
 }
 
@@ -68,7 +70,7 @@ func start(t *testing.T, name string) *example {
 	if background == 0 || len(e.curls) == 0 {
 		t.Fatal("the README starts nothing that it ends, or asks nothing")
 	}
-	harness.Eventually(t, e.curls[0].line, func() bool {
+	polltest.Until(t, e.curls[0].line, func() bool {
 		for _, p := range e.programs {
 			if !p.Running() {
 				t.Fatal("a program has ended before the first request")
@@ -87,7 +89,7 @@ func (c curl) missing(body string) []string {
 
 // run starts a program as the README has it. What it leaves to the defaults, which are there
 // once a machine, is added: the ports, and that Envoys do not take each other for successors.
-func (e *example) run(t *testing.T, words []string, replace func(string) string) *harness.Process {
+func (e *example) run(t *testing.T, words []string, replace func(string) string) *proctest.Process {
 	t.Helper()
 	cmd := exec.Command(filepath.Join(e.dir, words[0]), words[1:]...)
 	unless := func(given bool, args ...string) {
@@ -107,7 +109,7 @@ func (e *example) run(t *testing.T, words []string, replace func(string) string)
 		unless(slices.Contains(words, "--admin"), "--admin", replace("127.0.0.1:9192"))
 	}
 	cmd.Dir = e.dir
-	return harness.Start(t, filepath.Base(words[0]), cmd, nil)
+	return proctest.Start(t, filepath.Base(words[0]), cmd, nil)
 }
 
 // copy puts the story's folder and the programs where its README expects them.
@@ -261,7 +263,7 @@ func (c curl) try() (status int, body string, err error) {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.source)}
 	}
 	transport := &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}
-	response, err := (&http.Client{Transport: transport, Timeout: harness.Patience}).Do(&http.Request{Method: http.MethodGet, URL: c.url, Header: c.header})
+	response, err := (&http.Client{Transport: transport, Timeout: polltest.Patience}).Do(&http.Request{Method: http.MethodGet, URL: c.url, Header: c.header})
 	if err != nil {
 		return 0, "", err
 	}

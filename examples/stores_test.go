@@ -11,6 +11,7 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/redis/redistest"
+	"extauthz/polltest"
 )
 
 // databases start, by story, what its README starts by docker, and return the address that the
@@ -76,7 +77,7 @@ func TestStoreREADMEs(t *testing.T) {
 // servers are asked.
 func (e *example) await(t *testing.T, c curl) {
 	t.Helper()
-	harness.Eventually(t, c.line, func() bool {
+	polltest.Until(t, c.line, func() bool {
 		for range 8 {
 			status, body, err := c.try()
 			if err != nil || status != c.status || !strings.Contains(body, c.words[0]) {

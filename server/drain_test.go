@@ -13,8 +13,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"extauthz/config"
-	"extauthz/e2e/harness"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // slowStore answers once it is told to.
@@ -64,7 +64,7 @@ func drains(s *server, g *grpc.Server, signals <-chan os.Signal) <-chan struct{}
 func TestDrainWaitsForRequestsInFlight(t *testing.T) {
 	s, g, conn, slow, _, valid := inFlight(t, config.Shutdown{Timeout: time.Hour})
 	done := drains(s, g, nil)
-	harness.Eventually(t, "no new requests are taken", func() bool {
+	polltest.Until(t, "no new requests are taken", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})

@@ -13,12 +13,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"extauthz/proctest"
 )
 
 // An EnvoyProcess is a running Envoy.
 type EnvoyProcess struct {
-	*Process
+	*proctest.Process
 	Admin string // host:port of its admin interface
+
+	t testing.TB
 }
 
 // StartEnvoy starts Envoy with this bootstrap configuration, and waits until it is live: until
@@ -36,8 +40,8 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 		"--admin-address-path", adminFile,
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
 	}, args...)...)
-	e := new(EnvoyProcess)
-	e.Process = Start(t, "envoy", cmd, func() error {
+	e := &EnvoyProcess{t: t}
+	e.Process = proctest.Start(t, "envoy", cmd, func() error {
 		admin, err := os.ReadFile(adminFile)
 		if err != nil {
 			return err

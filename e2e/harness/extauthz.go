@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"extauthz/proctest"
 )
 
 // Settings say how an extauthz is started. The zero value listens on a free port, over the
@@ -28,7 +30,7 @@ type Settings struct {
 
 // A Server is a running extauthz.
 type Server struct {
-	*Process
+	*proctest.Process
 	Addr  string // of the gRPC service: host:port, or unix:PATH
 	Admin string // host:port of the admin listener
 	Dir   string // holds extauthz.yaml and keys.yaml
@@ -60,7 +62,7 @@ func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(Extauthz(t), "serve", "--config", filepath.Join(s.Dir, "extauthz.yaml"))
 	cmd.Env = append(os.Environ(), s.settings.Env...)
-	s.Process = Start(t, "extauthz", cmd, func() error { return ready("http://" + s.Admin + "/readyz") })
+	s.Process = proctest.Start(t, "extauthz", cmd, func() error { return ready("http://" + s.Admin + "/readyz") })
 }
 
 // Restart starts it again, on the same addresses with the files as they are now, after it was

@@ -12,11 +12,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 )
-
-// Patience is how long anything is waited for on a busy machine before the test fails.
-const Patience = 30 * time.Second
 
 // Envoy returns the path of the Envoy binary. The test fails where there is none.
 func Envoy(t testing.TB) string {
@@ -104,15 +100,4 @@ func FreeAddr(t testing.TB) string {
 	}
 	t.Fatal("no free port from 12000 to 31999")
 	return ""
-}
-
-// Eventually polls until ok is true, and fails the test with what it waited for where that is
-// not so within [Patience].
-func Eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(Patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", Patience, what)
-		}
-	}
 }

@@ -1,8 +1,11 @@
-package harness
+// Package proctest runs programs in tests. Each ends with its test, and its output is shown where
+// the test failed.
+package proctest
 
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,9 +13,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"extauthz/polltest"
 )
 
-// A Process is a program that a test started.
+// NoExitDelay is an environment variable for programs built with the race detector: without it,
+// each sleeps for a second before it exits. A race that was seen is still reported.
+const NoExitDelay = "GORACE=atexit_sleep_ms=0"
+
+// A Process is a program that a test started. Its methods may be called by several goroutines.
 type Process struct {
 	t      testing.TB
 	name   string
@@ -21,20 +30,20 @@ type Process struct {
 	exited chan struct{} // closed when it has ended
 }
 
-// Start starts cmd and waits until ready, called time and again, returns nil; where ready is
-// nil it does not wait. name is what the test's output calls it. It is killed when the test
-// ends; where the test failed, its output is shown.
+// Start starts cmd and waits until ready returns nil; a nil ready does not wait. name is what the
+// test's output calls the program. It is killed when the test ends.
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, cmd: cmd, log: new(buffer), exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.log, p.log
-	tie(cmd)
+	cmd.Env = append([]string{NoExitDelay}, cmd.Environ()...)
+	killWithParent(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
 	go func() {
 		defer close(p.exited)
-		_ = cmd.Wait() // how it ended is in ProcessState
+		_ = cmd.Wait() // ProcessState holds the outcome
 	}()
 	t.Cleanup(p.end)
 	if ready != nil {
@@ -45,20 +54,16 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Proces
 
 func (p *Process) await(ready func() error) {
 	p.t.Helper()
-	deadline := time.Now().Add(Patience)
-	for {
+	polltest.NoError(p.t, func() error {
 		err := ready()
-		if err == nil {
-			return
-		}
-		if !p.Running() {
+		if err != nil && !p.Running() {
 			p.t.Fatalf("%s ended before it was ready: %s", p.name, p.cmd.ProcessState)
 		}
-		if time.Now().After(deadline) {
-			p.t.Fatalf("%s is not ready after %s: %v", p.name, Patience, err)
+		if err != nil {
+			return fmt.Errorf("%s is not ready: %w", p.name, err)
 		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return nil
+	})
 }
 
 func (p *Process) end() {
@@ -68,13 +73,13 @@ func (p *Process) end() {
 	}
 }
 
-// Log returns what it wrote so far, on both outputs.
+// Log returns the output so far: standard output and standard error, as they came.
 func (p *Process) Log() string { return p.log.String() }
 
-// Pid returns its process id.
+// Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Running reports whether it has not ended.
+// Running reports whether the program has not ended.
 func (p *Process) Running() bool {
 	select {
 	case <-p.exited:
@@ -84,7 +89,7 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Signal sends it a signal.
+// Signal sends a signal; to a program that has ended it does nothing.
 func (p *Process) Signal(s os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -92,9 +97,9 @@ func (p *Process) Signal(s os.Signal) {
 	}
 }
 
-// Kill ends it at once, with SIGKILL.
+// Kill sends SIGKILL and waits for the end.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // the only error is that it has ended
+	_ = p.cmd.Process.Kill() // it can only have ended
 	<-p.exited
 }
 
@@ -110,8 +115,8 @@ func (p *Process) Wait() int {
 	p.t.Helper()
 	select {
 	case <-p.exited:
-	case <-time.After(Patience):
-		p.t.Fatalf("%s has not ended after %s", p.name, Patience)
+	case <-time.After(polltest.Patience):
+		p.t.Fatalf("%s has not ended after %s", p.name, polltest.Patience)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
