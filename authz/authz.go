@@ -46,6 +46,13 @@ type Decision struct {
 	Code Code
 	Key  *keystore.Key // the key that the secret belongs to; nil where none was found
 
+	// WouldRefuse says that the whitelist of the key, which only reports, does not hold the
+	// client address: enforced, it would have refused the request as Forbidden.
+	WouldRefuse bool
+
+	// PreviousSecret says that the secret is the one that the key's last rotation replaced.
+	PreviousSecret bool
+
 	// Limits is what the key's rate limits said; nil where none was asked, or could tell.
 	Limits *ratelimit.Result
 }
@@ -87,12 +94,16 @@ func (a *Authorizer) Authorize(ctx context.Context, r Request) (Decision, error)
 	e.a, e.ctx, e.request = a, ctx, r
 	for i := range checks {
 		if ok, err := checks[i].holds(e); err != nil {
-			return Decision{Key: e.key}, err
+			return e.decision(Unavailable), err
 		} else if !ok {
-			return Decision{Code: checks[i].code, Key: e.key, Limits: e.limits}, nil
+			return e.decision(checks[i].code), nil
 		}
 	}
-	return Decision{Code: Valid, Key: e.key, Limits: e.limits}, nil
+	return e.decision(Valid), nil
+}
+
+func (e *evaluation) decision(code Code) Decision {
+	return Decision{Code: code, Key: e.key, WouldRefuse: e.wouldRefuse, PreviousSecret: e.previous, Limits: e.limits}
 }
 
 // An evaluation is one decision under way: what the checks read and leave for each other.
@@ -101,6 +112,9 @@ type evaluation struct {
 	ctx     context.Context //nolint:containedctx // lives as long as one call
 	request Request
 	key     *keystore.Key // set by known
+
+	previous    bool // set by known: the secret is the one before the key's rotation
+	wouldRefuse bool // set by listed
 
 	look     bool // at the limits, and spend nothing
 	charges  []ratelimit.Charge
@@ -146,7 +160,8 @@ func (e *evaluation) known() (bool, error) {
 	if len(s) > keystore.MaxSecretLen || strings.IndexByte(string(s), ',') >= 0 {
 		return false, nil
 	}
-	k, err := e.a.store.Lookup(e.ctx, s.Hash())
+	h := s.Hash()
+	k, err := e.a.store.Lookup(e.ctx, h)
 	if errors.Is(err, keystore.ErrNotFound) {
 		return false, nil
 	}
@@ -155,6 +170,13 @@ func (e *evaluation) known() (bool, error) {
 	}
 	if k == nil {
 		return false, errNoAnswer
+	}
+	if k.Hash != h {
+		// A rotated key is found by its previous secret too. Stores do not look at the time.
+		if !k.Previous.WorksAt(h, e.a.now()) {
+			return false, nil
+		}
+		e.previous = true
 	}
 	e.key = k
 	return true, nil
@@ -170,5 +192,12 @@ func (e *evaluation) unexpired() (bool, error) {
 }
 
 func (e *evaluation) listed() (bool, error) {
-	return e.key.Broken == nil && e.key.Whitelist.Contains(e.request.ClientAddr), nil
+	switch {
+	case e.key.Broken != nil:
+		return false, nil
+	case e.key.Whitelist.Contains(e.request.ClientAddr):
+		return true, nil
+	}
+	e.wouldRefuse = e.key.WhitelistMode == keystore.Report
+	return e.wouldRefuse, nil
 }

@@ -18,6 +18,8 @@ import (
 
 var now = time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC)
 
+var errBroken = errors.New("a bad whitelist")
+
 func clock() time.Time { return now }
 
 // A counter counts the look-ups of a store.
@@ -65,7 +67,7 @@ func TestAuthorize(t *testing.T) {
 	keys.add("anywhere", nil, nil)
 	keys.add("listed", list, nil)
 	keys.add("empty", nil, func(k *keystore.Key) { k.Whitelist = keystore.Whitelist{} })
-	keys.add("zero", nil, func(k *keystore.Key) { *k = keystore.Key{} })
+	keys.add("zero", nil, func(k *keystore.Key) { *k = keystore.Key{Hash: k.Hash} })
 	keys.add("disabled", list, func(k *keystore.Key) { k.Enabled = false })
 	keys.add("expires now", list, expires(0))
 	keys.add("expires later", list, expires(time.Nanosecond))
@@ -118,7 +120,9 @@ func TestAuthorize(t *testing.T) {
 	unknown(",", 0)
 
 	long := keystore.Secret(strings.Repeat("s", keystore.MaxSecretLen))
-	keys[long.Hash()], keys[(long+"s").Hash()] = storetest.NewKey("long"), storetest.NewKey("longer")
+	for _, s := range []keystore.Secret{long, long + "s"} {
+		keys.add("long", nil, func(k *keystore.Key) { k.Hash = s.Hash(); keys[k.Hash] = k })
+	}
 	if d, err := a.Authorize(t.Context(), authz.Request{Secret: long}); err != nil || d.Code != authz.Valid {
 		t.Errorf("a secret of 512 bytes: %v, %v", d.Code, err)
 	}

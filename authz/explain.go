@@ -42,11 +42,10 @@ func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, 
 			steps[i].Detail = c.says(e, ok)
 		}
 	}
-	decision.Key, decision.Limits = e.key, e.limits
 	if !decided {
 		decision.Code = Valid
 	}
-	return decision, steps, failure
+	return e.decision(decision.Code), steps, failure
 }
 
 func (e *evaluation) sayPresent(ok bool) string {
@@ -58,6 +57,8 @@ func (e *evaluation) sayPresent(ok bool) string {
 
 func (e *evaluation) sayKnown(ok bool) string {
 	switch {
+	case ok && e.previous:
+		return fmt.Sprintf("the secret is the previous one of %s, and works until %s", e.key.ID, e.key.Previous.Until.Format(time.RFC3339))
 	case ok && e.key.Name != "":
 		return fmt.Sprintf("the secret belongs to %s (%s)", e.key.ID, e.key.Name)
 	case ok:
@@ -94,10 +95,14 @@ func (e *evaluation) sayListed(ok bool) string {
 		return "the key's record cannot be read: " + k.Broken.Error()
 	case !k.Whitelist.Restricted():
 		return "the key has no whitelist, so it may be used from any address"
+	case !addr.IsValid() && e.wouldRefuse:
+		return "the client address could not be determined, which would be refused as FORBIDDEN: the key is in report mode"
 	case !addr.IsValid():
 		return "the key has a whitelist, and the client address could not be determined"
 	case !ok:
 		return fmt.Sprintf("%s is in none of the key's %d ranges", addr, len(k.Whitelist.Prefixes()))
+	case e.wouldRefuse:
+		return fmt.Sprintf("%s is in none of the key's %d ranges, which would refuse it as FORBIDDEN: the key is in report mode", addr, len(k.Whitelist.Prefixes()))
 	}
 	for _, p := range k.Whitelist.Prefixes() {
 		if p.Contains(addr) {

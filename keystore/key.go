@@ -25,6 +25,12 @@ type Key struct {
 	Expires    time.Time // the last moment at which the key may be used; zero: never expires
 	ExternalID string    // the owner in the operator's own terms; may be empty
 
+	// WhitelistMode says what becomes of a request from an address that Whitelist does not hold.
+	WhitelistMode WhitelistMode
+
+	// Previous is the secret that the last rotation replaced, while it still works.
+	Previous PreviousSecret
+
 	Permissions []string    // what the key may do, beside what its roles stand for
 	Roles       []string    // names of lists of permissions
 	Ratelimits  []Ratelimit // none: not limited
@@ -34,6 +40,45 @@ type Key struct {
 	// Broken says why a record that its store could not read whole must refuse; nil for a
 	// sound one. A broken key is refused as FORBIDDEN, never treated as unrestricted.
 	Broken error
+}
+
+// A WhitelistMode says what becomes of a request from an address that a key's whitelist does not
+// hold. The zero value refuses it.
+type WhitelistMode uint8
+
+const (
+	Enforce WhitelistMode = iota // refuse it
+	Report                       // let it through, and report that it would have been refused
+)
+
+// String returns the mode as it is written in a record.
+func (m WhitelistMode) String() string {
+	if m == Report {
+		return "report"
+	}
+	return "enforce"
+}
+
+// ParseWhitelistMode reads what [WhitelistMode.String] returns. An error says what to write.
+func ParseWhitelistMode(s string) (WhitelistMode, error) {
+	switch s {
+	case "enforce":
+		return Enforce, nil
+	case "report":
+		return Report, nil
+	}
+	return Enforce, fmt.Errorf("%q is not a mode: write enforce, or report to let requests through and report what would have been refused", s)
+}
+
+// A PreviousSecret is one that a rotation replaced. The zero value is none.
+type PreviousSecret struct {
+	Hash  Hash
+	Until time.Time // the last moment at which it works
+}
+
+// WorksAt reports whether h is the hash of the previous secret, and it still works at now.
+func (p PreviousSecret) WorksAt(h Hash, now time.Time) bool {
+	return p.Hash != Hash{} && p.Hash == h && !now.After(p.Until)
 }
 
 // A Ratelimit bounds how often a key may be used.
@@ -73,6 +118,7 @@ func (k *Key) Validate() error {
 	if k.Hash == (Hash{}) {
 		add("hash", errors.New("missing: write the SHA-256 of the secret"))
 	}
+	add("previous", k.validatePrevious())
 	if k.Whitelist.Restricted() && len(k.Whitelist.Prefixes()) == 0 {
 		add("ip_whitelist", ErrEmptyWhitelist)
 	}
@@ -88,6 +134,20 @@ func (k *Key) Validate() error {
 		add("meta", errors.New("not JSON"))
 	}
 	return errors.Join(errs...)
+}
+
+func (k *Key) validatePrevious() error {
+	switch p := k.Previous; {
+	case p == PreviousSecret{}:
+		return nil
+	case p.Hash == Hash{}:
+		return errors.New("hash: missing: write the SHA-256 of the secret before the rotation, or leave previous out")
+	case p.Hash == k.Hash:
+		return errors.New("hash: the same as the key's own: leave previous out")
+	case p.Until.IsZero():
+		return errors.New("until: missing: write the last moment at which the secret works, such as 2027-01-31T00:00:00Z")
+	}
+	return nil
 }
 
 // ErrEmptyWhitelist refuses a list that says neither "anyone" nor "no one".
