@@ -39,9 +39,13 @@ type InMemory interface {
 	Warnings() strictyaml.Errors
 }
 
+// A Reload is the outcome of reading all keys again.
+type Reload = yamlfile.Reload
+
 // StoreHooks are called when something happens in an open store. Each may be nil.
 type StoreHooks struct {
-	OnReload  func(keys int, err error)  // all keys were read again: how many there are now, or why the old ones stay
+	OnReload  func(Reload)               // all keys were read again, or could not be
+	OnPolling func(error)                // the system cannot report changes of the key files
 	OnBroken  func(id string, err error) // a look-up found a record that cannot be read whole
 	OnChannel func(up bool, err error)   // the channel of changes came up, or went down
 	OnWarning func(err error)            // a setting of the store's server puts keys at risk
@@ -87,11 +91,7 @@ func (files) Ready(context.Context) error { return nil }
 func (files) Close()                      {}
 
 func openFiles(path string, hooks StoreHooks) (Store, error) {
-	s, err := yamlfile.Open(path, yamlfile.Options{OnReload: func(r yamlfile.Reload) {
-		if hooks.OnReload != nil {
-			hooks.OnReload(r.Keys, r.Err)
-		}
-	}})
+	s, err := yamlfile.Open(path, yamlfile.Options{OnReload: hooks.OnReload, OnPolling: hooks.OnPolling})
 	if err != nil {
 		return nil, err
 	}

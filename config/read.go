@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -53,11 +52,8 @@ type reader struct {
 }
 
 func (r *reader) file() {
-	data, err := os.ReadFile(r.File)
+	data, err := strictyaml.ReadFile(r.File)
 	if err != nil {
-		if pathErr, ok := errors.AsType[*os.PathError](err); ok {
-			err = pathErr.Err
-		}
 		r.Errorf(nil, "the configuration cannot be read: %v", err)
 		return
 	}

@@ -6,10 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"extauthz/keystore/yamlfile"
+	"extauthz/strictyaml"
 )
 
 // A File is an open key file, which is read once, from its start to its end.
@@ -33,7 +36,7 @@ func Open(path string, stdin io.Reader) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := yamlfile.CheckFile(info); err != nil {
+	if err := strictyaml.CheckFile(info); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	file, err := newFile(name, f)
@@ -48,14 +51,56 @@ func openPath(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := yamlfile.CheckFile(info); err != nil {
+	open := strictyaml.Open
+	if info.Mode()&fs.ModeNamedPipe != 0 {
+		open = openPipe
+	}
+	f, err := open(path)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
 	return newFile(path, f)
+}
+
+// pipeTimeout is how long a named pipe may take until something is written to it.
+const pipeTimeout = 3 * time.Second
+
+// openPipe opens a named pipe that something is written to.
+func openPipe(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // otherwise this waits for a writer
+	if err != nil {
+		return nil, strictyaml.Explain(path, err)
+	}
+	if err := awaitInput(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// awaitInput waits until f can be read.
+func awaitInput(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for end := time.Now().Add(pipeTimeout); ; {
+		left := time.Until(end)
+		if left <= 0 {
+			return fmt.Errorf("it is a named pipe, and nothing was written to it within %s: start the writer first, or use `--from -`", pipeTimeout)
+		}
+		ready := 0
+		if ctlErr := conn.Control(func(fd uintptr) {
+			ready, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1) //nolint:gosec // a descriptor is small
+		}); ctlErr != nil {
+			return ctlErr
+		}
+		switch {
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return err
+		case ready > 0:
+			return nil
+		}
+	}
 }
 
 func newFile(name string, f *os.File) (*File, error) {

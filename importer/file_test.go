@@ -117,15 +117,20 @@ func TestOpen(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		from  string
 		stdin io.Reader
 		want  string
 	}{
-		"a folder":                       {dir, nil, dir + ": it is a folder: name one of the files in it"},
+		"a folder":                       {dir, nil, dir + ": it is a folder: name a file in it"},
+		"a pipe without a writer":        {fifo, nil, fifo + ": it is a named pipe, and nothing was written to it within 3s: "},
 		"a device":                       {"/dev/zero", nil, "/dev/zero: it is a device: name a file"},
 		"no file":                        {dir + "/none", nil, "stat " + dir + "/none: no such file or directory"},
-		"standard input, a folder":       {"-", openFile(t, dir), "standard input: it is a folder: name one of the files in it"},
+		"standard input, a folder":       {"-", openFile(t, dir), "standard input: it is a folder: name a file in it"},
 		"standard input, a device":       {"-", openFile(t, "/dev/zero"), "standard input: it is a device: name a file"},
 		"standard input, empty":          {"-", pipe(t, ""), "standard input: the file is empty"},
 		"standard input, with a mistake": {"-", pipe(t, "keys:\n  - {id: a}\n"), "standard input:2:5: a key without a hash: "},

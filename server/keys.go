@@ -27,7 +27,7 @@ type keys struct {
 func (s *server) openKeys(ctx context.Context) (*keys, error) {
 	l := &storeLog{log: s.log, metrics: newStoreMetrics(), ttl: s.cfg.Cache.TTL}
 	store, err := backend.OpenStore(ctx, s.cfg.Store, backend.StoreHooks{
-		OnReload: s.reloaded, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
+		OnReload: s.reloaded, OnPolling: s.polling, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
 	})
 	if err != nil {
 		return nil, err
@@ -46,6 +46,7 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 		}
 		k.Store = k.cache
 	}
+	s.metrics.loaded(time.Now())
 	s.metrics.addStore(k, l.metrics)
 	return k, nil
 }
@@ -154,14 +155,23 @@ func (s *server) storeReady(err error) {
 	}
 }
 
-// reloaded is called each time the keys were read again.
-func (s *server) reloaded(keys int, err error) {
-	s.metrics.reload(err, time.Now())
-	if err != nil {
-		s.log.Error("reloading the keys failed: the last good ones stay", "error", clip(err.Error()))
-		return
+// reloaded is called after each reload of the keys.
+func (s *server) reloaded(r backend.Reload) {
+	s.metrics.reload(r.Err, time.Now())
+	switch {
+	case r.Repeated:
+	case r.Err != nil:
+		s.log.Error("reloading the keys failed: the last good ones stay", "error", clip(r.Err.Error()))
+	case r.Keys == 0 && r.Before > 0:
+		s.log.Warn("reloaded the keys: none is left, so every request is refused", "keys_before", r.Before)
+	default:
+		s.log.Info("reloaded the keys", "keys", r.Keys)
 	}
-	s.log.Info("reloaded the keys", "keys", keys)
+}
+
+// polling is called when the system cannot report changes of the key files.
+func (s *server) polling(err error) {
+	s.log.Warn("cannot watch the key files: polling them for changes", "error", err.Error())
 }
 
 // A storeLog logs and counts what happens in a store across the network.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/backend"
 	"extauthz/check"
 	"extauthz/config"
 	"extauthz/keystore"
@@ -65,7 +66,7 @@ func TestManyMistakesAreCut(t *testing.T) {
 	for line := range 10_000 {
 		many = append(many, &strictyaml.Error{File: "keys.yaml", Line: line + 1, Column: 1, Message: "this is wrong"})
 	}
-	s.reloaded(0, many)
+	s.reloaded(backend.Reload{Err: many})
 	s.warn(many)
 	if text := log.String(); len(text) > 8<<10 || !strings.Contains(text, "keys.yaml:1:1: this is wrong") || !strings.Contains(text, "more=9980") {
 		t.Errorf("%d bytes: %.2000s", len(text), text)

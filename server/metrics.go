@@ -25,7 +25,8 @@ type metrics struct {
 	noAddress   prometheus.Counter
 	reloaded    prometheus.Counter
 	notReloaded prometheus.Counter
-	lastReload  prometheus.Gauge
+	lastReload  prometheus.Gauge // when it last succeeded
+	reloadOK    prometheus.Gauge // whether the last one did
 	dryRun      prometheus.Gauge
 
 	badRoutes     prometheus.Counter
@@ -57,7 +58,11 @@ func newMetrics(version, revision string) *metrics {
 	m.reloaded, m.notReloaded = reloads.WithLabelValues("success"), reloads.WithLabelValues("failure")
 	m.lastReload = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "extauthz_last_reload_success_timestamp_seconds",
-		Help: "When the keys were last read and found right, in Unix time.",
+		Help: "Unix time of the last successful load of the keys.",
+	})
+	m.reloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "extauthz_last_reload_successful",
+		Help: "1 if the last load of the keys succeeded; 0 while the keys of an earlier one are in use.",
 	})
 	m.dryRun = prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "extauthz_dry_run", Help: "1 if every request is let through, whatever the decision is.",
@@ -68,7 +73,7 @@ func newMetrics(version, revision string) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload,
+	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload, m.reloadOK,
 		m.dryRun, m.badRoutes, m.limiterFailed, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -93,14 +98,21 @@ func (m *metrics) observe(o *check.Observation) {
 	}
 }
 
-// reload counts one reading of the keys.
+// loaded records that the keys in use are those of the store as it is now.
+func (m *metrics) loaded(now time.Time) {
+	m.reloadOK.Set(1)
+	m.lastReload.Set(float64(now.UnixMilli()) / 1000)
+}
+
+// reload counts one reload of the keys.
 func (m *metrics) reload(err error, now time.Time) {
 	if err != nil {
 		m.notReloaded.Inc()
+		m.reloadOK.Set(0)
 		return
 	}
 	m.reloaded.Inc()
-	m.lastReload.Set(float64(now.UnixMilli()) / 1000)
+	m.loaded(now)
 }
 
 // handler serves the metrics in what text format the scraper asks for.

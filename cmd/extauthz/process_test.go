@@ -76,7 +76,12 @@ func serve(t *testing.T, configuration string) *process {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "extauthz.yaml")
 	write(t, file, configuration)
-	p := start(t, "serve", "--config", file)
+	return serving(t, start(t, "serve", "--config", file))
+}
+
+// serving waits until the process serves, and connects to it.
+func serving(t *testing.T, p *process) *process {
+	t.Helper()
 	line := regexp.MustCompile(`msg=serving listen=(\S+) admin=(\S+)`)
 	eventually(t, "serving\n"+p.log.String(), func() bool {
 		m := line.FindStringSubmatch(p.log.String())
@@ -95,7 +100,13 @@ func start(t *testing.T, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(self, args...), exited: make(chan struct{})}
+	return startCommand(t, exec.Command(self, args...))
+}
+
+// startCommand starts a command that runs this binary as extauthz.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asBinary+"=1")
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
@@ -106,7 +117,7 @@ func start(t *testing.T, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.exited
 		if t.Failed() {
-			t.Logf("extauthz %s:\n%s", strings.Join(args, " "), p.log.String())
+			t.Logf("%s:\n%s", strings.Join(p.cmd.Args, " "), p.log.String())
 		}
 	})
 	return p

@@ -15,6 +15,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"extauthz/keystore"
+	"extauthz/strictyaml"
 )
 
 // An Editor changes the keys in a file or a folder. It reads them afresh for each call. What
@@ -23,8 +24,8 @@ import (
 // of keys afterwards is never written. Several editors, in other processes too, wait for each
 // other by a lock on a hidden file beside the key file. [NewEditor] makes one.
 //
-// In a folder, new keys go to its file keys.yaml. A file that does not exist is made with the
-// first key, for its owner's eyes only.
+// In a folder, new keys go to its file keys.yaml. A file that does not exist is created with the
+// first key: in a folder with the mode and owner of the first file there, else for its owner only.
 type Editor struct {
 	path    string
 	written func() error // called after each write, where set
@@ -198,8 +199,8 @@ func (e *Editor) edit(ctx context.Context, change func(*book) error) error {
 		return err
 	}
 	for _, s := range texts {
-		if err := replaceFile(s.path, s.data); err != nil {
-			return fmt.Errorf("%s: not written: %w", s.path, err)
+		if err := replaceFile(s.path, b.pages[0].path, s.data); err != nil {
+			return notWritten(s.path, err)
 		}
 	}
 	if e.written != nil {
@@ -223,9 +224,16 @@ func (e *Editor) lock(ctx context.Context) (unlock func(), err error) {
 	}
 	l := flock.New(path, flock.SetPermissions(0o600))
 	if _, err := l.TryLockContext(ctx, 5*time.Millisecond); err != nil {
-		return nil, fmt.Errorf("%s: the lock against other editors: %w", path, err)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: another editor holds the lock %s: %w", e.path, path, err)
+		}
+		return nil, notWritten(path, err)
 	}
 	return func() { _ = l.Unlock() }, nil
+}
+
+func notWritten(path string, err error) error {
+	return fmt.Errorf("%s: cannot be written: %w", path, strictyaml.ExplainWrite(path, err))
 }
 
 // target returns the file or folder that path leads to, by links or not, or path itself where

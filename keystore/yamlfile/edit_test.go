@@ -1,6 +1,8 @@
 package yamlfile
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
@@ -232,6 +236,38 @@ func TestFilesOfEdits(t *testing.T) {
 	for _, e := range left {
 		if n := e.Name(); n != "keys.yaml" && n != ".keys.yaml.lock" {
 			t.Errorf("%s was left behind", n)
+		}
+	}
+}
+
+// Who could read a file still can after an edit, and can read a new file beside it.
+func TestEditsKeepAccess(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "other.yaml")
+	write(t, path, keys("a"))
+	must(t, os.Chown(path, 65532, 65533)) // this test has to run as root
+	must(t, os.Chmod(path, 0o640))
+	acl := []byte{2, 0, 0, 0} // version 2, then tag, permissions and id of each entry, as in linux/posix_acl_xattr.h
+	for _, e := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 6, 1<<32 - 1}, {2, 4, 12345}, {4, 4, 1<<32 - 1}, {16, 4, 1<<32 - 1}, {32, 0, 1<<32 - 1}} {
+		acl = binary.LittleEndian.AppendUint16(acl, e.tag)
+		acl = binary.LittleEndian.AppendUint16(acl, e.perm)
+		acl = binary.LittleEndian.AppendUint32(acl, e.id)
+	}
+	const attribute = "system.posix_acl_access"
+	must(t, unix.Setxattr(path, attribute, acl, 0))
+	must(t, NewEditor(path).Add(t.Context(), storetest.NewKey("b")))
+	must(t, NewEditor(dir).Add(t.Context(), storetest.NewKey("c"))) // to keys.yaml, a new file
+	for _, p := range []string{path, filepath.Join(dir, "keys.yaml")} {
+		var s unix.Stat_t
+		must(t, unix.Stat(p, &s))
+		got := make([]byte, 1024)
+		n, err := unix.Getxattr(p, attribute, got)
+		must(t, err)
+		if s.Uid != 65532 || s.Gid != 65533 || s.Mode&0o777 != 0o640 || !bytes.Equal(got[:n], acl) {
+			t.Errorf("%s: user %d, group %d, mode %o, access control list %x", p, s.Uid, s.Gid, s.Mode, got[:n])
 		}
 	}
 }

@@ -79,7 +79,7 @@ func eachFile[T any](path string, read func(path string) (T, error)) ([]T, error
 
 // readFile returns the text of a key file.
 func readFile(path string) (source, error) {
-	f, err := openFile(path)
+	f, err := strictyaml.Open(path)
 	if err != nil {
 		return source{}, err
 	}
@@ -88,38 +88,11 @@ func readFile(path string) (source, error) {
 	return source{path, data}, err
 }
 
-// CheckFile returns an error for what cannot be a key file: a folder, or a device, which may have
-// no end.
-func CheckFile(info fs.FileInfo) error {
-	switch {
-	case info.IsDir():
-		return errors.New("it is a folder: name one of the files in it")
-	case info.Mode()&fs.ModeDevice != 0:
-		return errors.New("it is a device: name a file")
-	}
-	return nil
-}
-
-// openFile opens a key file.
-func openFile(path string) (*os.File, error) {
-	info, err := os.Stat(path) // before it is opened: that may take a while, for a pipe
-	if err != nil {
-		return nil, err
-	}
-	if err := CheckFile(info); err != nil {
-		return nil, err
-	}
-	return os.Open(path)
-}
-
 func unreadable(path string, err error) strictyaml.Errors {
 	if errors.Is(err, fs.ErrNotExist) {
 		return strictyaml.Errors{{File: path, Message: "there is no such file: correct the path, or make a key with `extauthz key new --append " + path + "`"}}
 	}
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
-	return strictyaml.Errors{{File: path, Message: "cannot be read: " + err.Error()}}
+	return strictyaml.Errors{{File: path, Message: "cannot be read: " + strictyaml.Explain(path, err).Error()}}
 }
 
 // load reads all the sources. Its error is the [strictyaml.Errors] of all of them.
@@ -136,7 +109,7 @@ func load(sources []source) (*set, error) {
 
 // file reads the key file at path.
 func (s scanner) file(path string) (scan, error) {
-	f, err := openFile(path)
+	f, err := strictyaml.Open(path)
 	if err != nil {
 		return scan{}, err
 	}

@@ -9,22 +9,29 @@ import (
 	"syscall"
 
 	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 )
 
 // replaceFile writes the file that path leads to, by links or not, so that every reader finds
-// the old text or the new one. Mode and owner stay; a new file is for its owner alone. The new
-// text is on the disk when it returns.
-func replaceFile(path string, data []byte) error {
+// the old text or the new one. It keeps the file's mode, owner and access control list, so that
+// whoever could read it still can; a new file gets those of the file like, or, if there is none,
+// is for its owner alone. The new text is on the disk when replaceFile returns.
+func replaceFile(path, like string, data []byte) error {
 	path, err := target(path)
 	if err != nil {
 		return err
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o600), renameio.WithExistingPermissions())
+	_, err = os.Stat(path)
+	isNew := err != nil
+	if !isNew {
+		like = path
+	}
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o600))
 	if err != nil {
 		return err
 	}
 	defer f.Cleanup() //nolint:errcheck // nothing is left to clean up after a success
-	if err := keepOwner(f.File, path); err != nil {
+	if err := copyAccess(f.File, like, isNew); err != nil {
 		return err
 	}
 	if _, err := f.Write(data); err != nil {
@@ -41,27 +48,53 @@ func replaceFile(path string, data []byte) error {
 	return dir.Sync()
 }
 
-// keepOwner gives f the owner of the file at path, if there is one. Otherwise a file that only
-// its owner can read would be lost to the server when root edits it.
-func keepOwner(f *os.File, path string) error {
-	before, err := os.Stat(path)
+// copyAccess gives f the owner, mode and access control list of the file like, if that exists. A
+// new file whose owner cannot be changed is left as it is.
+func copyAccess(f *os.File, like string, isNew bool) error {
+	info, err := os.Stat(like)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a new file
-	}
-	if err != nil {
-		return err
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	was, ok1 := before.Sys().(*syscall.Stat_t)
-	is, ok2 := after.Sys().(*syscall.Stat_t)
-	if !ok1 || !ok2 || was.Uid == is.Uid && was.Gid == is.Gid {
 		return nil
 	}
-	if err := f.Chown(int(was.Uid), int(was.Gid)); err != nil {
-		return fmt.Errorf("it belongs to user %d and group %d, which only root can keep: edit it as that user: %w", was.Uid, was.Gid, err)
+	if err != nil {
+		return err
+	}
+	if err := copyOwner(f, info); err != nil && isNew {
+		return nil // for its owner alone, then
+	} else if err != nil {
+		return err
+	}
+	if err := f.Chmod(info.Mode().Perm()); err != nil {
+		return err
+	}
+	return copyACL(f, like)
+}
+
+func copyOwner(f *os.File, like fs.FileInfo) error {
+	mine, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	want, ok1 := like.Sys().(*syscall.Stat_t)
+	have, ok2 := mine.Sys().(*syscall.Stat_t)
+	if !ok1 || !ok2 || want.Uid == have.Uid && want.Gid == have.Gid {
+		return nil
+	}
+	if err := f.Chown(int(want.Uid), int(want.Gid)); err != nil {
+		return fmt.Errorf("it belongs to user %d and group %d, which only root can keep: edit it as that user", want.Uid, want.Gid) // err says no more
+	}
+	return nil
+}
+
+func copyACL(f *os.File, like string) error {
+	const attribute = "system.posix_acl_access"
+	acl := make([]byte, 64<<10) // the longest that Linux has
+	n, err := unix.Getxattr(like, attribute, acl)
+	if err != nil { // none, or the file system has none
+		_ = unix.Fremovexattr(int(f.Fd()), attribute) // that of the folder's default
+		return nil                                    //nolint:nilerr // see above
+	}
+	if err := unix.Fsetxattr(int(f.Fd()), attribute, acl[:n], 0); err != nil {
+		return fmt.Errorf("its access control list cannot be kept: %w", err)
 	}
 	return nil
 }

@@ -21,12 +21,18 @@ type Options struct {
 	// called from one goroutine at a time, and the next reload waits for it.
 	OnReload func(Reload)
 
+	// OnPolling, if non-nil, is called by Watch when it cannot get notifications of changes from
+	// the system, and from then on finds them by polling alone.
+	OnPolling func(error)
+
 	pollAlone bool // watches as where the system cannot tell of changes
 }
 
 // A Reload is the outcome of reading the files again.
 type Reload struct {
 	Err      error             // why the set before is still in use; nil where the new one is
+	Repeated bool              // the files could not be read the last time either; they are tried again until they can be
+	Before   int               // how many keys were in use
 	Keys     int               // how many keys are in use now
 	Warnings strictyaml.Errors // of the set that is in use now
 	Duration time.Duration     // how long reading took
@@ -42,9 +48,10 @@ type Store struct {
 	opts    Options
 	current atomic.Pointer[set]
 
-	mu     sync.Mutex        // held while the files are read
-	digest [sha256.Size]byte // of what was read last, sound or not
-	stamp  string            // of the files then
+	mu         sync.Mutex        // held while the files are read
+	digest     [sha256.Size]byte // of what was read last, sound or not
+	stamp      string            // of the files then
+	unreadable bool              // the files could not be read
 }
 
 var (
@@ -89,10 +96,13 @@ func (s *Store) Reload() error { return s.reload(true) }
 func (s *Store) reload(always bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	start := time.Now()
+	start, before, unreadable := time.Now(), s.Len(), s.unreadable
 	read, err := s.load(always)
-	if read && s.opts.OnReload != nil {
-		s.opts.OnReload(Reload{Err: err, Keys: s.Len(), Warnings: s.Warnings(), Duration: time.Since(start)})
+	if (read || s.unreadable) && s.opts.OnReload != nil {
+		s.opts.OnReload(Reload{
+			Err: err, Repeated: !always && unreadable && s.unreadable,
+			Before: before, Keys: s.Len(), Warnings: s.Warnings(), Duration: time.Since(start),
+		})
 	}
 	return err
 }
@@ -116,12 +126,12 @@ func (s *Store) load(always bool) (bool, error) {
 	files, err := eachFile(s.path, scanner{before.chunks, p}.file)
 	digest, size := digest(files, err)
 	same := digest == s.digest
-	s.digest, s.stamp = digest, stamp
+	s.digest, s.stamp, s.unreadable = digest, stamp, err != nil
+	if err != nil {
+		return !same, err
+	}
 	if same && !always {
 		return false, nil
-	}
-	if err != nil {
-		return true, err
 	}
 	next, err := newSet(files, before, p)
 	if err != nil {
@@ -138,6 +148,13 @@ func (s *Store) stampRead() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stamp
+}
+
+// isUnreadable reports whether the files could not be read.
+func (s *Store) isUnreadable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unreadable
 }
 
 // digest returns a hash of all that was read, and how many bytes that is.

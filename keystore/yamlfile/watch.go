@@ -2,14 +2,16 @@ package yamlfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"extauthz/keystore"
 )
@@ -25,11 +27,13 @@ var _ keystore.Watcher = (*Store)(nil)
 // Watch reloads the store whenever its files change, within a second, until ctx ends; it
 // returns ctx's error. It sees writes, renames, links that lead elsewhere, files that come and
 // go in a folder, and a folder that is replaced. A reload that fails leaves the keys as they
-// are, and is tried again when the files change further.
+// are, and is tried again when the files change further, or, if they could not be read, twice
+// a second until they can be.
 //
 // inv may be nil: nothing that this store has told needs to be forgotten but by what stands in
-// front of it. Where the system cannot tell of changes, Watch looks for them twice a second,
-// which it does besides in any case.
+// front of it. Watch also looks for changes twice a second, for what the system does not notify
+// of: a change shows by a file's inode, size, and times of modification and of status change.
+// Where the file system keeps none of these up to date, it goes unseen without a notification.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	w := newWatching(s)
 	defer w.close()
@@ -53,7 +57,9 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 			// Some events were lost, say: the next look at the files shows what changed.
 		case <-poll.C:
 			w.follow()
-			changed = w.look()
+			if changed = w.look(); !changed && s.isUnreadable() {
+				_ = s.reload(false)
+			}
 		case <-reload.C:
 			since = time.Time{}
 			w.look()
@@ -93,21 +99,17 @@ func invalidate(inv keystore.Invalidator, before, after *set) {
 // watching is what one call of Watch keeps.
 type watching struct {
 	path     string
+	opts     Options
 	notifier *fsnotify.Watcher // nil where the system has none to give, as events and errors
 	events   <-chan fsnotify.Event
 	errors   <-chan error
 	dirs     map[string]string // the folders that are watched, and which ones they are
 	seen     string            // the files' stamp at the last look
+	polling  bool              // some changes come without a notification
 }
 
 func newWatching(s *Store) *watching {
-	w := &watching{path: s.path, dirs: make(map[string]string), seen: s.stampRead()}
-	if s.opts.pollAlone {
-		return w
-	}
-	if notifier, err := fsnotify.NewWatcher(); err == nil {
-		w.notifier, w.events, w.errors = notifier, notifier.Events, notifier.Errors
-	}
+	w := &watching{path: s.path, opts: s.opts, dirs: make(map[string]string), seen: s.stampRead()}
 	w.follow()
 	return w
 }
@@ -137,7 +139,14 @@ func (w *watching) concerns(e fsnotify.Event) bool {
 // follow watches the folders that the files are in, by their names and where links lead.
 func (w *watching) follow() {
 	if w.notifier == nil {
-		return
+		if w.opts.pollAlone {
+			return
+		}
+		notifier, err := fsnotify.NewWatcher()
+		if w.pollingFor(err); err != nil {
+			return
+		}
+		w.notifier, w.events, w.errors = notifier, notifier.Events, notifier.Errors
 	}
 	want := map[string]bool{filepath.Dir(w.path): true}
 	if info, err := os.Stat(w.path); err == nil && info.IsDir() {
@@ -156,36 +165,50 @@ func (w *watching) follow() {
 			delete(w.dirs, dir)
 		}
 	}
+	var failed error
 	for dir := range want {
-		if _, ok := w.dirs[dir]; !ok && w.notifier.Add(dir) == nil {
+		if _, ok := w.dirs[dir]; ok {
+			continue
+		}
+		if err := w.notifier.Add(dir); err == nil {
 			w.dirs[dir] = identity(dir)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			failed = fmt.Errorf("%s: %w", dir, err)
 		}
 	}
+	w.pollingFor(failed)
 }
 
-// stamp tells whether the files at path may have changed: it does when they have, unless two
-// writes of the same length were at the same time.
+// pollingFor reports err, for which changes are found by polling alone, unless there was one the
+// last time too. If err is nil, notifications come.
+func (w *watching) pollingFor(err error) {
+	if err != nil && !w.polling && w.opts.OnPolling != nil {
+		w.opts.OnPolling(err)
+	}
+	w.polling = err != nil
+}
+
+// stamp returns a text that differs when the files at path have changed, unless two writes of
+// the same length were within one tick of the file system's clock.
 func stamp(path string) string {
 	var b strings.Builder
 	paths, err := files(path)
 	fmt.Fprintln(&b, identity(path), err)
 	for _, p := range paths {
 		b.WriteString(p + " " + identity(p))
-		if info, err := os.Stat(p); err == nil {
-			fmt.Fprintln(&b, info.Size(), info.ModTime().UnixNano())
+		var s unix.Stat_t
+		if err := unix.Stat(p, &s); err == nil {
+			fmt.Fprintln(&b, s.Size, s.Mtim.Nano(), s.Ctim.Nano())
 		}
 	}
 	return b.String()
 }
 
-// identity tells which file or folder path leads to.
+// identity returns which file or folder path leads to.
 func identity(path string) string {
-	info, err := os.Stat(path)
-	if err != nil {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
 		return "none "
 	}
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		return fmt.Sprintf("%d:%d ", sys.Dev, sys.Ino)
-	}
-	return "some "
+	return fmt.Sprintf("%d:%d ", s.Dev, s.Ino)
 }

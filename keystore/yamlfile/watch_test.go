@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +76,24 @@ func (r *reloads) failed(n int, part string) bool {
 	return slices.ContainsFunc(r.all[min(n, len(r.all)):], func(l Reload) bool { return l.Err != nil && strings.Contains(l.Err.Error(), part) })
 }
 
+// begun returns how many failures were not a repetition of the one before.
+func (r *reloads) begun() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.all {
+		if l.Err != nil && !l.Repeated {
+			n++
+		}
+	}
+	return n
+}
+
+func (r *reloads) last() Reload {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.all[len(r.all)-1]
+}
+
 func (r *reloads) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -132,6 +151,8 @@ func TestWatch(t *testing.T) {
 				"folder replaced":  watchFolderReplaced,
 				"vanished":         watchVanished,
 				"bad":              watchBad,
+				"same size, time":  watchSameSizeAndTime,
+				"unreadable":       watchUnreadable,
 			} {
 				t.Run(name, func(t *testing.T) {
 					t.Parallel()
@@ -272,6 +293,36 @@ func watchVanished(t *testing.T, dir string, opts Options) {
 	becomes(t, s, "b")
 }
 
+func watchSameSizeAndTime(t *testing.T, dir string, opts Options) {
+	path := filepath.Join(dir, "keys.yaml")
+	write(t, path, keys("a"))
+	info, err := os.Stat(path)
+	must(t, err)
+	s, _ := watch(t, path, opts)
+	for _, want := range []string{"b", "c"} {
+		write(t, path, keys(want))
+		must(t, os.Chtimes(path, info.ModTime(), info.ModTime()))
+		becomes(t, s, want)
+	}
+}
+
+// watchUnreadable: what cannot be read is tried again until it can be, without a change.
+func watchUnreadable(t *testing.T, dir string, opts Options) {
+	path := filepath.Join(dir, "keys.yaml")
+	write(t, path, keys("a"))
+	s, told := watch(t, path, opts)
+	must(t, os.Remove(path))
+	must(t, os.Symlink(path, path)) // a link to itself: the error is neither about the text nor about absence
+	eventually(t, "an error", func() bool { return told.failed(0, "too many levels of symbolic links") })
+	n := told.count()
+	eventually(t, "more attempts", func() bool { return told.count() > n+1 })
+	rename(t, path, keys("a")) // what is in use
+	eventually(t, "success", func() bool { last := told.last(); return last.Err == nil && !last.Repeated })
+	if begun := told.begun(); begun != 1 || ids(s) != "a" {
+		t.Errorf("%d failures, keys %q", begun, ids(s))
+	}
+}
+
 // watchBad: a file that is bad, empty or half-written leaves the keys as they are.
 func watchBad(t *testing.T, dir string, opts Options) {
 	path := filepath.Join(dir, "keys.yaml")
@@ -388,5 +439,31 @@ func TestReloadIsWhole(t *testing.T) {
 	}
 	if _, err := s.Lookup(t.Context(), keystore.Hash{}); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("got error %v", err)
+	}
+}
+
+// Without notifications the files are polled, and that is reported once.
+func TestWatchFallsBack(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	write(t, path, keys("a"))
+	var mu sync.Mutex
+	var reported []error
+	w := &watching{path: path, dirs: make(map[string]string), opts: Options{OnPolling: func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		reported = append(reported, err)
+	}}}
+	var limit syscall.Rlimit
+	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: limit.Max}))
+	w.follow()
+	w.follow()
+	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
+	defer w.close()
+	if len(reported) != 1 || !errors.Is(reported[0], syscall.EMFILE) {
+		t.Errorf("got %v", reported)
+	}
+	if w.follow(); w.notifier == nil || w.polling || len(reported) != 1 {
+		t.Errorf("no notifications once they can be had: %v", reported)
 	}
 }
