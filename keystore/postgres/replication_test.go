@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,11 +56,15 @@ func TestLogicalReplication(t *testing.T) {
 	enable(false)
 	enable(true)
 	must(t, editor.Delete(t.Context(), k.ID))
-	became("deleted", func(_ *keystore.Key, err error) bool { return err != nil && strings.Contains(err.Error(), "no such key") })
+	became("deleted", func(_ *keystore.Key, err error) bool {
+		return errors.Is(err, keystore.ErrNotFound)
+	})
 	must(t, editor.Add(t.Context(), k))
 	r.allows(t, k)
 	publisher.Exec(t, from, `TRUNCATE extauthz.keys`)
-	became("truncated", func(_ *keystore.Key, err error) bool { return err != nil && strings.Contains(err.Error(), "no such key") })
+	became("truncated", func(_ *keystore.Key, err error) bool {
+		return errors.Is(err, keystore.ErrNotFound)
+	})
 }
 
 // quoteConninfo returns a value of a connection string, inside an SQL string.
