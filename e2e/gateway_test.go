@@ -31,6 +31,8 @@ type gateway struct {
 	FailureModeAllow bool
 	Options          string // more settings of the ext_authz filter, in flow style
 	Extensions       string // context_extensions of the one route, in flow style
+	Filters          string // HTTP filters before ext_authz, each an item of a list in flow style on its line
+	TLS              string // the transport_socket of the listener, in flow style
 }
 
 var gatewayConfig = template.Must(template.New("envoy.yaml").Parse(`
@@ -39,7 +41,8 @@ static_resources:
     - name: front
       address: {{if .Socket}}{pipe: {path: {{.Socket}} }}{{else}}{socket_address: {address: 127.0.0.1, port_value: 0}}{{end}}
       filter_chains:
-        - filters:
+        - {{if .TLS}}transport_socket: {{.TLS}}
+          {{end}}filters:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -63,6 +66,9 @@ static_resources:
                               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                               check_settings: {context_extensions: {{or .Extensions "{}"}}}
                 http_filters:
+                  {{- range .FilterLines}}
+                  {{.}}
+                  {{- end}}
                   - name: envoy.filters.http.ext_authz
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
@@ -120,12 +126,16 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 		UpstreamAddress string
 		ServerAddresses []string
 		OptionLines     []string
+		FilterLines     []string
 	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
 	for _, s := range g.Servers {
 		data.ServerAddresses = append(data.ServerAddresses, harness.EnvoyAddress(t, s))
 	}
 	if g.Options != "" {
 		data.OptionLines = strings.Split(g.Options, "\n")
+	}
+	if g.Filters != "" {
+		data.FilterLines = strings.Split(g.Filters, "\n")
 	}
 	var config bytes.Buffer
 	if err := gatewayConfig.Execute(&config, data); err != nil {

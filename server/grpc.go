@@ -41,8 +41,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 	}
 	service := envoy.New(checker)
 	age := s.cfg.GRPC.MaxConnectionAge
-	options := append(service.ServerOptions(),
-		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),
+	options := append(service.ServerOptions(s.cfg.GRPC.MaxMessageSize),
 		grpc.NumStreamWorkers(streamWorkers),
 		// Envoys that send keepalives often, or on connections without a check, are welcome.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
