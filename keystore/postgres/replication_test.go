@@ -41,7 +41,7 @@ func TestLogicalReplication(t *testing.T) {
 		eventually(t, func() error {
 			got, err := r.lookup(k)
 			if !ok(got, err) {
-				return fmt.Errorf("%s: %+v, error %v", what, got, err)
+				return errors.New(what + ": " + fmt.Sprint(got, err))
 			}
 			return nil
 		})
