@@ -35,6 +35,7 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 // CheckerHooks are called by a checker. Each may be nil.
 type CheckerHooks struct {
 	Observe          func(context.Context, *check.Observation) // after each check
+	ObservePanicked  func(error)                               // Observe panicked
 	UnknownExtension func(name string)                         // a route sends a context extension that has no meaning
 }
 
@@ -44,45 +45,18 @@ func NewChecker(c *config.Config, decide check.Authorizer, hooks CheckerHooks) (
 	if errs != nil {
 		return nil, errs[0] // config.Load reports them all
 	}
-	sources := make([]check.KeySource, len(c.KeySources))
-	for i, s := range c.KeySources {
-		sources[i] = keySource(s)
-	}
 	return check.New(check.Config{
 		Authorizer:    decide,
-		KeySources:    sources,
+		KeySources:    c.KeySources,
 		ForwardKey:    c.ForwardKey,
-		ClientAddress: addressSource(c.ClientAddress),
+		ClientAddress: c.ClientAddress.Source(),
 		Statuses:      c.Statuses,
 		Routes:        routes,
 		LimitHeaders:  c.Ratelimit.Headers,
 		DryRun:        c.DryRun,
 		Observe:       hooks.Observe,
 
+		ObservePanicked:  hooks.ObservePanicked,
 		UnknownExtension: hooks.UnknownExtension,
 	})
-}
-
-func keySource(c config.KeySource) check.KeySource {
-	switch {
-	case c.Query != "":
-		return check.Query(c.Query)
-	case c.Cookie != "":
-		return check.Cookie(c.Cookie)
-	case c.Scheme != "":
-		return check.Scheme(c.Header, c.Scheme)
-	}
-	return check.Header(c.Header)
-}
-
-func addressSource(c config.ClientAddress) check.AddressSource {
-	switch {
-	case c.From == config.FromHeader:
-		return check.AddressHeader(c.Header)
-	case c.From == config.FromXForwardedFor && c.TrustedHops > 0:
-		return check.TrustedHops(c.TrustedHops, c.XFFAppended)
-	case c.From == config.FromXForwardedFor:
-		return check.TrustedProxies(c.TrustedProxies)
-	}
-	return check.Peer()
 }

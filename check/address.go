@@ -10,16 +10,30 @@ import (
 )
 
 // An AddressSource says where the client address of a request comes from: [Peer],
-// [TrustedProxies], [TrustedHops] or [AddressHeader]. What it finds missing, repeated or malformed
-// gives no address; it never falls back to a weaker source.
+// [TrustedProxies], [TrustedHops] or [AddressHeader]. Whatever it finds missing, repeated or
+// malformed gives no address: it never falls back to a weaker source. It is safe for
+// concurrent use.
 type AddressSource interface {
-	// Validate reports what is wrong with how the source was made and what to write instead.
+	// Validate reports what is wrong with how the source was made and what to write instead,
+	// without repeating what was given.
 	Validate() error
 
-	// find returns the client address, unmapped and without a zone, or why there is none,
-	// and where it was looked for.
-	find(a *Attributes) (addr netip.Addr, from string, err error)
+	// Find returns the client address, unmapped and without a zone, or why there is none; and
+	// where it was looked for. The error may hold strings of a.
+	Find(a *Attributes) (addr netip.Addr, from string, err error)
+
+	// header is the header that the source reads, in lower case; empty for none.
+	header() string
 }
+
+// An AddressFormat says how an address is written in a header.
+type AddressFormat uint8
+
+// The address formats. An IPv6 address with a port stands in brackets, and only then.
+const (
+	WithoutPort AddressFormat = iota // 203.0.113.7, 2001:db8::7
+	WithPort                         // also 203.0.113.7:51008, [2001:db8::7]:443
+)
 
 const (
 	fromPeer         = "peer"
@@ -27,24 +41,46 @@ const (
 )
 
 var (
-	errNoPeer     = errors.New("the peer has no IP address")
-	errNoHeader   = errors.New("the request has no such header")
-	errRepeated   = errors.New("the header came more than once, or holds a list")
-	errNotAnAddr  = errors.New("the header's value is not an IP address")
-	errBadEntry   = errors.New("an entry that had to be read is not an IP address")
-	errAllTrusted = errors.New("every entry is a trusted proxy")
-	errFewEntries = errors.New("there are fewer entries than trusted hops")
+	errNoPeer        = errors.New("the peer has no IP address")
+	errUntrustedPeer = errors.New("the peer is not a trusted proxy")
+	errNoHeader      = errors.New("the request has no such header")
+	errRepeated      = errors.New("the header is repeated, or holds a list")
+	errNotAnAddr     = errors.New("the value is not an IP address")
+	errHasPort       = errors.New("the value has a port, and ports is not set")
+	errAllTrusted    = errors.New("every entry is a trusted proxy")
+	errFewEntries    = errors.New("there are fewer entries than trusted hops")
+	errNotAppended   = errors.New("the last entry is not the peer's address, so Envoy did not append it")
 )
 
-// Peer takes the address of the TCP connection to Envoy (source.address), or what the PROXY
-// protocol said in its place. No header changes it. A peer on a unix socket has no address.
+// A valueError is a reason with the value that it is about, and, for errAllTrusted, the range
+// that holds the value. It is formatted only where it is logged.
+type valueError struct {
+	reason error
+	value  string
+	within netip.Prefix
+}
+
+func (e *valueError) Error() string {
+	value := clip(e.value, 64)
+	if e.within.IsValid() {
+		return fmt.Sprintf("%v: the first, %q, is in %s", e.reason, value, e.within)
+	}
+	return fmt.Sprintf("%v: %q", e.reason, value)
+}
+
+func (e *valueError) Unwrap() error { return e.reason }
+
+// Peer takes the address of the TCP connection to Envoy (source.address), or the one that the
+// PROXY protocol gave. No header changes it. A peer on a unix socket has no address.
 func Peer() AddressSource { return peer{} }
 
 type peer struct{}
 
 func (peer) Validate() error { return nil }
 
-func (peer) find(a *Attributes) (netip.Addr, string, error) {
+func (peer) header() string { return "" }
+
+func (peer) Find(a *Attributes) (netip.Addr, string, error) {
 	addr, ok := parseAddr(a.Peer)
 	if !ok {
 		return netip.Addr{}, fromPeer, errNoPeer
@@ -52,121 +88,37 @@ func (peer) find(a *Attributes) (netip.Addr, string, error) {
 	return addr, fromPeer, nil
 }
 
-// TrustedProxies takes the peer's address where the peer is none of the proxies. Where it is,
-// x-forwarded-for is walked from the right past the proxies, and the first other address is
-// the client's. What stands left of it is never looked at: the client wrote it.
-func TrustedProxies(proxies []netip.Prefix) AddressSource {
-	return trustedProxies{keystore.NewWhitelist(proxies)}
-}
-
-type trustedProxies struct{ proxies keystore.Whitelist }
-
-func (t trustedProxies) Validate() error {
-	if len(t.proxies.Prefixes()) == 0 {
-		return errors.New("trusted_proxies is empty: write the ranges of the proxies in front of Envoy, or use from: peer")
-	}
-	var errs []error
-	for _, p := range t.proxies.Prefixes() {
-		switch {
-		case !p.IsValid():
-			errs = append(errs, fmt.Errorf("trusted_proxies: %s is not a CIDR range", p))
-		case p.Addr().Is4In6():
-			errs = append(errs, fmt.Errorf("trusted_proxies: %s is IPv4-mapped: write the IPv4 range", p))
-		case p != p.Masked():
-			errs = append(errs, fmt.Errorf("trusted_proxies: %s has host bits set: did you mean %s?", p, p.Masked()))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (t trustedProxies) find(a *Attributes) (netip.Addr, string, error) {
-	addr, ok := parseAddr(a.Peer)
-	if !ok {
-		return netip.Addr{}, fromPeer, errNoPeer
-	}
-	if !t.proxies.Contains(addr) {
-		return addr, fromPeer, nil
-	}
-	list, ok := a.Header(fromForwardedFor)
-	if !ok {
-		return netip.Addr{}, fromForwardedFor, errNoHeader
-	}
-	for more := true; more; {
-		var entry string
-		list, entry, more = cutLast(list)
-		addr, ok := parseAddr(entry)
-		if !ok {
-			return netip.Addr{}, fromForwardedFor, errBadEntry
-		}
-		if !t.proxies.Contains(addr) {
-			return addr, fromForwardedFor, nil
-		}
-	}
-	return netip.Addr{}, fromForwardedFor, errAllTrusted
-}
-
-// TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies stand
-// in front of Envoy, counted as by Envoy's xff_num_trusted_hops. appended says that Envoy has
-// appended its peer, as it does under use_remote_address; that entry is set aside first. It
-// is right only where every request comes through all n proxies. A peer on a unix socket is
-// one that Envoy never appends: with appended, nothing then says which entry is whose, and
-// there is no address.
-func TrustedHops(n int, appended bool) AddressSource { return trustedHops{n, appended} }
-
-type trustedHops struct {
-	n        int
-	appended bool
-}
-
-func (t trustedHops) Validate() error {
-	if t.n < 1 {
-		return fmt.Errorf("trusted_hops: %d: write the number of trusted proxies in front of Envoy, at least 1, or use from: peer", t.n)
-	}
-	return nil
-}
-
-func (t trustedHops) find(a *Attributes) (netip.Addr, string, error) {
-	if _, ok := parseAddr(a.Peer); t.appended && !ok {
-		return netip.Addr{}, fromPeer, errNoPeer
-	}
-	list, ok := a.Header(fromForwardedFor)
-	if !ok {
-		return netip.Addr{}, fromForwardedFor, errNoHeader
-	}
-	entry, more := "", true
-	if t.appended {
-		list, _, more = cutLast(list)
-	}
-	for range t.n {
-		if !more {
-			return netip.Addr{}, fromForwardedFor, errFewEntries
-		}
-		list, entry, more = cutLast(list)
-	}
-	addr, ok := parseAddr(entry)
-	if !ok {
-		return netip.Addr{}, fromForwardedFor, errBadEntry
-	}
-	return addr, fromForwardedFor, nil
-}
-
 // AddressHeader takes the address from one header, which the operator's own proxy must set and
-// overwrite on every request: otherwise the client chooses it.
-func AddressHeader(name string) AddressSource {
+// overwrite on every request: otherwise the client chooses it. With proxies, the header is
+// believed only from a peer that is one of them; from any other there is no address.
+func AddressHeader(name string, proxies []netip.Prefix, format AddressFormat) AddressSource {
 	name = strings.ToLower(name)
-	return headerAddress{name, "header " + name}
+	return addressHeader{name, "header " + name, keystore.NewWhitelist(proxies), format}
 }
 
-type headerAddress struct{ name, from string }
+type addressHeader struct {
+	name, from string
+	proxies    keystore.Whitelist // empty: any peer
+	format     AddressFormat
+}
 
-func (h headerAddress) Validate() error {
+func (h addressHeader) Validate() error {
 	if h.name == fromForwardedFor {
-		return errors.New("header: x-forwarded-for is a list: use from: x_forwarded_for")
+		return errors.New("x-forwarded-for is a list, which callers write too: write from: x_forwarded_for with trusted_proxies or trusted_hops")
 	}
-	return validateHeaderName(h.name)
+	return errors.Join(validateHeaderName(h.name), validateProxies(h.proxies))
 }
 
-func (h headerAddress) find(a *Attributes) (netip.Addr, string, error) {
+func (h addressHeader) header() string { return h.name }
+
+func (h addressHeader) Find(a *Attributes) (netip.Addr, string, error) {
+	if len(h.proxies.Prefixes()) > 0 {
+		if addr, ok := parseAddr(a.Peer); !ok {
+			return netip.Addr{}, h.from, errNoPeer
+		} else if !h.proxies.Contains(addr) {
+			return netip.Addr{}, h.from, errUntrustedPeer
+		}
+	}
 	value, ok := a.Header(h.name)
 	if !ok {
 		return netip.Addr{}, h.from, errNoHeader
@@ -174,11 +126,23 @@ func (h headerAddress) find(a *Attributes) (netip.Addr, string, error) {
 	if strings.Contains(value, ",") {
 		return netip.Addr{}, h.from, errRepeated
 	}
-	addr, ok := parseAddr(value)
-	if !ok {
-		return netip.Addr{}, h.from, errNotAnAddr
+	addr, err := h.format.parse(value)
+	return addr, h.from, err
+}
+
+// parse reads an address as the format says. The error names the value.
+func (f AddressFormat) parse(value string) (netip.Addr, error) {
+	if addr, ok := parseAddr(value); ok {
+		return addr, nil
 	}
-	return addr, h.from, nil
+	addr, ok := parseAddrPort(value)
+	switch {
+	case !ok:
+		return netip.Addr{}, &valueError{reason: errNotAnAddr, value: value}
+	case f != WithPort:
+		return netip.Addr{}, &valueError{reason: errHasPort, value: value}
+	}
+	return addr, nil
 }
 
 // parseAddr reads an IP address and nothing else: no port, no brackets, no zone. An
@@ -191,13 +155,11 @@ func parseAddr(s string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// cutLast takes the last entry, without the spaces and tabs around it, off a list with commas
-// (RFC 9110 section 5.6.1), and reports whether any are left.
-func cutLast(list string) (rest, entry string, more bool) {
-	i := strings.LastIndexByte(list, ',')
-	entry = strings.Trim(list[i+1:], " \t")
-	if i < 0 {
-		return "", entry, false
+// parseAddrPort reads an IP address with a port, where an IPv6 address stands in brackets.
+func parseAddrPort(s string) (netip.Addr, bool) {
+	p, err := netip.ParseAddrPort(s)
+	if err != nil || p.Addr().Zone() != "" {
+		return netip.Addr{}, false
 	}
-	return list[:i], entry, true
+	return p.Addr().Unmap(), true
 }

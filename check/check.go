@@ -30,7 +30,7 @@ type Config struct {
 	Authorizer Authorizer
 
 	// KeySources are the places where the secret is looked for, in order. The first that is
-	// present is used. None: the header x-api-key.
+	// present is used. None: [DefaultKeySources].
 	KeySources []KeySource
 
 	// ForwardKey leaves the secret that was checked in the request that goes upstream. What
@@ -64,23 +64,29 @@ type Config struct {
 	// goroutines at once. It must keep neither the Observation nor a string of it after it
 	// returns: their memory is reused.
 	Observe func(context.Context, *Observation)
+
+	// ObservePanicked, if non-nil, is called when Observe panics; err says where. The request
+	// is refused.
+	ObservePanicked func(err error)
 }
 
 // An Observation is what happened in one check. It holds no secret.
 type Observation struct {
-	Decision   authz.Decision
-	Err        error      // why no decision could be made; nil where one was
-	Panicked   bool       // the check panicked; Err says where
-	LetThrough bool       // the request was refused, and let through because of a dry run
-	ClientAddr netip.Addr // the zero Addr where there is none
-	AddrFrom   string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
-	AddrErr    error      // why there is no ClientAddr
-	RouteErr   error      // why it is unknown what the route requires
-	RequestID  string     // x-request-id, cut to 128 bytes
-	Method     string     // cut to 32 bytes
-	Host       string     // cut to 255 bytes
-	Path       string     // without query and fragment, cut to 1024 bytes
-	Duration   time.Duration
+	Decision    authz.Decision
+	Err         error      // why no decision could be made; nil where one was
+	Panicked    bool       // the check panicked; Err says where
+	LetThrough  bool       // the request was refused, and let through because of a dry run
+	ClientAddr  netip.Addr // the zero Addr where there is none
+	AddrFrom    string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
+	AddrErr     error      // why there is no ClientAddr
+	Permissions string     // the permissions that the route requires, as it was configured
+	Ratelimits  string     // the rate limits that the route charges, as it was configured
+	RouteErr    error      // why it is unknown what the route requires
+	RequestID   string     // x-request-id, cut to 128 bytes
+	Method      string     // cut to 32 bytes
+	Host        string     // cut to 255 bytes
+	Path        string     // without query and fragment, cut to 1024 bytes
+	Duration    time.Duration
 }
 
 // A Checker checks requests. Make one with [New]. It is safe for concurrent use.
@@ -96,6 +102,7 @@ type Checker struct {
 	dryRun     bool
 	unknown    unknownNames
 	observe    func(context.Context, *Observation)
+	panicked   func(error)
 }
 
 // New returns a Checker for cfg, or every error in cfg, joined.
@@ -110,9 +117,10 @@ func New(cfg Config) (*Checker, error) {
 		dryRun:     cfg.DryRun,
 		unknown:    unknownNames{report: cfg.UnknownExtension},
 		observe:    cfg.Observe,
+		panicked:   cfg.ObservePanicked,
 	}
 	if len(c.sources) == 0 {
-		c.sources = []KeySource{Header("x-api-key")}
+		c.sources = DefaultKeySources()
 	}
 	if c.address == nil {
 		c.address = Peer()
@@ -124,7 +132,7 @@ func New(cfg Config) (*Checker, error) {
 	if err := c.address.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("client_address: %w", err))
 	}
-	errs = append(errs, validateSources(c.sources), c.prepareStatuses(cfg.Statuses))
+	errs = append(errs, validateSources(c.sources, c.address), c.prepareStatuses(cfg.Statuses))
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -156,8 +164,9 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	o.Reset()
 	defer func() {
-		if recover() != nil { // outside of decide, such as in Observe
+		if p := recover(); p != nil { // in Observe
 			o.Reset()
+			c.reportPanic(panicError(p))
 		}
 	}()
 	if c.observe == nil {
@@ -170,21 +179,10 @@ func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	c.observe(ctx, &o.seen)
 }
 
-// Refuse sets o to the refusal of a request that the front end could not read, and has it
-// observed with err, the reason. Its code is [authz.Unavailable], but it is a denial: what the
-// caller sent is the cause, so no proxy may let the request through because of it.
-func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
-	o.Reset()
-	defer func() {
-		if recover() != nil { // in Observe
-			o.Reset()
-			o.denial = true
-		}
-	}()
-	o.seen.Err, o.denial = err, true
-	c.answer(&Attributes{}, o, -1)
-	if c.observe != nil {
-		c.observe(ctx, &o.seen)
+func (c *Checker) reportPanic(err error) {
+	defer func() { _ = recover() }()
+	if c.panicked != nil {
+		c.panicked(err)
 	}
 }
 
@@ -201,10 +199,11 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 	id, _ := a.Header("x-request-id")
 	seen.RequestID = clip(id, maxRequestID)
 	seen.Method, seen.Host, seen.Path = clip(a.Method, 32), clip(a.Host, 255), clip(barePath(a.Path), 1024)
-	seen.ClientAddr, seen.AddrFrom, seen.AddrErr = c.address.find(a)
+	seen.ClientAddr, seen.AddrFrom, seen.AddrErr = c.address.Find(a)
 
 	request := c.requirements(a)
-	request.ClientAddr, seen.RouteErr = seen.ClientAddr, request.RouteErr
+	request.ClientAddr = seen.ClientAddr
+	seen.Permissions, seen.Ratelimits, seen.RouteErr = request.Permissions, request.Ratelimits, request.RouteErr
 	var secret string
 	secret, used = c.secret(a)
 	request.Secret = keystore.Secret(secret)

@@ -166,7 +166,7 @@ func codeOf(t *testing.T, o *Outcome) string {
 	return code
 }
 
-func header(list []Field, name string) string {
+func headerOf(list []Field, name string) string {
 	for _, h := range list {
 		if h.Name == name {
 			return h.Value

@@ -1,7 +1,8 @@
 package check
 
 import (
-	"fmt"
+	"errors"
+	"iter"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ type cookieSource struct{ name string }
 
 func (c cookieSource) Validate() error {
 	if !isToken(c.name) {
-		return fmt.Errorf("cookie: %q is not the name of a cookie: write one such as api_key", c.name)
+		return errors.New("not the name of a cookie: write letters, digits and - or _, such as api_key")
 	}
 	return nil
 }
@@ -25,69 +26,106 @@ func (c cookieSource) String() string { return c.place() }
 func (c cookieSource) scheme() string { return defaultScheme }
 
 func (c cookieSource) find(a *Attributes) string {
+	var found repeatable
 	header, _ := a.Header("cookie")
-	value, seen := "", false
-	for pair := range strings.SplitSeq(header, ";") {
-		if !holdsCookie(pair, c.name) {
-			continue
+	for pair := range cookies(header) {
+		if cookieName(pair) == c.name {
+			_, value, _ := strings.Cut(pair, "=")
+			found.add(unquote(strings.TrimLeft(value, " \t")))
 		}
-		n, v, _ := strings.Cut(pair, "=")
-		if seen || strings.Trim(n, " \t") != c.name {
-			return value + "," + v
-		}
-		value, seen = unquote(strings.Trim(v, " \t")), true
 	}
-	return value
+	return found.value()
 }
 
 // strip cuts the cookie out of the cookie header, or of what is left of it after another
-// source's strip.
+// source's strip. Several headers become one, as RFC 6265 section 5.4 has it.
 func (c cookieSource) strip(a *Attributes, o *Outcome) {
-	i := o.setHeader("cookie")
 	header, _ := a.Header("cookie")
+	i := o.setHeader("cookie")
 	if i >= 0 {
 		header = o.SetHeaders[i].Value
 	}
-	rest, found := withoutCookie(header, c.name)
-	switch {
-	case !found:
-	case rest == "":
-		if i >= 0 { // never both: Envoy removes after it sets
+	if !c.in(header) {
+		return
+	}
+	switch rest := c.without(header); {
+	case rest != "" && i >= 0:
+		o.SetHeaders[i].Value = rest
+	case rest != "":
+		o.SetHeaders = append(o.SetHeaders, Field{"cookie", rest})
+	default:
+		if i >= 0 {
 			o.SetHeaders = append(o.SetHeaders[:i], o.SetHeaders[i+1:]...)
 		}
 		o.removeHeader("cookie")
-	case i >= 0:
-		o.SetHeaders[i].Value = rest
-	default:
-		o.SetHeaders = append(o.SetHeaders, Field{"cookie", rest})
 	}
 }
 
-// withoutCookie returns the header without the cookie of this name, and whether it held it.
-func withoutCookie(header, name string) (rest string, found bool) {
-	var kept []string
-	for pair := range strings.SplitSeq(header, ";") {
-		pair = strings.Trim(pair, " \t")
-		switch {
-		case holdsCookie(pair, name):
-			found = true
-		case pair != "":
-			kept = append(kept, pair)
-		}
-	}
-	return strings.Join(kept, "; "), found
-}
-
-// holdsCookie reports whether the cookie is in the pair. Two cookie headers come joined by a
-// comma, so that a pair may hold the end of one and the start of another.
-func holdsCookie(pair, name string) bool {
-	for part := range strings.SplitSeq(pair, ",") {
-		n, _, _ := strings.Cut(part, "=")
-		if strings.Trim(n, " \t") == name {
+// in reports whether the header holds the cookie.
+func (c cookieSource) in(header string) bool {
+	for pair := range cookies(header) {
+		if cookieName(pair) == c.name {
 			return true
 		}
 	}
 	return false
+}
+
+// without returns the header without the cookie.
+func (c cookieSource) without(header string) string {
+	kept := make([]byte, 0, len(header)+8)
+	for pair := range cookies(header) {
+		if pair == "" || cookieName(pair) == c.name {
+			continue
+		}
+		if len(kept) > 0 {
+			kept = append(kept, "; "...)
+		}
+		kept = append(kept, pair...)
+	}
+	return string(kept)
+}
+
+// cookies yields the pairs of a cookie header, without the spaces around them.
+func cookies(header string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for header != "" {
+			var pair string
+			pair, header = nextCookie(header)
+			if !yield(strings.Trim(pair, " \t")) {
+				return
+			}
+		}
+	}
+}
+
+// cookieName returns the name of a pair.
+func cookieName(pair string) string {
+	name, _, _ := strings.Cut(pair, "=")
+	return strings.TrimRight(name, " \t")
+}
+
+// nextCookie takes the first pair off a cookie header. Pairs end at a ";". Several headers come
+// joined by commas, so a pair also ends at a comma that the name of another cookie and a "="
+// follow: a cookie's value holds no comma (RFC 6265 section 4.1.1). One that has another comma
+// in it all the same stays whole.
+func nextCookie(header string) (pair, rest string) {
+	for i := range len(header) {
+		if header[i] == ';' || header[i] == ',' && beginsCookie(header[i+1:]) {
+			return header[:i], header[i+1:]
+		}
+	}
+	return header, ""
+}
+
+// beginsCookie reports whether the text begins with a cookie's name and a "=".
+func beginsCookie(s string) bool {
+	s = strings.TrimLeft(s, " \t")
+	n := 0
+	for n < len(s) && isTokenByte(s[n]) {
+		n++
+	}
+	return n > 0 && strings.HasPrefix(strings.TrimLeft(s[n:], " \t"), "=")
 }
 
 func unquote(s string) string {

@@ -114,38 +114,27 @@ func TestPanics(t *testing.T) {
 }
 
 func TestPanicWhileObserving(t *testing.T) {
+	for _, report := range []func(error){nil, func(error) { panic("again") }} {
+		var reported []string
+		c := checker(t, Config{
+			Authorizer: always(authz.Valid),
+			Observe:    func(context.Context, *Observation) { panic("full disk of " + "secret") },
+			ObservePanicked: func(err error) {
+				reported = append(reported, err.Error())
+				if report != nil {
+					report(err)
+				}
+			},
+		})
+		if code := codeOf(t, check(t, c, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
+			t.Errorf("got %s", code)
+		}
+		if len(reported) != 2 || !strings.Contains(reported[0], "TestPanicWhileObserving") || strings.Contains(reported[0], "secret") {
+			t.Errorf("reported %q, want one for each check, with the place and without the value", reported)
+		}
+	}
 	c := checker(t, Config{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("full disk") }})
 	if code := codeOf(t, check(t, c, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
-		t.Errorf("got %s", code)
-	}
-}
-
-// TestRefuse: a request that could not be read is denied, whatever the proxy does about errors.
-func TestRefuse(t *testing.T) {
-	unread := errors.New("not a message")
-	for name, observe := range map[string]func(*Observation){
-		"observed":               func(*Observation) {},
-		"a panic while observed": func(*Observation) { panic("full disk") },
-	} {
-		var seen Observation
-		config := Config{Authorizer: always(authz.Valid), Statuses: map[authz.Code]int{authz.Unavailable: 500}, Observe: func(_ context.Context, o *Observation) {
-			seen = *o
-			observe(o)
-		}}
-		var o Outcome
-		checker(t, config).Refuse(t.Context(), unread, &o)
-		if o.Allowed() || o.IsError() || o.Code != authz.Unavailable || o.Status() < 500 {
-			t.Errorf("%s: got %+v", name, o)
-		}
-		if !errors.Is(seen.Err, unread) || seen.LetThrough {
-			t.Errorf("%s: observed %+v", name, seen)
-		}
-		config.DryRun = true
-		if checker(t, config).Refuse(t.Context(), unread, &o); o.Allowed() != (name == "observed") || o.IsError() {
-			t.Errorf("%s, dry run: got %+v", name, o)
-		}
-		if o.Reset(); !o.IsError() {
-			t.Errorf("%s: Reset keeps that it is a denial", name)
-		}
+		t.Errorf("without a report: %s", code)
 	}
 }

@@ -3,7 +3,6 @@ package check
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -15,7 +14,7 @@ type headerSource struct{ name string }
 
 func (h headerSource) Validate() error {
 	if h.name == "cookie" {
-		return errors.New("header: cookie holds many values: write cookie: and the name of the cookie")
+		return errors.New("the header cookie holds many values: write cookie: NAME, with the name of the one cookie")
 	}
 	return validateHeaderName(h.name)
 }
@@ -48,7 +47,7 @@ type schemeSource struct {
 
 func (s schemeSource) Validate() error {
 	if !isToken(s.name) {
-		return fmt.Errorf("scheme: %q is not the name of an authentication scheme: write one such as Bearer", s.given)
+		return errors.New("not the name of an authentication scheme: write one such as Bearer")
 	}
 	return s.header.Validate()
 }
@@ -101,18 +100,25 @@ func hasScheme(header, scheme string) bool {
 func validateHeaderName(name string) error {
 	switch {
 	case !isToken(name):
-		return fmt.Errorf("header: %q is not the name of a header: write one such as x-api-key", name)
+		return errors.New("not the name of a header: write letters, digits and - or _, such as x-api-key")
 	case name == "host":
-		return errors.New("header: host is where the request goes: write another name")
+		return errors.New("host cannot be removed from a request: write another header")
 	case isIdentity(name):
-		return fmt.Errorf("header: %s begins with %s, which is kept for what extauthz itself sends: write another name", name, identityPrefix)
+		return fmt.Errorf("headers that begin with %s, or the same with _, are removed from every request: write another header", identityPrefix)
 	}
 	return nil
 }
 
 // isToken reports whether s is a token (RFC 9110 section 5.6.2).
 func isToken(s string) bool {
-	return s != "" && !slices.ContainsFunc([]byte(s), func(c byte) bool {
-		return (c < '0' || c > '9') && (lower(c) < 'a' || lower(c) > 'z') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0
-	})
+	for i := range len(s) {
+		if !isTokenByte(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isTokenByte(c byte) bool {
+	return c >= '0' && c <= '9' || lower(c) >= 'a' && lower(c) <= 'z' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }

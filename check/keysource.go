@@ -5,19 +5,23 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"extauthz/keystore"
 )
 
-// A KeySource is one place where a secret may stand: [Header], [Scheme], [Query] or [Cookie].
+// A KeySource is one place where a secret may stand: [Header], [Scheme], [Query] or [Cookie],
+// or one of them [WithPrefix]. It is safe for concurrent use.
 type KeySource interface {
 	// String describes the source, such as "header authorization, scheme bearer". Two sources
 	// with the same description find the same.
 	fmt.Stringer
 
-	// Validate reports what is wrong with how the source was made and what to write instead.
+	// Validate reports what is wrong with how the source was made and what to write instead,
+	// without repeating what was given.
 	Validate() error
 
 	// find returns what stands in the source; empty where it is absent. What stands there more
-	// than once comes joined by commas, so that it is nobody's secret.
+	// than once comes joined by commas, all of it, so that it is nobody's secret.
 	find(a *Attributes) string
 
 	// strip takes what stands in the source out of the request that goes upstream.
@@ -30,16 +34,107 @@ type KeySource interface {
 	scheme() string
 }
 
+// defaultScheme is the scheme of a secret that is sent without one.
+const defaultScheme = "ApiKey"
+
+// DefaultKeySources returns the sources that are used where none are configured: the header
+// x-api-key.
+func DefaultKeySources() []KeySource { return []KeySource{Header("x-api-key")} }
+
+// WithPrefix restricts a source to secrets that begin with the prefix, such as sk_. Any other
+// value belongs to someone else: it counts as absent, and goes upstream untouched. So does a
+// header that the proxy does not show. A repeated value is a secret, and so nobody's, where any
+// part of it begins with the prefix.
+func WithPrefix(source KeySource, prefix string) KeySource { return prefixed{source, prefix} }
+
+type prefixed struct {
+	KeySource
+	prefix string
+}
+
+func (p prefixed) String() string { return p.KeySource.String() + ", prefix " + p.prefix }
+
+func (p prefixed) Validate() error {
+	if p.prefix == "" || len(p.prefix) >= keystore.MaxSecretLen || slices.ContainsFunc([]byte(p.prefix), func(c byte) bool { return c <= ' ' || c > '~' || c == ',' }) {
+		return errors.New("not the prefix of a secret: write printable ASCII without commas and spaces, such as sk_")
+	}
+	return p.KeySource.Validate()
+}
+
+func (p prefixed) find(a *Attributes) string {
+	value := p.KeySource.find(a)
+	if strings.HasPrefix(value, p.prefix) {
+		return value
+	}
+	if !strings.Contains(value, ",") {
+		return ""
+	}
+	// In a list, a secret may also follow a scheme, or the name of a cookie.
+	for word := range strings.FieldsFuncSeq(value, func(c rune) bool { return strings.ContainsRune(", \t=;\"", c) }) {
+		if strings.HasPrefix(word, p.prefix) {
+			return value
+		}
+	}
+	return ""
+}
+
+func (p prefixed) strip(a *Attributes, o *Outcome) {
+	if p.find(a) != "" {
+		p.KeySource.strip(a, o)
+	}
+}
+
+// A repeatable collects what stands in a source: one value as it is, several joined by commas.
+type repeatable struct {
+	first  string
+	times  int
+	joined strings.Builder // from the second on
+}
+
+func (r *repeatable) add(value string) {
+	switch r.times++; r.times {
+	case 1:
+		r.first = value
+		return
+	case 2:
+		r.joined.WriteString(r.first)
+	}
+	r.joined.WriteByte(',')
+	r.joined.WriteString(value)
+}
+
+func (r *repeatable) value() string {
+	if r.times > 1 {
+		return r.joined.String()
+	}
+	return r.first
+}
+
+// ReadsSameHeader reports whether both sources read the same header, which cannot hold a secret
+// and an address.
+func ReadsSameHeader(k KeySource, a AddressSource) bool {
+	return a.header() != "" && k.place() == headerSource{a.header()}.place()
+}
+
 // validateSources returns every error in the sources, joined.
-func validateSources(sources []KeySource) error {
+func validateSources(sources []KeySource, address AddressSource) error {
 	var errs []error
 	for i, s := range sources {
+		wrong := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("key_sources: entry %d (%q): %w", i+1, s.String(), fmt.Errorf(format, args...)))
+		}
 		if s == nil {
 			errs = append(errs, fmt.Errorf("key_sources: entry %d is nil: write one such as Header(\"x-api-key\")", i+1))
-		} else if err := s.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("key_sources: entry %d: %w", i+1, err))
-		} else if j := slices.IndexFunc(sources[:i], func(t KeySource) bool { return t != nil && t.String() == s.String() }); j >= 0 {
-			errs = append(errs, fmt.Errorf("key_sources: entry %d is the same as entry %d: leave one out", i+1, j+1))
+			continue
+		}
+		if err := s.Validate(); err != nil {
+			wrong("%w", err)
+		}
+		if j := slices.IndexFunc(sources[:i], func(t KeySource) bool { return t != nil && t.String() == s.String() }); j >= 0 {
+			wrong("the same as entry %d: leave one out", j+1)
+		}
+		if ReadsSameHeader(s, address) {
+			wrong("client_address reads this header: a header holds a secret or an address, not both")
 		}
 	}
 	return errors.Join(errs...)
@@ -81,6 +176,3 @@ func challenge(sources []KeySource) string {
 	}
 	return strings.Join(schemes, ` realm="extauthz", `) + ` realm="extauthz"`
 }
-
-// defaultScheme is the scheme of a secret that is sent without one.
-const defaultScheme = "ApiKey"

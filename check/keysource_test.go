@@ -1,11 +1,13 @@
 package check
 
 import (
+	"context"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"extauthz/authz"
 	"extauthz/keystore"
 )
 
@@ -72,7 +74,9 @@ func TestKeySources(t *testing.T) {
 		{"query, malformed escape in a name", all, send().to("/p?api%5_key=alpha"), absent, ""},
 		{"query, comma", all, send().to("/p?api_key=alpha%2Cbeta"), nobodys, ""},
 		{"query, NUL", all, send().to("/p?api_key=alpha%00"), nobodys, ""},
-		{"query, fragment", all, send().to("/p?api_key=alpha#x"), nobodys, ""},
+		{"query, before a fragment", all, send().to("/p?api_key=alpha#x"), "alpha", "x-api-key,?api_key"},
+		{"query in the fragment", all, send().to("/x#?api_key=alpha"), absent, ""},
+		{"query, and again in the fragment", all, send().to("/x?api_key=alpha#&api_key=beta?api_key=beta"), "alpha", "x-api-key,?api_key"},
 		{"query in the path", all, send().to("/p&api_key=alpha"), absent, ""},
 		{"query after a second ?", all, send().to("/p?x?api_key=alpha"), absent, ""},
 		{"query, beside a header", all, send("x-api-key", "alpha").to("/p?%61pi_key=beta&api_key=&api_key=beta"), "alpha", "x-api-key,?api_key,?%61pi_key"},
@@ -90,9 +94,15 @@ func TestKeySources(t *testing.T) {
 		{"cookie, twice", all, send("cookie", "key=alpha; key=alpha"), nobodys, ""},
 		{"cookie, twice, one empty", all, send("cookie", "key=; key=alpha"), nobodys, ""},
 		{"cookie, two lines", all, send("cookie", "key=alpha", "cookie", "key=alpha"), nobodys, ""},
-		{"cookie, two lines, first", all, send("cookie", "key=alpha", "cookie", "a=1"), nobodys, ""},
-		{"cookie, two lines, last", all, send("cookie", "a=1", "cookie", "key=alpha"), nobodys, ""},
-		{"cookie, beside a header", all, send("x-api-key", "alpha", "cookie", "a=1,key=beta; b=2; key"), "alpha", "x-api-key,cookie=b=2"},
+		{"cookie, two lines, first", all, send("cookie", "key=alpha", "cookie", "a=1"), "alpha", "x-api-key,cookie=a=1"},
+		{"cookie, two lines, last", all, send("cookie", "a=1", "cookie", "key=alpha"), "alpha", "x-api-key,cookie=a=1"},
+		{"cookie, two lines of several", all, send("cookie", "a=1; b=2", "cookie", "c=3; key=alpha; d=4"), "alpha", "x-api-key,cookie=a=1; b=2; c=3; d=4"},
+		{"cookie, three lines", all, send("cookie", "a=1", "cookie", "key=alpha", "cookie", "c = 3"), "alpha", "x-api-key,cookie=a=1; c = 3"},
+		{"cookie, two lines, nothing else", all, send("cookie", "key=alpha", "cookie", "key=alpha; a=1"), nobodys, ""},
+		{"cookie, two lines, the other without a name", all, send("cookie", "key=alpha", "cookie", "a"), nobodys, ""},
+		{"cookie, a comma in the value", all, send("cookie", "key=alpha,beta"), nobodys, ""},
+		{"cookie, a comma and nothing", all, send("cookie", "key=alpha,"), nobodys, ""},
+		{"cookie, beside a header", all, send("x-api-key", "alpha", "cookie", "a=1,key=beta; b=2; key"), "alpha", "x-api-key,cookie=a=1; b=2"},
 		{"cookies of others stay as they are", all, send("x-api-key", "alpha", "cookie", "a=1;b=2;;"), "alpha", "x-api-key"},
 		{"two cookies", []KeySource{Cookie("k1"), Cookie("k2")}, send("cookie", "k1=alpha; k2=beta; c=1"), "alpha", "cookie=c=1"},
 
@@ -115,13 +125,119 @@ func TestKeySources(t *testing.T) {
 			if want != "VALID" {
 				return
 			}
-			if id := header(o.SetHeaders, keyIDHeader); id != "key_"+tt.want {
+			if id := headerOf(o.SetHeaders, keyIDHeader); id != "key_"+tt.want {
 				t.Errorf("the key is %s", id)
 			}
 			wantUpset := strings.Split(tt.upset, ",")
 			slices.Sort(wantUpset)
 			if got := upset(o); !slices.Equal(got, wantUpset) {
 				t.Errorf("changed upstream: %q, want %q", got, wantUpset)
+			}
+		})
+	}
+}
+
+// TestQueryIsCutOut: the parameter is cut out of the path, and every other byte stays.
+func TestQueryIsCutOut(t *testing.T) {
+	for path, want := range map[string]string{
+		"/x?b=2&flag&a=1&a=0&api_key=S&sig=x%2By": "/x?b=2&flag&a=1&a=0&sig=x%2By",
+		"/x?api_key=S":                   "/x",
+		"/x?api_key=S#f":                 "/x#f",
+		"/x?a&api_key=S#f?api_key=S":     "/x?a#f?api_key=S",
+		"/x?api_key=S&b=%zz&&c==;":       "/x?b=%zz&&c==;",
+		"/x?api_key=S&":                  "/x?",
+		"/x?&api_key=S":                  "/x?",
+		"/x?a=1&api%5fkey=S&api_key=T&b": "/x?a=1&b",
+		"/a%2Fb/../c?api_key=S":          "/a%2Fb/../c",
+		"/x?b?api_key=S&api_key=S?&c=?":  "/x?b?api_key=S&c=?",
+		"/x?api_key":                     "/x",
+		"/x?api_keys=S":                  "",
+		"/x?":                            "",
+		"/x#?api_key=S":                  "",
+		"":                               "",
+	} {
+		o := new(Outcome)
+		Query("api_key").strip(&Attributes{Path: path}, o)
+		if o.Path != want || (want == "") != (len(o.RemoveQuery) == 0) {
+			t.Errorf("%s became %q (%q), want %q", path, o.Path, o.RemoveQuery, want)
+		}
+	}
+	o := new(Outcome)
+	for _, q := range []KeySource{Query("k1"), Query("k2"), Query("k3")} {
+		q.strip(&Attributes{Path: "/x?k1=a&b=1&k2=b"}, o)
+	}
+	if o.Path != "/x?b=1" || !slices.Equal(o.RemoveQuery, []string{"k1", "k2"}) {
+		t.Errorf("two sources left %q (%q)", o.Path, o.RemoveQuery)
+	}
+}
+
+// TestCookieIsCutOut: a comma that joins two headers parts cookies; another one stays.
+func TestCookieIsCutOut(t *testing.T) {
+	for header, want := range map[string]string{
+		"a=1,2; key=alpha; b=x,y": "a=1,2; b=x,y",
+		"a=1,b=2; key=alpha":      "a=1; b=2",
+		"key=alpha;a=1;;b=2":      "a=1; b=2",
+		"key=alpha":               "",
+		"a=,key=alpha,b":          "a=",
+		"a=1,,key=alpha":          "a=1,",
+	} {
+		o := new(Outcome)
+		Cookie("key").strip(&Attributes{Headers: []Field{{"cookie", header}}}, o)
+		if got := headerOf(o.SetHeaders, "cookie"); got != want || slices.Contains(o.RemoveHeaders, "cookie") != (want == "") {
+			t.Errorf("%s became %q, removed %q; want %q", header, got, o.RemoveHeaders, want)
+		}
+	}
+}
+
+// TestPrefix: a value without the prefix is not looked up, and goes through untouched.
+func TestPrefix(t *testing.T) {
+	bearer := WithPrefix(Scheme("Authorization", "Bearer"), "sk_")
+	sources := []KeySource{bearer, WithPrefix(Header("x-token"), "sk_"), WithPrefix(Query("token"), "sk_"), WithPrefix(Cookie("token"), "sk_"), Header("x-api-key")}
+	const secret = "sk_alpha"
+	for _, tt := range []struct {
+		name string
+		ask  ask
+		code string
+		kept string // what goes upstream changed or not at all, under forward_key
+		gone string // the same without it
+	}{
+		{"a JWT alone", send("authorization", "Bearer ey.x.y"), "MISSING_KEY", "", ""},
+		{"the secret", send("authorization", "Bearer sk_alpha"), "VALID", "x-api-key", "authorization,x-api-key"},
+		{"the secret beside a JWT", send("x-api-key", secret, "authorization", "Bearer ey.x.y"), "VALID", "", "x-api-key"},
+		{"the secret in the second place", send("x-token", secret, "authorization", "Bearer ey.x.y"), "VALID", "x-api-key", "x-api-key,x-token"},
+		{"another's values everywhere", send("x-api-key", secret, "authorization", "Bearer ey", "x-token", "t", "cookie", "token=t").to("/?token=t"), "VALID", "", "x-api-key"},
+		{"ours everywhere", send("x-api-key", secret, "authorization", "Bearer sk_alpha", "x-token", "sk_b", "cookie", "token=sk_c; a=1").to("/?token=sk_d"), "VALID", "?token,cookie=a=1,x-api-key,x-token", "?token,authorization,cookie=a=1,x-api-key,x-token"},
+		{"another case", send("x-token", "SK_alpha"), "MISSING_KEY", "", ""},
+		{"the prefix inside", send("x-token", "a sk_alpha"), "MISSING_KEY", "", ""},
+		{"the prefix alone", send("x-token", "sk_"), "NOT_FOUND", "", ""},
+		{"twice", send("x-token", secret, "x-token", secret), "NOT_FOUND", "", ""},
+		{"repeated beside a JWT", send("authorization", "Bearer ey", "authorization", "Bearer sk_alpha"), "NOT_FOUND", "", ""},
+		{"two JWTs", send("x-api-key", secret, "authorization", "Bearer ey", "authorization", "Bearer ez"), "VALID", "", "x-api-key"},
+		{"third of three, query", send("x-api-key", secret).to("/?token=a&token=b&token=sk_alpha"), "NOT_FOUND", "", ""},
+		{"third of three, cookie", send("x-api-key", secret, "cookie", "token=a; token=b; token=sk_alpha"), "NOT_FOUND", "", ""},
+		{"quoted cookie", send("cookie", `token="sk_alpha"`), "VALID", "x-api-key", "cookie,x-api-key"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, forward := range []bool{false, true} {
+				var looked []keystore.Secret
+				inner := authorizer(keyFor(secret))
+				c := checker(t, Config{ForwardKey: forward, KeySources: sources, Authorizer: decides(func(ctx context.Context, r authz.Request) (authz.Decision, error) {
+					looked = append(looked, r.Secret)
+					return inner.Authorize(ctx, r)
+				})})
+				o := check(t, c, tt.ask)
+				want := tt.gone
+				if forward {
+					want = tt.kept
+				}
+				if code := codeOf(t, o); code != tt.code || code == "VALID" && strings.Join(upset(o), ",") != want {
+					t.Errorf("forward_key %v: %s, changed upstream: %q, want %s, %q", forward, code, upset(o), tt.code, want)
+				}
+				for _, s := range looked {
+					if s != "" && !strings.Contains(string(s), "sk_") {
+						t.Errorf("%q was looked up", string(s))
+					}
+				}
 			}
 		})
 	}
@@ -195,15 +311,48 @@ func FuzzQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query string) {
 		got := Query("k").find(&Attributes{Path: "/p?" + query})
 		values, err := url.ParseQuery(query)
-		if err != nil || strings.Contains(query, ";") {
+		if err != nil || strings.ContainsAny(query, ";#") {
 			return
 		}
-		want := values["k"]
-		if len(want) > 2 {
-			want = want[:2]
-		}
-		if got != strings.Join(want, ",") {
+		if want := strings.Join(values["k"], ","); got != want {
 			t.Errorf("%q: got %q, want %q", query, got, want)
+		}
+	})
+}
+
+// FuzzStrip holds that after a source is stripped, nothing is found in it, and that the other
+// parameters of a query are what net/url reads in the original.
+func FuzzStrip(f *testing.F) {
+	for _, seed := range []string{"k=v", "a=1&k=v&b", "a=1,k=v", "k=v;a=1, b=2", "%6b=v#k=v", "k", "a,k =v,", "?k=1"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		o := new(Outcome)
+		a := &Attributes{Path: "/p?" + s, Headers: []Field{{"cookie", s}}}
+		Query("k").strip(a, o)
+		Cookie("k").strip(a, o)
+		left := &Attributes{Path: a.Path, Headers: o.SetHeaders}
+		if o.Path != "" {
+			left.Path = o.Path
+		}
+		if !slices.Contains(o.RemoveHeaders, "cookie") && len(o.SetHeaders) == 0 {
+			left.Headers = a.Headers
+		}
+		if q, c := Query("k").find(left), Cookie("k").find(left); q != "" || c != "" {
+			t.Errorf("%q: left are %q, with the parameter %q and the cookie %q", s, left, q, c)
+		}
+		before, err := url.Parse(a.Path)
+		after, err2 := url.Parse(left.Path)
+		if err != nil || err2 != nil {
+			return
+		}
+		want, err := url.ParseQuery(before.RawQuery)
+		if err != nil || strings.Contains(s, ";") {
+			return
+		}
+		delete(want, "k")
+		if got, err := url.ParseQuery(after.RawQuery); err != nil || got.Encode() != want.Encode() || after.EscapedPath() != before.EscapedPath() || after.Fragment != before.Fragment {
+			t.Errorf("%q became %q (%v)", a.Path, left.Path, err)
 		}
 	})
 }

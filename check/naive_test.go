@@ -56,8 +56,9 @@ func naiveProxies(peer, list string) netip.Addr {
 func naiveHops(peer, list string, n int, appended bool) netip.Addr {
 	entries := naiveEntries(list)
 	if appended {
-		if !naiveAddr(peer).IsValid() {
-			return netip.Addr{} // not one that Envoy appends
+		peer, last := naiveAddr(peer), naiveAddr(entries[len(entries)-1])
+		if !peer.IsValid() || peer != last && !netip.MustParsePrefix("127.0.0.0/8").Contains(peer) && peer != netip.IPv6Loopback() {
+			return netip.Addr{} // not what Envoy appends
 		}
 		entries = entries[:len(entries)-1]
 	}

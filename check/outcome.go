@@ -21,13 +21,16 @@ type Outcome struct {
 	// Changes to a request that goes on. No header is both set and removed.
 	SetHeaders    []Field  // overwrite
 	RemoveHeaders []string // may name headers that the request does not have
-	RemoveQuery   []string // raw names of query parameters
+	Path          string   // replaces the path, and has the query; empty: the path stays
+
+	// RemoveQuery are the raw names of the query parameters that Path leaves out, for front
+	// ends that cannot replace the path.
+	RemoveQuery []string
 
 	// ResponseHeaders are set on the response to the caller: the upstream's where the request
 	// goes on, the refusal otherwise. They overwrite.
 	ResponseHeaders []Field
 
-	denial    bool // a refusal is no error, even as Unavailable
 	requestID string
 	bareBody  bool // the body is the code alone, as gRPC callers need it
 	status    int  // 0: as refusals says
@@ -57,9 +60,7 @@ func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
 
 // IsError reports that the refusal says that no decision could be made. A proxy that can is
 // to decide by itself whether the request goes on then.
-func (o *Outcome) IsError() bool {
-	return !o.Allowed() && !o.denial && refusalCode(o.Code) == authz.Unavailable
-}
+func (o *Outcome) IsError() bool { return !o.Allowed() && refusalCode(o.Code) == authz.Unavailable }
 
 // Status returns the HTTP status of the refusal, from 400 to 599.
 func (o *Outcome) Status() int {

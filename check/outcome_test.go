@@ -37,10 +37,10 @@ func TestStatuses(t *testing.T) {
 		if got := o.Status(); got != want {
 			t.Errorf("%s: status %d, want %d", code, got, want)
 		}
-		if ok := header(o.ResponseHeaders, "www-authenticate") != ""; ok != (want == 401) {
+		if ok := headerOf(o.ResponseHeaders, "www-authenticate") != ""; ok != (want == 401) {
 			t.Errorf("%s: www-authenticate beside status %d: %v", code, want, ok)
 		}
-		if ok := header(o.ResponseHeaders, "retry-after") != ""; ok != (want == 429 || code == authz.RateLimited) {
+		if ok := headerOf(o.ResponseHeaders, "retry-after") != ""; ok != (want == 429 || code == authz.RateLimited) {
 			t.Errorf("%s: retry-after beside status %d: %v", code, want, ok)
 		}
 		if codeOf(t, o) != code.String() {
@@ -66,7 +66,7 @@ func TestObservation(t *testing.T) {
 
 	long := strings.Repeat("é", 4000)
 	o := check(t, c, send("x-request-id", long, "x-forwarded-for", "unknown").from("10.0.0.1").to("/"+long+"?key=nope"))
-	if len(seen.Path) > 1024 || len(seen.Path) < 1020 || len(seen.RequestID) != 128 || !errors.Is(seen.AddrErr, errBadEntry) || seen.ClientAddr.IsValid() {
+	if len(seen.Path) > 1024 || len(seen.Path) < 1020 || len(seen.RequestID) != 128 || !errors.Is(seen.AddrErr, errNotAnAddr) || seen.ClientAddr.IsValid() {
 		t.Errorf("observed %+v", seen)
 	}
 	if body := string(o.AppendBody(nil)); len(body) > 300 || codeOf(t, o) != "NOT_FOUND" {

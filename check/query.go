@@ -1,22 +1,22 @@
 package check
 
 import (
-	"fmt"
-	"iter"
+	"errors"
 	"net/url"
 	"slices"
 	"strings"
 )
 
 // Query is the source of a secret that is the value of a query parameter, in whatever way its
-// name is percent-encoded.
+// name is percent-encoded. The query is split where Envoy splits it: after the first "?", at
+// each "&", and at the first "="; it ends before a "#".
 func Query(name string) KeySource { return querySource{name} }
 
 type querySource struct{ name string }
 
 func (q querySource) Validate() error {
 	if q.name == "" || slices.ContainsFunc([]byte(q.name), func(c byte) bool { return c <= ' ' || c > '~' || strings.IndexByte("&=+%#", c) >= 0 }) {
-		return fmt.Errorf("query: %q is not a plain name: write printable ASCII without & = + %% # and spaces, such as api_key", q.name)
+		return errors.New("not the name of a query parameter: write letters, digits and - or _, such as api_key")
 	}
 	return nil
 }
@@ -30,48 +30,64 @@ func (q querySource) scheme() string { return defaultScheme }
 // find returns the decoded value of the parameter. One that cannot be decoded comes with a
 // comma after it, so that it is nobody's secret.
 func (q querySource) find(a *Attributes) string {
-	value, seen := "", 0
-	for _, raw := range queryParameters(a.Path, q.name) {
-		v, err := url.QueryUnescape(raw)
-		if err != nil {
-			v = raw + ","
-		}
-		if seen++; seen == 1 {
-			value = v
+	var found repeatable
+	_, query, _ := cutQuery(a.Path)
+	for parameter := range strings.SplitSeq(query, "&") {
+		raw, value, _ := strings.Cut(parameter, "=")
+		if !q.names(raw) {
 			continue
 		}
-		value += "," + v
-		if seen == 2 {
-			break // nothing that follows makes it anyone's
+		decoded, err := url.QueryUnescape(value)
+		if err != nil {
+			decoded = value + ","
 		}
+		found.add(decoded)
 	}
-	return value
+	return found.value()
 }
 
-// strip removes each spelling in which the query has the parameter: they are removed by their
-// raw names.
+// names reports whether the raw name of a parameter is that of the source.
+func (q querySource) names(raw string) bool {
+	decoded, err := url.QueryUnescape(raw)
+	return err == nil && decoded == q.name
+}
+
+// strip cuts the parameter, however it is spelled, out of the path, or of what is left of it
+// after another source's strip. The rest stays as it is, byte for byte.
 func (q querySource) strip(a *Attributes, o *Outcome) {
-	for raw := range queryParameters(a.Path, q.name) {
-		o.RemoveQuery = appendMissing(o.RemoveQuery, raw)
+	path := a.Path
+	if o.Path != "" {
+		path = o.Path
 	}
-}
-
-// queryParameters yields the raw name and value of each parameter of the path's query called
-// name, in whatever way the name is percent-encoded. The query is split where Envoy splits
-// it: after the first "?", at each "&", and at the first "=".
-func queryParameters(path, name string) iter.Seq2[string, string] {
-	return func(yield func(string, string) bool) {
-		_, query, _ := strings.Cut(path, "?")
-		for query != "" {
-			var parameter string
-			parameter, query, _ = strings.Cut(query, "&")
-			raw, value, _ := strings.Cut(parameter, "=")
-			if decoded, err := url.QueryUnescape(raw); err != nil || decoded != name {
-				continue
-			}
-			if !yield(raw, value) {
-				return
-			}
+	before, query, after := cutQuery(path)
+	known := len(o.RemoveQuery)
+	for parameter := range strings.SplitSeq(query, "&") {
+		if raw, _, _ := strings.Cut(parameter, "="); q.names(raw) {
+			o.RemoveQuery = appendMissing(o.RemoveQuery, raw)
 		}
 	}
+	if len(o.RemoveQuery) == known {
+		return
+	}
+	kept := append(make([]byte, 0, len(path)), before...)
+	separator := byte('?')
+	for parameter := range strings.SplitSeq(query, "&") {
+		if raw, _, _ := strings.Cut(parameter, "="); !q.names(raw) {
+			kept = append(append(kept, separator), parameter...)
+			separator = '&'
+		}
+	}
+	o.Path = string(append(kept, after...))
+}
+
+// cutQuery returns the query of a path, without its "?", and what stands before and after it.
+func cutQuery(path string) (before, query, after string) {
+	end := len(path)
+	if i := strings.IndexByte(path, '#'); i >= 0 {
+		end = i
+	}
+	if i := strings.IndexByte(path[:end], '?'); i >= 0 {
+		return path[:i], path[i+1 : end], path[end:]
+	}
+	return path[:end], "", path[end:]
 }

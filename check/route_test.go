@@ -48,13 +48,17 @@ func TestRequirements(t *testing.T) {
 		{"ambiguous, and no rule is needed", send().to("/admin;x").with("permissions", "a", "ratelimits", "x"), "a", "x", false},
 	}
 	var got authz.Request
+	var seen Observation
 	c := checker(t, Config{Routes: routes(t), Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
 		got = r
 		return authz.Decision{Code: authz.MissingKey}, nil
-	})})
+	}), Observe: func(_ context.Context, o *Observation) { seen = *o }})
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			check(t, c, tt.ask)
+			if seen.Permissions != tt.permissions || seen.Ratelimits != tt.ratelimits {
+				t.Errorf("observed %q, %q", seen.Permissions, seen.Ratelimits)
+			}
 			if got.Permissions != tt.permissions || got.Ratelimits != tt.ratelimits || errors.Is(got.RouteErr, route.ErrAmbiguous) != tt.ambiguous {
 				t.Errorf("asks for %q, %q, %v", got.Permissions, got.Ratelimits, got.RouteErr)
 			}

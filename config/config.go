@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/permission"
 	"extauthz/route"
 	"extauthz/strictyaml"
@@ -22,11 +23,17 @@ type Config struct {
 	Listen Address
 
 	Admin         Admin
-	KeySources    []KeySource // where the secret is looked for, in order; default: header x-api-key
-	ForwardKey    bool        // whether the secret goes on to the upstream; default: false
+	KeySources    []check.KeySource // where the secret is looked for, in order; default: header x-api-key
+	ForwardKey    bool              // whether the secret goes on to the upstream; default: false
 	ClientAddress ClientAddress
-	Store         Store
-	Cache         Cache
+
+	// SetPath removes a secret from the query by setting :path, which leaves the rest of it as it
+	// is. Set it to false for an Envoy whose decoder_header_mutation_rules do not allow :path:
+	// Envoy then removes the parameter, and sorts the others. Default: true.
+	SetPath bool
+
+	Store Store
+	Cache Cache
 
 	// Roles says what permissions the roles of keys stand for. Default: none.
 	Roles permission.Roles
@@ -70,15 +77,6 @@ type Admin struct {
 	Pprof bool
 }
 
-// A KeySource is one place where a caller may put the secret. Exactly one of Header, Query
-// and Cookie is set.
-type KeySource struct {
-	Header string // a header's name, in lower case
-	Scheme string // with Header: the value is this scheme, a space, and the secret
-	Query  string // a query parameter's name
-	Cookie string // a cookie's name
-}
-
 // ClientAddress says how the one address is found that whitelists are held against.
 type ClientAddress struct {
 	// From is peer (the connection's other end, never a header), x_forwarded_for, or header.
@@ -86,7 +84,8 @@ type ClientAddress struct {
 	From string
 
 	// TrustedProxies, with x_forwarded_for, lists the proxies whose entries are believed.
-	// Exactly one of TrustedProxies and TrustedHops is set then.
+	// Exactly one of TrustedProxies and TrustedHops is set then. With header, it lists the
+	// peers from which the header is believed. Default: any peer.
 	TrustedProxies []netip.Prefix
 
 	// TrustedHops, with x_forwarded_for, is the number of proxies in front of Envoy, counted
@@ -100,6 +99,28 @@ type ClientAddress struct {
 	// Header, with from: header, is the one header that the operator's own proxy sets and
 	// overwrites; in lower case.
 	Header string
+
+	// Ports, with x_forwarded_for or header, accepts addresses with a port, such as
+	// 203.0.113.7:51008 and [2001:db8::7]:443, which Azure's Application Gateway writes.
+	// Default: false.
+	Ports bool
+}
+
+// Source returns the source that c describes.
+func (c ClientAddress) Source() check.AddressSource {
+	format := check.WithoutPort
+	if c.Ports {
+		format = check.WithPort
+	}
+	switch {
+	case c.From == FromHeader:
+		return check.AddressHeader(c.Header, c.TrustedProxies, format)
+	case c.From == FromXForwardedFor && len(c.TrustedProxies) > 0:
+		return check.TrustedProxies(c.TrustedProxies, format)
+	case c.From == FromXForwardedFor:
+		return check.TrustedHops(c.TrustedHops, c.XFFAppended, format)
+	}
+	return check.Peer()
 }
 
 // The values of [ClientAddress.From].
@@ -127,10 +148,8 @@ type Shutdown struct {
 
 // GRPC bounds the gRPC server.
 type GRPC struct {
-	// MaxMessageSize is the largest check request that is read, in bytes, from 1024. It grows
-	// with Envoy's with_request_body, whose max_request_bytes bounds what a caller can send: a
-	// larger check is received all the same, and refused. Default: 67108864 (64 MiB), which no
-	// request reaches by its headers, nor by a body that Envoy buffers by default (1 MiB).
+	// MaxMessageSize is the largest check taken, in bytes, from 1024. One grows with Envoy's
+	// with_request_body and with large headers. Default: 4194304.
 	MaxMessageSize int
 
 	// MaxConnectionAge closes a connection, gracefully, when it is so old, so that Envoys
@@ -143,16 +162,13 @@ func Default() *Config {
 	return &Config{
 		Listen:        Address{Network: "tcp", Address: "127.0.0.1:9191"},
 		Admin:         Admin{Listen: Address{Network: "tcp", Address: "127.0.0.1:9192"}},
-		KeySources:    []KeySource{{Header: "x-api-key"}},
+		KeySources:    check.DefaultKeySources(),
+		SetPath:       true,
 		ClientAddress: ClientAddress{From: FromPeer, XFFAppended: true},
-		Cache: Cache{
-			Size: 100_000, TTL: time.Minute, MaxStale: 10 * time.Minute,
-			NegativeSize: 10_000, NegativeTTL: 5 * time.Second,
-			MaxInFlight: 1024, LookupTimeout: 150 * time.Millisecond,
-		},
-		Ratelimit: Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
-		Log:       Log{Level: slog.LevelInfo, Format: "text"},
-		Shutdown:  Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
-		GRPC:      GRPC{MaxMessageSize: 64 << 20},
+		Cache:         defaultCache(),
+		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
+		Log:           Log{Level: slog.LevelInfo, Format: "text"},
+		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
+		GRPC:          GRPC{MaxMessageSize: 4 << 20},
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"extauthz/authz"
+	"extauthz/check"
 	"extauthz/keystore"
-	"extauthz/keystore/cache"
 	"extauthz/permission"
 	"extauthz/ratelimit"
 	"extauthz/route"
@@ -97,11 +97,11 @@ func TestEveryField(t *testing.T) {
 	}
 	want := &Config{
 		Listen:     Address{"unix", "/run/extauthz.sock"},
-		KeySources: []KeySource{{Header: "x-api-key"}, {Header: "authorization", Scheme: "Bearer"}, {Query: "api_key"}, {Cookie: "api_key"}},
+		KeySources: []check.KeySource{check.Header("x-api-key"), check.WithPrefix(check.Scheme("authorization", "Bearer"), "sk_"), check.Query("api_key"), check.Cookie("api_key")},
 		Admin:      Admin{Pprof: true},
 		ForwardKey: true,
 		ClientAddress: ClientAddress{
-			From: FromXForwardedFor, TrustedHops: 2,
+			From: FromXForwardedFor, TrustedHops: 2, Ports: true,
 		},
 		Store: Store{YAML: &YAMLStore{Path: "testdata/keys/${literal}.yaml"}},
 		Cache: Cache{
@@ -202,14 +202,6 @@ func TestNoFile(t *testing.T) {
 	_, err := Load("testdata/none.yaml", Overrides{})
 	if want := "testdata/none.yaml: the configuration cannot be read: no such file or directory"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
-	}
-}
-
-// The defaults of the cache are those of the cache itself.
-func TestCacheDefaults(t *testing.T) {
-	d, c := cache.DefaultConfig(), Default().Cache
-	if got := (Cache{d.Size, d.TTL, d.MaxStale, d.NegativeSize, d.NegativeTTL, d.MaxInFlight, d.LookupTimeout}); got != c {
-		t.Errorf("the cache's defaults are %+v, the configuration's %+v", got, c)
 	}
 }
 

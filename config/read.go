@@ -67,6 +67,7 @@ func (r *reader) file() {
 		"key_sources":    r.keySources,
 		"forward_key":    func(n *yaml.Node) { r.c.ForwardKey = r.Bool(n) },
 		"client_address": r.clientAddress,
+		"set_path":       func(n *yaml.Node) { r.c.SetPath = r.Bool(n) },
 		"store":          r.store,
 		"cache":          r.cache,
 		"roles":          r.roles,

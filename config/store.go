@@ -7,6 +7,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"extauthz/keystore/cache"
 	"extauthz/strictyaml"
 )
 
@@ -142,6 +143,11 @@ type Cache struct {
 	// LookupTimeout bounds one look-up. Keep it below Envoy's timeout for the check, which is
 	// 200ms unless it is set. Default: 150ms.
 	LookupTimeout time.Duration
+}
+
+func defaultCache() Cache {
+	d := cache.DefaultConfig()
+	return Cache{d.Size, d.TTL, d.MaxStale, d.NegativeSize, d.NegativeTTL, d.MaxInFlight, d.LookupTimeout}
 }
 
 func (r *reader) cache(n *yaml.Node) {

@@ -1,11 +1,14 @@
 package e2e_test
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"extauthz/e2e/harness"
+	"extauthz/polltest"
 )
 
 // own returns the address that Envoy appends to x-forwarded-for for a peer on loopback: that
@@ -151,6 +154,96 @@ func TestClientAddressBehindProxies(t *testing.T) {
 			t.Errorf("Connection: x-forwarded-for got through: %s", r.body)
 		}
 	})
+}
+
+// What is set aside under trusted_hops is what Envoy appended, or there is no address: each row
+// comes from a load balancer at 198.51.100.1 whose caller, 198.51.100.9, writes an entry of its own.
+func TestWhatIsSetAsideWasAppended(t *testing.T) {
+	const (
+		honest  = "192.0.2.7"
+		spoofed = "192.0.2.7, 198.51.100.9"
+		xff     = `original_ip_detection_extensions: [{name: xff, typed_config: {"@type": type.googleapis.com/envoy.extensions.http.original_ip_detection.xff.v3.XffConfig, xff_num_trusted_hops: 1%s}}]`
+	)
+	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]")
+	for _, tt := range []struct {
+		name     string
+		envoy    gateway
+		appended bool // Envoy appends its peer
+	}{
+		{"use_remote_address", gateway{Edge: true}, true},
+		{"use_remote_address and hops", gateway{Edge: true, Connections: "xff_num_trusted_hops: 1"}, true},
+		{"skip_xff_append", gateway{Edge: true, Connections: "skip_xff_append: true"}, false},
+		{"use_remote_address: false", gateway{}, false},
+		{"XFF extension", gateway{Connections: fmt.Sprintf(xff, "")}, false},
+		{"XFF extension that skips", gateway{Connections: fmt.Sprintf(xff, ", skip_xff_append: true")}, false},
+		{"XFF extension that appends", gateway{Connections: fmt.Sprintf(xff, ", skip_xff_append: false")}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, setting := range []string{"", ", xff_appended: false"} {
+				upstream := harness.StartUpstream(t)
+				server := harness.StartExtauthz(t, harness.Settings{Keys: whitelisted, Config: "client_address: {from: x_forwarded_for, trusted_hops: 1" + setting + "}"})
+				tt.envoy.Servers, tt.envoy.Upstream, tt.envoy.ProxyProtocol = []string{server.Addr}, upstream.Addr, true
+				front := tt.envoy.start(t).Addr("front")
+				for forwarded, allowed := range map[string]bool{honest: tt.appended == (setting == ""), spoofed: false, "": false} {
+					c := call{header: headers("X-Api-Key", "acme_client"), proxy: "198.51.100.1"}
+					if forwarded != "" {
+						c.header.Set("X-Forwarded-For", forwarded)
+					}
+					if r := send(t, front, c); allowed != (r.status == 200) {
+						t.Errorf("trusted_hops: 1%s, x-forwarded-for %q: got %d %s", setting, forwarded, r.status, r.body)
+					}
+				}
+				polltest.NoError(t, func() error {
+					if setting == "" && tt.appended == strings.Contains(server.Log(), "Envoy did not append it") {
+						return errors.New("the log does not say whether Envoy appended the entry")
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+// A header is believed only from a trusted proxy, and ports only where they are set.
+func TestAddressHeaderFromTrustedProxies(t *testing.T) {
+	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]")
+	for config, rows := range map[string][]struct {
+		peer, value string
+		allowed     bool
+		logged      string
+	}{
+		"{from: header, header: x-client-ip, trusted_proxies: [198.51.100.0/24]}": {
+			{"198.51.100.1", "192.0.2.7", true, ""},
+			{"203.0.113.9", "192.0.2.7", false, "the peer is not a trusted proxy"},
+			{"192.0.2.7", "192.0.2.7", false, "the peer is not a trusted proxy"},
+			{"198.51.100.1", "192.0.2.7:4711", false, "192.0.2.7:4711"},
+		},
+		"{from: header, header: x-client-ip, trusted_proxies: [198.51.100.0/24], ports: true}": {
+			{"198.51.100.1", "192.0.2.7:4711", true, ""},
+			{"203.0.113.9", "192.0.2.7:4711", false, "the peer is not a trusted proxy"},
+		},
+		"{from: x_forwarded_for, trusted_proxies: [198.51.100.0/24], ports: true}": {
+			{"198.51.100.1", "192.0.2.7:4711", true, ""},
+			{"198.51.100.1", "192.0.2.7:4711, 198.51.100.2:80", true, ""},
+			{"198.51.100.1", "198.51.100.7:4711", false, "is in 198.51.100.0/24"},
+		},
+	} {
+		upstream := harness.StartUpstream(t)
+		server := harness.StartExtauthz(t, harness.Settings{Keys: whitelisted, Config: "client_address: " + config})
+		front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, ProxyProtocol: true}.start(t).Addr("front")
+		for _, row := range rows {
+			r := send(t, front, call{header: headers("X-Api-Key", "acme_client", "X-Client-Ip", row.value, "X-Forwarded-For", row.value), proxy: row.peer})
+			if row.allowed != (r.status == 200) {
+				t.Errorf("%s, %q from %s: got %d %s", config, row.value, row.peer, r.status, r.body)
+			}
+			polltest.NoError(t, func() error {
+				if !strings.Contains(server.Log(), row.logged) {
+					return fmt.Errorf("%s, %q from %s: the log does not say %q", config, row.value, row.peer, row.logged)
+				}
+				return nil
+			})
+		}
+	}
 }
 
 // A key without a whitelist does not depend on an address that cannot be found.

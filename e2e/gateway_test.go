@@ -31,8 +31,9 @@ type gateway struct {
 	FailureModeAllow bool
 	Options          string // more settings of the ext_authz filter, in flow style
 	Extensions       string // context_extensions of the one route, in flow style
-	Filters          string // HTTP filters before ext_authz, each an item of a list in flow style on its line
-	TLS              string // the transport_socket of the listener, in flow style
+	Connections      string // more settings of the HTTP connection manager, in flow style
+	Route            string // more settings of the one route's action, in flow style: ", name: …"
+	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
 }
 
 var gatewayConfig = template.Must(template.New("envoy.yaml").Parse(`
@@ -40,15 +41,22 @@ static_resources:
   listeners:
     - name: front
       address: {{if .Socket}}{pipe: {path: {{.Socket}} }}{{else}}{socket_address: {address: 127.0.0.1, port_value: 0}}{{end}}
+      {{- if .ProxyProtocol}}
+      listener_filters:
+        - name: envoy.filters.listener.proxy_protocol
+          typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}
+      {{- end}}
       filter_chains:
-        - {{if .TLS}}transport_socket: {{.TLS}}
-          {{end}}filters:
+        - filters:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
                 stat_prefix: front
                 codec_type: AUTO
                 use_remote_address: {{.Edge}}
+                {{- range .ConnectionLines}}
+                {{.}}
+                {{- end}}
                 access_log:
                   - name: envoy.access_loggers.stdout
                     typed_config:
@@ -60,15 +68,12 @@ static_resources:
                       domains: ["*"]
                       routes:
                         - match: {prefix: /}
-                          route: {cluster: upstream}
+                          route: {cluster: upstream{{.Route}} }
                           typed_per_filter_config:
                             envoy.filters.http.ext_authz:
                               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                               check_settings: {context_extensions: {{or .Extensions "{}"}}}
                 http_filters:
-                  {{- range .FilterLines}}
-                  {{.}}
-                  {{- end}}
                   - name: envoy.filters.http.ext_authz
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
@@ -126,7 +131,7 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 		UpstreamAddress string
 		ServerAddresses []string
 		OptionLines     []string
-		FilterLines     []string
+		ConnectionLines []string
 	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
 	for _, s := range g.Servers {
 		data.ServerAddresses = append(data.ServerAddresses, harness.EnvoyAddress(t, s))
@@ -134,8 +139,8 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 	if g.Options != "" {
 		data.OptionLines = strings.Split(g.Options, "\n")
 	}
-	if g.Filters != "" {
-		data.FilterLines = strings.Split(g.Filters, "\n")
+	if g.Connections != "" {
+		data.ConnectionLines = strings.Split(g.Connections, "\n")
 	}
 	var config bytes.Buffer
 	if err := gatewayConfig.Execute(&config, data); err != nil {
@@ -163,6 +168,8 @@ type call struct {
 	path   string      // /documents where empty
 	header http.Header // sent as it is, in any case
 	from   string      // the client's own address; 127.0.0.1 where empty
+	proxy  string      // the client's address as the PROXY protocol says it; not sent where empty
+	http2  bool
 }
 
 // A result is what became of a call.
@@ -200,9 +207,23 @@ func trySend(t testing.TB, addr string, c call) (result, error) {
 		}
 		host = "localhost"
 	}
+	if c.proxy != "" {
+		connect := dial
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := connect(ctx, network, addr)
+			if err == nil {
+				_, err = fmt.Fprintf(conn, "PROXY TCP4 %s 127.0.0.1 40000 80\r\n", c.proxy)
+			}
+			return conn, err
+		}
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(!c.http2)
+	protocols.SetUnencryptedHTTP2(c.http2)
 	client := http.Client{
-		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true, DisableCompression: true},
-		Timeout:   20 * time.Second,
+		Transport:     &http.Transport{DialContext: dial, Protocols: &protocols, DisableKeepAlives: true, DisableCompression: true},
+		Timeout:       20 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	request, err := http.NewRequestWithContext(t.Context(), c.method, "http://"+host+c.path, nil)
 	if err != nil {

@@ -188,3 +188,39 @@ func TestInternalAddressIsNone(t *testing.T) {
 		}
 	}
 }
+
+// TestPath: a secret in the query is removed by setting :path, or, where that is not allowed, by
+// query_parameters_to_remove; never by both.
+func TestPath(t *testing.T) {
+	cfg := check.Config{Authorizer: authorizer(keyFor("secret")), KeySources: []check.KeySource{check.Query("key")}}
+	checker, err := check.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		server  *Server
+		path    string
+		removed []string
+	}{
+		{New(checker), "/x?b=2&a", nil},
+		{New(checker, KeepPath()), "", []string{"key"}},
+	} {
+		a := send().to("/x?b=2&key=secret&a")
+		ok := replyTo(t, tt.server, a).GetOkResponse()
+		path := ""
+		for _, h := range ok.GetHeaders() {
+			if h.GetHeader().GetKey() == ":path" {
+				path = h.GetHeader().GetValue()
+			}
+		}
+		if path != tt.path || !slices.Equal(ok.GetQueryParametersToRemove(), tt.removed) {
+			t.Errorf("the path is %q, removed are %q", path, ok.GetQueryParametersToRemove())
+		}
+		c := new(call)
+		c.read(a.mapped())
+		written := new(authv3.CheckResponse)
+		if err := proto.Unmarshal(tt.server.answer(t.Context(), c), written); err != nil || !proto.Equal(written.GetOkResponse(), ok) {
+			t.Errorf("written to the wire: %v (%v)\nwant %v", written, err, ok)
+		}
+	}
+}

@@ -18,15 +18,36 @@ import (
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	checker *check.Checker
+	checker  *check.Checker
+	keepPath bool
 }
 
+// An Option changes how a [Server] answers.
+type Option func(*Server)
+
+// KeepPath removes secrets from the query by query_parameters_to_remove, with which Envoy also
+// sorts the other parameters, in place of setting :path. It is for an Envoy whose
+// decoder_header_mutation_rules do not allow :path, and which ignores it.
+func KeepPath() Option { return func(s *Server) { s.keepPath = true } }
+
 // New returns a Server that answers as the checker decides.
-func New(checker *check.Checker) *Server { return &Server{checker: checker} }
+func New(checker *check.Checker, options ...Option) *Server {
+	s := &Server{checker: checker}
+	for _, set := range options {
+		set(s)
+	}
+	return s
+}
 
 // Register adds the service to a gRPC server that was made with [Server.ServerOptions].
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&serviceDesc, s)
+}
+
+// ServerOptions returns the options that the service needs of its gRPC server. Other services
+// on it work as they would without.
+func (s *Server) ServerOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{grpc.ForceServerCodecV2(newCodec())}
 }
 
 // Check answers one check request, in the generated types. It always returns a response, and never an error: Envoy
@@ -40,15 +61,21 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *aut
 	c := calls.Get().(*call)
 	defer c.release()
 	c.read(req)
-	s.checker.Check(ctx, &c.Attributes, &c.outcome)
+	s.check(ctx, c)
 	return response(&c.outcome), nil
+}
+
+// check sets the outcome of the call.
+func (s *Server) check(ctx context.Context, c *call) {
+	s.checker.Check(ctx, &c.Attributes, &c.outcome)
+	if s.keepPath {
+		c.outcome.Path = ""
+	}
 }
 
 // A call is one check under way.
 type call struct {
 	attributes
-	unread  error // why the request could not be read
-	reader  checkReader
 	outcome check.Outcome
 	encoded []byte // memory for the encoded reply
 }
@@ -59,6 +86,5 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 func (c *call) release() {
 	c.Reset()
 	c.outcome.Reset()
-	c.unread = nil
 	calls.Put(c)
 }

@@ -207,4 +207,4 @@ func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 }
 
 // proxies stands for a chain of load balancers at 10.0.0.0/8.
-var proxies = check.TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8")})
+var proxies = check.TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8")}, check.WithoutPort)

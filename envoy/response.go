@@ -40,12 +40,17 @@ func response(o *check.Outcome) *authv3.CheckResponse {
 	resp := &authv3.CheckResponse{DynamicMetadata: metadata(o)}
 	if o.Allowed() {
 		resp.Status = new(statuspb.Status)
-		resp.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: &authv3.OkHttpResponse{
-			Headers:                 headerOptions(o.SetHeaders),
-			HeadersToRemove:         slices.Clone(o.RemoveHeaders), // the memory of o is reused
-			QueryParametersToRemove: slices.Clone(o.RemoveQuery),
-			ResponseHeadersToAdd:    overwriting(headerOptions(o.ResponseHeaders)),
-		}}
+		ok := &authv3.OkHttpResponse{
+			Headers:              headerOptions(o.SetHeaders),
+			HeadersToRemove:      slices.Clone(o.RemoveHeaders), // the memory of o is reused
+			ResponseHeadersToAdd: overwriting(headerOptions(o.ResponseHeaders)),
+		}
+		if o.Path != "" {
+			ok.Headers = append(ok.Headers, headerOptions([]field{{Name: pathHeader, Value: o.Path}})...)
+		} else {
+			ok.QueryParametersToRemove = slices.Clone(o.RemoveQuery)
+		}
+		resp.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: ok}
 		return resp
 	}
 	resp.Status = &statuspb.Status{Code: int32(rpcCode(o.Code))} //nolint:gosec // 0 to 16
@@ -62,6 +67,10 @@ func response(o *check.Outcome) *authv3.CheckResponse {
 	}
 	return resp
 }
+
+// pathHeader sets the path. Beside query_parameters_to_remove it would be pointless: Envoy
+// would then sort the parameters.
+const pathHeader = ":path"
 
 // metadata returns what Envoy puts under envoy.filters.http.ext_authz, for its access log and
 // the filters after it.

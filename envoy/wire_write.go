@@ -37,14 +37,19 @@ func appendResponse(b []byte, o *check.Outcome) []byte {
 func appendOK(b []byte, o *check.Outcome) []byte {
 	b, start := begin(b, 3) // ok_response
 	b = appendHeaders(b, o.SetHeaders)
+	if o.Path != "" {
+		b = appendHeader(b, 2, field{Name: pathHeader, Value: o.Path}, 0)
+	}
 	for _, name := range o.RemoveHeaders {
 		b = appendText(b, 5, name)
 	}
 	for _, h := range o.ResponseHeaders {
 		b = appendHeader(b, 6, h, overwrite)
 	}
-	for _, name := range o.RemoveQuery {
-		b = appendText(b, 8, name)
+	if o.Path == "" {
+		for _, name := range o.RemoveQuery {
+			b = appendText(b, 8, name)
+		}
 	}
 	return end(b, start)
 }

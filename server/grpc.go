@@ -30,6 +30,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 			s.metrics.observe(o)
 			decisions.observe(ctx, o)
 		},
+		ObservePanicked:  (&panicLog{log: s.log, metrics: s.metrics, now: time.Now}).observePanicked,
 		UnknownExtension: routes.unknownExtension,
 	})
 	if err != nil {
@@ -39,16 +40,21 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		s.metrics.dryRun.Set(1)
 		s.log.Warn("DRY RUN: every request is let through, with any key or none")
 	}
-	service := envoy.New(checker)
+	var options []envoy.Option
+	if !s.cfg.SetPath {
+		options = append(options, envoy.KeepPath())
+	}
+	service := envoy.New(checker, options...)
 	age := s.cfg.GRPC.MaxConnectionAge
-	options := append(service.ServerOptions(s.cfg.GRPC.MaxMessageSize),
+	grpcOptions := append(service.ServerOptions(),
+		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),
 		grpc.NumStreamWorkers(streamWorkers),
 		// Envoys that send keepalives often, or on connections without a check, are welcome.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		// A peer that vanished without closing its connection is detected. An age of 0 is never.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: age}),
 	)
-	g := grpc.NewServer(options...)
+	g := grpc.NewServer(grpcOptions...)
 	service.Register(g)
 	healthpb.RegisterHealthServer(g, s.health)
 	return g, nil

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"net/http"
 	"runtime"
 	"time"
@@ -12,7 +11,6 @@ import (
 
 	"extauthz/authz"
 	"extauthz/check"
-	"extauthz/envoy"
 )
 
 // metrics is everything that /metrics shows. What a decision touches is found beforehand, so
@@ -25,8 +23,6 @@ type metrics struct {
 	duration    prometheus.Histogram
 	panics      prometheus.Counter
 	noAddress   prometheus.Counter
-	malformed   prometheus.Counter
-	tooLarge    prometheus.Counter
 	reloaded    prometheus.Counter
 	notReloaded prometheus.Counter
 	lastReload  prometheus.Gauge // when it last succeeded
@@ -54,12 +50,8 @@ func newMetrics(version, revision string) *metrics {
 		Help:    "Time from a check request that is read to its decision, without the transport.",
 		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1},
 	})
-	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them panicked.")
+	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them, or recording them, panicked.")
 	m.noAddress = counter("extauthz_client_address_failures_total", "Checks whose client address could not be determined.")
-	unread := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "extauthz_unreadable_checks_total", Help: "Check requests that were refused because they could not be read, by reason.",
-	}, []string{"reason"})
-	m.malformed, m.tooLarge = unread.WithLabelValues("malformed"), unread.WithLabelValues("too_large")
 	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "extauthz_reloads_total", Help: "Times that the keys were read, by result.",
 	}, []string{"result"})
@@ -81,7 +73,7 @@ func newMetrics(version, revision string) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
+	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload, m.reloadOK,
 		m.dryRun, m.badRoutes, m.limiterFailed, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -103,13 +95,6 @@ func (m *metrics) observe(o *check.Observation) {
 	}
 	if o.Panicked {
 		m.panics.Inc()
-	}
-	switch {
-	case o.Err == nil:
-	case errors.Is(o.Err, envoy.ErrMalformed):
-		m.malformed.Inc()
-	case errors.Is(o.Err, envoy.ErrTooLarge):
-		m.tooLarge.Inc()
 	}
 }
 

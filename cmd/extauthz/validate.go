@@ -56,7 +56,7 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if err := validateLimiter(cmd.Context(), cfg.Ratelimit, warn); err != nil {
 		return err
 	}
-	keys, err := validateKeys(cmd.Context(), store, cfg.Roles, warn)
+	keys, err := validateKeys(cmd.Context(), store, cfg, warn)
 	if err != nil {
 		return err
 	}

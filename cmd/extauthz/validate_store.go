@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"extauthz/backend"
-	"extauthz/permission"
+	"extauthz/config"
 )
 
 // maxBroken is how many broken records are told one by one.
@@ -15,21 +15,22 @@ const maxBroken = 100
 // validateKeys reads every record of the store, and returns how many there are, and an error
 // that names the broken ones. A store that cannot be asked now is a warning: the configuration
 // may be right, and be validated where the store is out of reach.
-func validateKeys(ctx context.Context, s backend.Store, roles permission.Roles, warn func(error)) (keys int, err error) {
+func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn func(error)) (keys int, err error) {
 	if err := backend.AskReady(ctx, s); err != nil {
 		warn(fmt.Errorf("the key store cannot be asked, so its keys were not looked at: %s", oneLine(err)))
 		return -1, nil
 	}
 	var errs []error
 	broken := 0
-	rights := newRightsCheck(roles)
-	defer rights.tell(warn)
+	rights, trusted := newRightsCheck(cfg.Roles), newTrustedCheck(cfg.ClientAddress)
+	defer func() { rights.tell(warn); trusted.report(warn) }()
 	for k, err := range s.Keys(ctx, "") {
 		if err != nil {
 			return keys, errors.Join(append(errs, err)...)
 		}
 		keys++
 		rights.look(k)
+		trusted.look(k)
 		if k.Broken == nil {
 			continue
 		}

@@ -30,10 +30,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 
 // listen passes changes to inv until the connection fails.
 func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) error {
-	cfg, err := s.conn.current()
-	if err != nil {
-		return err
-	}
+	cfg := s.conn.pool.ConnConfig.Copy()
 	cfg.RuntimeParams["application_name"] += " watch"
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

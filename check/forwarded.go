@@ -1,0 +1,148 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"extauthz/keystore"
+)
+
+// TrustedProxies takes the peer's address where the peer is none of the proxies. Where it is,
+// x-forwarded-for is walked from the right past the proxies, and the first other address is
+// the client's. What stands left of it is never read: the client wrote it.
+func TrustedProxies(proxies []netip.Prefix, format AddressFormat) AddressSource {
+	return trustedProxies{keystore.NewWhitelist(proxies), format}
+}
+
+type trustedProxies struct {
+	proxies keystore.Whitelist
+	format  AddressFormat
+}
+
+func (t trustedProxies) Validate() error {
+	if len(t.proxies.Prefixes()) == 0 {
+		return errors.New("no proxy is trusted: write the ranges of the proxies in front of Envoy, or from: peer")
+	}
+	return validateProxies(t.proxies)
+}
+
+// validateProxies checks the ranges of proxies that were not read by
+// [keystore.ParseWhitelistEntry], which makes no others.
+func validateProxies(proxies keystore.Whitelist) error {
+	var errs []error
+	for _, p := range proxies.Prefixes() {
+		switch {
+		case !p.IsValid():
+			errs = append(errs, fmt.Errorf("trusted_proxies: %s is not a CIDR range", p))
+		case p.Addr().Is4In6():
+			errs = append(errs, fmt.Errorf("trusted_proxies: %s is IPv4-mapped: write the IPv4 range", p))
+		case p != p.Masked():
+			errs = append(errs, fmt.Errorf("trusted_proxies: %s has host bits set: did you mean %s?", p, p.Masked()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (trustedProxies) header() string { return fromForwardedFor }
+
+func (t trustedProxies) Find(a *Attributes) (netip.Addr, string, error) {
+	addr, ok := parseAddr(a.Peer)
+	if !ok {
+		return netip.Addr{}, fromPeer, errNoPeer
+	}
+	if !t.proxies.Contains(addr) {
+		return addr, fromPeer, nil
+	}
+	list, ok := a.Header(fromForwardedFor)
+	if !ok {
+		return netip.Addr{}, fromForwardedFor, errNoHeader
+	}
+	var entry string
+	for more := true; more; {
+		var err error
+		list, entry, more = cutLast(list)
+		if addr, err = t.format.parse(entry); err != nil || !t.proxies.Contains(addr) {
+			return addr, fromForwardedFor, err
+		}
+	}
+	return netip.Addr{}, fromForwardedFor, &valueError{errAllTrusted, entry, rangeOf(t.proxies, addr)}
+}
+
+// rangeOf returns the range of the list that holds the address.
+func rangeOf(list keystore.Whitelist, addr netip.Addr) netip.Prefix {
+	for _, p := range list.Prefixes() {
+		if p.Contains(addr) {
+			return p
+		}
+	}
+	return netip.Prefix{}
+}
+
+const maxTrustedHops = 100
+
+// TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies stand
+// in front of Envoy, counted as by Envoy's xff_num_trusted_hops. It is right only where every
+// request comes through all n proxies.
+//
+// appended says that Envoy appends its peer before the check, as it does under
+// use_remote_address. That entry is set aside first, and must be the peer's own address, unless
+// the peer is loopback, for which Envoy appends another. Where it is not, Envoy appended
+// nothing, the entry is the caller's, and there is no address. Nor is there for a peer on a
+// unix socket, which Envoy never appends.
+func TrustedHops(n int, appended bool, format AddressFormat) AddressSource {
+	return trustedHops{n, appended, format}
+}
+
+type trustedHops struct {
+	n        int
+	appended bool
+	format   AddressFormat
+}
+
+func (t trustedHops) Validate() error {
+	if t.n < 1 || t.n > maxTrustedHops {
+		return fmt.Errorf("trusted_hops is out of range: write the number of trusted proxies in front of Envoy, from 1 to %d, or from: peer", maxTrustedHops)
+	}
+	return nil
+}
+
+func (trustedHops) header() string { return fromForwardedFor }
+
+func (t trustedHops) Find(a *Attributes) (netip.Addr, string, error) {
+	peer, ok := parseAddr(a.Peer)
+	if t.appended && !ok {
+		return netip.Addr{}, fromPeer, errNoPeer
+	}
+	list, ok := a.Header(fromForwardedFor)
+	if !ok {
+		return netip.Addr{}, fromForwardedFor, errNoHeader
+	}
+	entry, more := "", true
+	if t.appended {
+		list, entry, more = cutLast(list)
+		if addr, ok := parseAddr(entry); !peer.IsLoopback() && (!ok || addr != peer) {
+			return netip.Addr{}, fromForwardedFor, &valueError{reason: errNotAppended, value: entry}
+		}
+	}
+	for range t.n {
+		if !more {
+			return netip.Addr{}, fromForwardedFor, errFewEntries
+		}
+		list, entry, more = cutLast(list)
+	}
+	addr, err := t.format.parse(entry)
+	return addr, fromForwardedFor, err
+}
+
+// cutLast takes the last entry, without the spaces and tabs around it, off a list with commas
+// (RFC 9110 section 5.6.1), and reports whether any are left.
+func cutLast(list string) (rest, entry string, more bool) {
+	i := strings.LastIndexByte(list, ',')
+	entry = strings.Trim(list[i+1:], " \t")
+	if i < 0 {
+		return "", entry, false
+	}
+	return list[:i], entry, true
+}
