@@ -192,12 +192,8 @@ func (e *evaluation) unexpired() (bool, error) {
 }
 
 func (e *evaluation) listed() (bool, error) {
-	switch {
-	case e.key.Broken != nil:
-		return false, nil
-	case e.key.Whitelist.Contains(e.request.ClientAddr):
-		return true, nil
-	}
-	e.wouldRefuse = e.key.WhitelistMode == keystore.Report
-	return e.wouldRefuse, nil
+	k := e.key
+	ok := k.Broken == nil && k.Whitelist.Contains(e.request.ClientAddr)
+	e.wouldRefuse = !ok && k.Broken == nil && k.WhitelistMode == keystore.Report
+	return ok || e.wouldRefuse, nil
 }

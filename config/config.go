@@ -48,6 +48,7 @@ type Config struct {
 	ExternalIDs map[string]ExternalID
 
 	Ratelimit Ratelimit
+	Usage     Usage
 
 	// DryRun lets every request through, whatever is decided, and logs, counts and puts into the
 	// dynamic metadata what would have been refused. Default: false.
@@ -167,6 +168,7 @@ func Default() *Config {
 		ClientAddress: ClientAddress{From: FromPeer, XFFAppended: true},
 		Cache:         defaultCache(),
 		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
+		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
 		GRPC:          GRPC{MaxMessageSize: 4 << 20},

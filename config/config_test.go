@@ -124,6 +124,7 @@ func TestEveryField(t *testing.T) {
 		Shutdown:  Shutdown{Timeout: time.Minute},
 		GRPC:      GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
 		Memory:    Memory{Limit: 512 << 20, GCPercent: 150},
+		Usage:     Usage{Record: true, Retention: 48 * time.Hour, Flush: time.Second, AddressesPerKey: 8, Path: "testdata/usage.db"},
 	}
 	want.Warnings = got.Warnings // that it is a dry run
 	if !reflect.DeepEqual(got, want) {

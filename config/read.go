@@ -32,6 +32,7 @@ func Load(path string, o Overrides) (*Config, error) {
 		r.file()
 	}
 	r.override(o)
+	r.checkUsage()
 	r.warn(o)
 	slices.SortStableFunc(r.Errors, func(a, b *strictyaml.Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -49,6 +50,7 @@ type reader struct {
 	hasStore    bool       // the file names a store, be it rightly or not
 	addressFrom *yaml.Node // the header that client_address reads, where it reads one
 	adminListen *yaml.Node // where the file has it
+	usageNode   *yaml.Node // where the file has it
 }
 
 func (r *reader) file() {
@@ -80,6 +82,7 @@ func (r *reader) file() {
 		"shutdown":       r.shutdown,
 		"grpc":           r.grpc,
 		"memory":         r.memory,
+		"usage":          r.usage,
 	}) {
 		r.root = root
 		r.apart()

@@ -46,6 +46,7 @@ type Key struct {
 // hold. The zero value refuses it.
 type WhitelistMode uint8
 
+// The modes.
 const (
 	Enforce WhitelistMode = iota // refuse it
 	Report                       // let it through, and report that it would have been refused

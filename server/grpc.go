@@ -20,7 +20,7 @@ import (
 const streamWorkers = 64
 
 // newGRPCServer returns the gRPC server with the authorization and the health service on it.
-func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog) (*grpc.Server, error) {
+func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, decisions *decisionLog, recorder *usageRecorder) (*grpc.Server, error) {
 	routes := &routeLog{log: s.log, metrics: s.metrics, refuses: s.cfg.Ratelimit.RefuseOnError}
 	authorizer := backend.NewAuthorizer(s.cfg, keys, limits, backend.AuthorizerHooks{
 		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
@@ -29,6 +29,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		Observe: func(ctx context.Context, o *check.Observation) {
 			s.metrics.observe(o)
 			decisions.observe(ctx, o)
+			recorder.observe(o)
 		},
 		ObservePanicked:  (&panicLog{log: s.log, metrics: s.metrics, now: time.Now}).observePanicked,
 		UnknownExtension: routes.unknownExtension,

@@ -77,7 +77,11 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	}
 	defer limits.Close()
 	decisions := newDecisionLog(s.log, time.Now)
-	grpcServer, err := s.newGRPCServer(keys, limits, decisions)
+	recorder, err := s.openUsage(ctx)
+	if err != nil {
+		return err
+	}
+	grpcServer, err := s.newGRPCServer(keys, limits, decisions, recorder)
 	if err != nil {
 		return err
 	}
@@ -91,6 +95,7 @@ func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { decisions.summarize(background) })
+	wg.Go(func() { recorder.run(background) })
 	ready := s.followKeys(background, &wg, keys, failed)
 	go func() { failed <- grpcServer.Serve(lis) }()
 	attrs := []any{"listen", listenerName(lis), "admin", adminAddr, "store", s.cfg.Store.Name(), "ratelimits", s.cfg.Ratelimit.Store}

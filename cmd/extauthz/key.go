@@ -24,6 +24,8 @@ func newKeyCommand() *cobra.Command {
 		newKeyDeleteCommand(),
 		newKeyImportCommand(),
 		newKeyExportCommand(),
+		newKeyUsageCommand(),
+		newKeyProposeCommand(),
 	)
 	return cmd
 }

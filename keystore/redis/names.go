@@ -15,6 +15,16 @@ type names struct {
 }
 
 func newNames(prefix string) (names, error) {
+	prefix, err := TaggedPrefix(prefix)
+	if err != nil {
+		return names{}, err
+	}
+	return names{records: prefix + "key:", ids: prefix + "ids", probe: prefix + "probe"}, nil
+}
+
+// TaggedPrefix returns the prefix with a hash tag, which keeps all entries of a store in one slot
+// of a cluster: extauthz: becomes {extauthz}:. An empty one stands for the default.
+func TaggedPrefix(prefix string) (string, error) {
 	if prefix == "" {
 		prefix = "extauthz:"
 	}
@@ -22,15 +32,15 @@ func newNames(prefix string) (names, error) {
 	tagged := open >= 0 && strings.IndexByte(prefix[open:], '}') > 1
 	switch {
 	case strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return names{}, errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz: or acme:keys")
+		return "", errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz: or acme:keys")
 	case !tagged && strings.ContainsAny(prefix, "{}"):
-		return names{}, errors.New("redis: the prefix has a brace, but no hash tag such as {extauthz}: in it")
+		return "", errors.New("redis: the prefix has a brace, but no hash tag such as {extauthz}: in it")
 	case !tagged && strings.Trim(prefix, ":") == "":
-		return names{}, errors.New("redis: the prefix has nothing but colons: write a name before them")
+		return "", errors.New("redis: the prefix has nothing but colons: write a name before them")
 	case !tagged:
 		prefix = "{" + strings.TrimRight(prefix, ":") + "}:"
 	}
-	return names{records: prefix + "key:", ids: prefix + "ids", probe: prefix + "probe"}, nil
+	return prefix, nil
 }
 
 func (n names) record(h keystore.Hash) string { return n.records + h.String() }

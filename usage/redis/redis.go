@@ -19,9 +19,9 @@ import (
 )
 
 // A Conn is a connection to Redis that connects by itself as soon as it can. Do runs ask on
-// another goroutine and waits for its result until ctx ends.
+// another goroutine and waits for its result until ctx ends; ask is given a context of its own.
 type Conn interface {
-	Do(ctx context.Context, ask func(rueidis.Client) rueidis.RedisResult) rueidis.RedisResult
+	Do(ctx context.Context, ask func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult
 	Close()
 }
 
@@ -90,14 +90,15 @@ func (s *Store) Add(ctx context.Context, b *usage.Batch) error {
 
 // exec runs the script once for each call.
 func (s *Store) exec(ctx context.Context, calls []rueidis.LuaExec) error {
-	return s.conn.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		for _, r := range addScript.ExecMulti(ctx, client, calls...) {
+	return s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		results := addScript.ExecMulti(ctx, client, calls...)
+		for _, r := range results {
 			if r.Error() != nil {
 				return r
 			}
 		}
-		return rueidis.RedisResult{}
-	}).NonRedisError()
+		return results[0]
+	}).Error()
 }
 
 func (s *Store) call(summary *usage.Summary, rows []usage.Row, of []int) rueidis.LuaExec {
@@ -120,7 +121,7 @@ func (s *Store) call(summary *usage.Summary, rows []usage.Row, of []int) rueidis
 // trimRefusals drops refusals that are older than the retention, and the oldest of too many.
 func (s *Store) trimRefusals(ctx context.Context) error {
 	oldest := micros(s.now().Add(-s.limits.Retention))
-	return s.conn.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	return s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		results := client.DoMulti(
 			ctx,
 			client.B().Zremrangebyscore().Key(s.refusalsName()).Min("-inf").Max("("+oldest).Build(),
@@ -170,7 +171,7 @@ func (s *Store) Key(ctx context.Context, id string, since time.Time) (*usage.Key
 // doMulti sends several commands at once and returns their replies.
 func (s *Store) doMulti(ctx context.Context, commands func(rueidis.Builder) []rueidis.Completed) ([]rueidis.RedisResult, error) {
 	replies := make(chan []rueidis.RedisResult, 1)
-	err := s.conn.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		r := client.DoMulti(ctx, commands(client.B())...)
 		replies <- r
 		return r[0]
@@ -216,7 +217,7 @@ func (s *Store) ids(ctx context.Context, after string) ([]string, error) {
 	if after != "" {
 		first = "(" + after
 	}
-	ids, err := s.conn.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
+	ids, err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Zrangebylex().Key(s.idsName()).Min(first).Max("+").Limit(0, keysAtOnce).Build())
 	}).AsStrSlice()
 	if err != nil {
@@ -303,50 +304,6 @@ func allowedSince(id, network string, field *rueidis.RedisMessage, since time.Ti
 		return false, err
 	}
 	return slices.ContainsFunc(rows, func(r usage.Row) bool { return r.Allowed > 0 && !r.Last.Before(since) }), nil
-}
-
-// Refusals implements [usage.Store].
-func (s *Store) Refusals(ctx context.Context, since time.Time, limit int) ([]usage.Row, error) {
-	members, err := s.conn.Do(ctx, func(client rueidis.Client) rueidis.RedisResult {
-		return client.Do(ctx, client.B().Zrevrangebyscore().Key(s.refusalsName()).Max("+inf").Min(micros(since)).Limit(0, int64(limit)).Build())
-	}).AsStrSlice()
-	if err != nil {
-		return nil, s.failure(err)
-	}
-	if len(members) == 0 {
-		return nil, nil
-	}
-	names := make([]rowName, len(members))
-	for i, m := range members {
-		if names[i], err = parseRowName(m); err != nil {
-			return nil, s.failure(err)
-		}
-	}
-	replies, err := s.doMulti(ctx, func(b rueidis.Builder) []rueidis.Completed {
-		commands := make([]rueidis.Completed, len(names))
-		for i, n := range names {
-			commands[i] = b.Hget().Key(s.networksName(n.id)).Field(n.network).Build()
-		}
-		return commands
-	})
-	if err != nil {
-		return nil, err
-	}
-	var refusals []usage.Row
-	for i, n := range names {
-		value, err := replies[i].ToString()
-		if rueidis.IsRedisNil(err) {
-			continue // dropped meanwhile
-		}
-		rows, err := parseRows(n.id, n.network, value)
-		if err != nil {
-			return nil, s.failure(err)
-		}
-		if j := slices.IndexFunc(rows, func(r usage.Row) bool { return r.Day == n.day }); j >= 0 {
-			refusals = append(refusals, rows[j])
-		}
-	}
-	return refusals, nil
 }
 
 var errBadRecord = errors.New("an entry cannot be read: something else wrote it, or a newer version")

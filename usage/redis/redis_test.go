@@ -14,8 +14,8 @@ import (
 
 type conn struct{ rueidis.Client }
 
-func (c conn) Do(_ context.Context, ask func(rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
-	return ask(c.Client)
+func (c conn) Do(ctx context.Context, ask func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
+	return ask(ctx, c.Client)
 }
 
 func TestStore(t *testing.T) {

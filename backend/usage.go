@@ -1,0 +1,52 @@
+package backend
+
+import (
+	"context"
+	"errors"
+
+	"extauthz/config"
+	keyspostgres "extauthz/keystore/postgres"
+	keysredis "extauthz/keystore/redis"
+	"extauthz/usage"
+	"extauthz/usage/boltfile"
+	"extauthz/usage/postgres"
+	"extauthz/usage/redis"
+)
+
+// usageConns is how many connections usage has to Postgres: writing it must not take those of
+// look-ups.
+const usageConns = 2
+
+// ErrNoUsage says that the configuration names no place where usage is kept.
+var ErrNoUsage = errors.New("no usage is kept: write `usage: {record: true, path: usage.db}` in the configuration")
+
+// OpenUsage opens the store of usage beside the store of keys. A server that is out of reach is
+// not an error: calls fail until it answers.
+//
+// A new kind of store is one case here.
+func OpenUsage(ctx context.Context, c *config.Config) (usage.Store, error) {
+	limits := usage.Limits{AddressesPerKey: c.Usage.AddressesPerKey, Retention: c.Usage.Retention}
+	switch {
+	case c.Store.YAML != nil && c.Usage.Path != "":
+		return boltfile.Open(c.Usage.Path, limits), nil
+	case c.Store.Postgres != nil:
+		pool, failure, err := keyspostgres.OpenPool(ctx, c.Store.Postgres.DSN, usageConns)
+		if err != nil {
+			return nil, err
+		}
+		return postgres.New(pool, failure, limits), nil
+	case c.Store.Redis != nil:
+		prefix, err := keysredis.TaggedPrefix(c.Store.Redis.Prefix)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		conn, err := keysredis.Connect(ctx, c.Store.Redis.URL)
+		if err != nil {
+			return nil, err
+		}
+		return redis.New(conn, prefix+"usage:", limits), nil
+	}
+	return nil, ErrNoUsage
+}

@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"extauthz/backend"
+	"extauthz/check"
+	"extauthz/usage"
+)
+
+// A usageRecorder counts who uses which key from where. A nil one counts nothing.
+type usageRecorder struct {
+	*usage.Recorder
+	store usage.Store
+
+	log     *slog.Logger
+	written prometheus.Counter
+	failed  prometheus.Counter
+	last    prometheus.Gauge
+	down    bool // the last flush failed
+}
+
+// openUsage returns the recorder of usage, or nil if none is configured.
+func (s *server) openUsage(ctx context.Context) (*usageRecorder, error) {
+	c := s.cfg.Usage
+	if !c.Record {
+		return nil, nil //nolint:nilnil // nothing is recorded, which is no error
+	}
+	store, err := backend.OpenUsage(ctx, s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	u := &usageRecorder{
+		store: store, log: s.log,
+		written: counter("extauthz_usage_rows_written_total", "Rows of usage that were written to the store."),
+		failed:  counter("extauthz_usage_write_failures_total", "Attempts to write usage to the store that failed. What was not written is kept for the next one."),
+		last: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "extauthz_usage_last_write_success_timestamp_seconds", Help: "Unix time of the last successful write of usage to the store.",
+		}),
+	}
+	u.Recorder = usage.NewRecorder(usage.RecorderConfig{Store: store, Flush: c.Flush, AddressesPerKey: c.AddressesPerKey, OnFlush: u.flushed})
+	s.metrics.registry.MustRegister(u.written, u.failed, u.last, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "extauthz_usage_dropped_total", Help: "Decisions whose client address was not recorded, because the buffer or the key's share of it was full.",
+	}, func() float64 { return float64(u.Stats().Dropped) }))
+	return u, nil
+}
+
+// observe counts one check of a known key.
+func (u *usageRecorder) observe(o *check.Observation) {
+	d := &o.Decision
+	if u == nil || d.Key == nil || d.Key.Broken != nil {
+		return
+	}
+	u.Record(&usage.Event{
+		KeyID: d.Key.ID, Addr: o.ClientAddr, Code: d.Code,
+		WouldRefuse: d.WouldRefuse, Previous: d.PreviousSecret, Time: time.Now(),
+	})
+}
+
+// run writes what was counted now and then until ctx ends, and then once more.
+func (u *usageRecorder) run(ctx context.Context) {
+	if u == nil {
+		return
+	}
+	u.Run(ctx)
+	if err := u.store.Close(); err != nil {
+		u.log.Warn("closing the store of usage failed", "error", oneLine(err))
+	}
+}
+
+// flushed is called after each attempt to write, from one goroutine.
+func (u *usageRecorder) flushed(rows int, err error) {
+	u.written.Add(float64(rows))
+	if err != nil {
+		u.failed.Inc()
+		if !u.down {
+			u.log.Warn("usage cannot be written: it is kept in memory until it can be", "error", clip(oneLine(err)))
+		}
+		u.down = true
+		return
+	}
+	u.last.SetToCurrentTime()
+	if u.down {
+		u.log.Info("usage is written again")
+	}
+	u.down = false
+}
