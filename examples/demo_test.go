@@ -18,9 +18,8 @@ import (
 // it then listens on.
 func demo(t *testing.T, env ...string) (cmd *exec.Cmd, addrs []string) {
 	t.Helper()
-	e := &example{dir: t.TempDir()}
-	e.copy(t, "quickstart", func(text string) string { return text })
-	cmd = exec.CommandContext(t.Context(), "python3", filepath.Join(e.dir, "examples/quickstart/demo.py"))
+	tr := newTree(t, func(text string) string { return text }, "quickstart")
+	cmd = exec.CommandContext(t.Context(), "python3", filepath.Join(tr.dir, "examples/quickstart/demo.py"))
 	cmd.Env = append(os.Environ(), env...)
 	for _, name := range []string{"ENVOY_PORT", "EXTAUTHZ_PORT", "ADMIN_PORT", "UPSTREAM_PORT"} {
 		addr := harness.FreeAddr(t)

@@ -1,9 +1,11 @@
-// Package examples_test runs what the examples' READMEs say, word for word, against the real
-// Envoy, and holds docker-compose.yml against the files that it names.
+// Package examples_test runs what the READMEs say, word for word, against the real Envoy, and holds
+// docker-compose.yml against the files that it names.
 package examples_test
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -13,7 +15,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"extauthz/e2e/harness"
 	"extauthz/examples/upstream/echo"
@@ -26,42 +30,23 @@ func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := start(t, name)
-			for _, c := range e.curls {
-				status, body := c.send(t)
-				if status != c.status {
-					t.Errorf("%s\ngot %d, %s", c.line, status, body)
-				}
-				if missing := c.missing(body); len(missing) > 0 {
-					t.Errorf("%s\nno %q in %s", c.line, missing, body)
-				}
-			}
-			for _, p := range e.programs {
-				p.Signal(os.Interrupt)
-			}
+			newTree(t, ownPorts(t), name).runREADME(t, filepath.Join(name, "README.md"))
 		})
 	}
 }
 
 // Every folder with an Envoy configuration is a story that the tests know.
 func TestNoExampleIsLeftOut(t *testing.T) {
-	files, err := filepath.Glob("*/envoy.yaml")
+	files, err := filepath.Glob("*/envoy*.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var folders []string
-	for _, f := range files {
-		folders = append(folders, filepath.Dir(f))
-	}
-	for _, name := range folders {
-		if !slices.Contains(stories, name) && !slices.Contains(elsewhere, name) {
+	for _, file := range files {
+		if name := filepath.Dir(file); !slices.Contains(stories, name) && databases[name] == nil {
 			t.Errorf("examples/%s is run by no test: name it in stories", name)
 		}
 	}
 }
-
-// elsewhere are the examples that have a test of their own.
-var elsewhere = []string{"postgres", "redis"}
 
 func TestFilesAreValid(t *testing.T) {
 	for _, name := range stories {
@@ -87,15 +72,92 @@ func TestFilesAreValid(t *testing.T) {
 	}
 }
 
+// start runs a README up to its first request, and returns the address of its Envoy.
+func start(t *testing.T, name string) (tr *tree, envoy string) {
+	t.Helper()
+	tr = newTree(t, ownPorts(t), name)
+	var setup strings.Builder
+	for line := range strings.Lines(strings.Join(shellBlocks(t, filepath.Join(name, "README.md")), "")) {
+		if parseExpectation(line).status != 0 {
+			break
+		}
+		setup.WriteString(line)
+	}
+	p := tr.paste(t, "trap 'kill $(jobs -p); wait; exit' TERM\n"+setup.String()+"echo started; wait\n")
+	t.Cleanup(func() { p.Stop() })
+	polltest.Until(t, "the example has started", func() bool {
+		if !p.Running() {
+			t.Fatal("the README's shell has ended")
+		}
+		return strings.HasSuffix(p.Log(), "started\n")
+	})
+	return tr, tr.replace("127.0.0.1:10000")
+}
+
+// get sends a request from a loopback address.
+func get(t *testing.T, envoy, path, from string, header http.Header) (status int, body string) {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	client := http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
+	defer cancel()
+	request := (&http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "http", Host: envoy, Path: path}, Header: header}).WithContext(ctx)
+	response, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(text)
+}
+
 // A real proxy that appends to x-forwarded-for stands in front of Envoy.
 func TestBehindLoadBalancer(t *testing.T) {
+	t.Parallel()
 	const listed, other = "127.0.0.9", "127.0.0.8"
-	e := start(t, "behind-load-balancer")
-	e.rewrite(t, "examples/behind-load-balancer/keys.yaml", "203.0.113.0/24", listed)
+	tr, envoy := start(t, "behind-load-balancer")
+	tr.rewrite(t, "examples/behind-load-balancer/keys.yaml", "203.0.113.0/24", listed)
+	balancer := startBalancer(t, envoy)
+	from := func(address, source string, xff ...string) int {
+		status, _ := get(t, address, "/", source, http.Header{"X-Api-Key": {"demo_office"}, "X-Forwarded-For": xff})
+		return status
+	}
+	polltest.Until(t, "the changed whitelist is live", func() bool { return from(balancer, listed) == http.StatusOK })
+	for _, c := range []struct {
+		what string
+		got  int
+		want int
+	}{
+		{"through the balancer, with a made-up entry before its own", from(balancer, listed, "198.51.100.9"), 200},
+		{"through the balancer, from another address", from(balancer, other), 403},
+		{"through the balancer, claiming the listed address", from(balancer, other, listed), 403},
+		{"around the balancer, claiming the listed address", from(envoy, other, listed), 403},
+		{"around the balancer, claiming it and the balancer", from(envoy, other, listed+", 127.0.0.1"), 403},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %d, want %d", c.what, c.got, c.want)
+		}
+	}
 
-	envoy := &url.URL{Scheme: "http", Host: e.curls[0].url.Host}
-	balancer := &http.Server{Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		r.SetURL(envoy)
+	// One of the two servers is killed: no request is lost.
+	if err := syscall.Kill(tr.pids(t, "extauthz")[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if got := from(balancer, listed); got != http.StatusOK {
+			t.Fatalf("with one of two extauthz gone: got %d", got)
+		}
+	}
+}
+
+// startBalancer starts a proxy that appends the address of its peer to x-forwarded-for.
+func startBalancer(t *testing.T, envoy string) (address string) {
+	t.Helper()
+	balancer := &http.Server{ReadHeaderTimeout: time.Minute, Handler: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(&url.URL{Scheme: "http", Host: envoy})
 		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"]
 		r.SetXForwarded()
 	}}}
@@ -105,53 +167,17 @@ func TestBehindLoadBalancer(t *testing.T) {
 	}
 	go func() { _ = balancer.Serve(listener) }() // ends with the listener
 	t.Cleanup(func() { _ = balancer.Close() })
-
-	through := curl{url: &url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/"}, header: http.Header{"X-Api-Key": {"demo_office"}}}
-	straight := through
-	straight.url = envoy
-	from := func(c curl, source string, xff ...string) int {
-		c.source, c.header = source, c.header.Clone()
-		c.header["X-Forwarded-For"] = xff
-		status, _ := c.send(t)
-		return status
-	}
-	polltest.Until(t, "the changed whitelist is live", func() bool { return from(through, listed) == http.StatusOK })
-	for _, c := range []struct {
-		what string
-		got  int
-		want int
-	}{
-		{"through the balancer, with a made-up entry before its own", from(through, listed, "198.51.100.9"), 200},
-		{"through the balancer, from another address", from(through, other), 403},
-		{"through the balancer, claiming the listed address", from(through, other, listed), 403},
-		{"around the balancer, claiming the listed address", from(straight, other, listed), 403},
-		{"around the balancer, claiming it and the balancer", from(straight, other, listed+", 127.0.0.1"), 403},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: got %d, want %d", c.what, c.got, c.want)
-		}
-	}
-
-	// One of the two servers goes without a word: no request is lost.
-	e.programs[1].Kill()
-	for range 50 {
-		if got := from(through, listed); got != http.StatusOK {
-			t.Fatalf("with one of two extauthz gone: got %d", got)
-		}
-	}
+	return listener.Addr().String()
 }
 
-// Where extauthz is not asked, the route itself takes away what a caller pretends to be.
+// Where extauthz is not asked, the route itself removes the identity that a caller claims.
 func TestPublicRouteTrustsNoIdentity(t *testing.T) {
-	e := start(t, "per-route")
-	c := e.curls[0]
-	c.url = c.url.JoinPath("/")
-	c.url.Path = "/public/logo"
-	c.header = http.Header{
+	t.Parallel()
+	_, envoy := start(t, "per-route")
+	status, body := get(t, envoy, "/public/logo", "127.0.0.1", http.Header{
 		"X-Extauthz-Key-Id": {"key_spoofed"}, "X-Extauthz-Client-Address": {"192.0.2.1"},
 		"X-Extauthz-External-Id": {"spoofed"}, "X-Api-Key": {"demo_reader"},
-	}
-	status, body := c.send(t)
+	})
 	if status != http.StatusOK {
 		t.Fatalf("got %d, %s", status, body)
 	}

@@ -3,7 +3,6 @@ package examples_test
 import (
 	"fmt"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,7 +10,6 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/redis/redistest"
-	"extauthz/polltest"
 )
 
 // databases start, by story, what its README starts by docker, and return the address that the
@@ -26,66 +24,25 @@ var databases = map[string]func(t *testing.T) (written, here string){
 	"redis": func(t *testing.T) (written, here string) { return "127.0.0.1:6379", redistest.Start(t).Addr() },
 }
 
-// The READMEs of the stores are run line by line, in order, for what is asked changes on the way.
 func TestStoreREADMEs(t *testing.T) {
 	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			written, here := database(t)
-			ports := replacer(t)
-			replace := func(s string) string { return strings.ReplaceAll(ports(s), written, here) }
-			e := &example{dir: t.TempDir()}
-			e.copy(t, name, replace)
-			envoy := readFile(t, filepath.Join(name, "envoy.yaml"))
-			if err := harness.ValidateEnvoy(t, envoy); err != nil {
+			ports := ownPorts(t)
+			tr := newTree(t, func(s string) string { return strings.ReplaceAll(ports(s), written, here) }, name)
+			if err := harness.ValidateEnvoy(t, readFile(t, filepath.Join(name, "envoy.yaml"))); err != nil {
 				t.Error(err)
 			}
-			curls := 0
-			for _, line := range commands(t, name) {
+			readme := filepath.Join(name, "README.md")
+			for line := range strings.Lines(strings.Join(shellBlocks(t, readme), "")) {
 				if strings.HasPrefix(line, "docker ") { // no container engine is here
-					checkDocker(t, name, written, line)
-					continue
-				}
-				words, comment := split(t, replace(line))
-				switch {
-				case words[0] == "make":
-					checkTargets(t, words[1:])
-				case words[0] == "curl":
-					curls++
-					e.await(t, parseCurl(t, line, words[1:], comment))
-				case words[0] == "kill":
-					if n := len(words) - 1; n != len(e.programs) {
-						t.Errorf("%s: the README started %d programs", line, len(e.programs))
-					}
-				case words[len(words)-1] == "&":
-					e.programs = append(e.programs, e.run(t, words[:len(words)-1], replace))
-				default:
-					cmd := exec.CommandContext(t.Context(), filepath.Join(e.dir, words[0]), words[1:]...)
-					cmd.Dir = e.dir
-					if out, err := cmd.CombinedOutput(); err != nil {
-						t.Fatalf("%s: %v\n%s", line, err, out)
-					}
+					checkDocker(t, name, written, strings.TrimSpace(line))
 				}
 			}
-			if curls < 3 || len(e.programs) != 4 {
-				t.Errorf("%d requests to %d programs", curls, len(e.programs))
-			}
+			tr.runREADME(t, readme)
 		})
 	}
-}
-
-// await sends the request until the answer is what the README says, eight times in a row: both
-// servers are asked.
-func (e *example) await(t *testing.T, c curl) {
-	t.Helper()
-	polltest.Until(t, c.line, func() bool {
-		for range 8 {
-			status, body, err := c.try()
-			if err != nil || status != c.status || !strings.Contains(body, c.words[0]) {
-				return false
-			}
-		}
-		return true
-	})
 }
 
 func checkDocker(t *testing.T, story, address, line string) {
