@@ -22,11 +22,21 @@ type Attributes struct {
 // A Field is a header, or whatever else has a name and a value.
 type Field struct{ Name, Value string }
 
-// Reset empties a, and keeps the memory of its slices.
+// Reset empties a, and keeps the memory of its slices unless it is large.
 func (a *Attributes) Reset() {
-	clear(a.Headers)
-	clear(a.Extensions)
-	*a = Attributes{Headers: a.Headers[:0], Extensions: a.Extensions[:0]}
+	*a = Attributes{Headers: Emptied(a.Headers), Extensions: Emptied(a.Extensions)}
+}
+
+// maxKept is for how many elements a slice keeps its memory.
+const maxKept = 1024
+
+// Emptied returns the list without its elements, and without its memory if that is large.
+func Emptied(list []Field) []Field {
+	if cap(list) > maxKept {
+		return nil
+	}
+	clear(list)
+	return list[:0]
 }
 
 // Header returns the value of the header with this name, in lower case, and whether there is

@@ -179,6 +179,25 @@ func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	c.observe(ctx, &o.seen)
 }
 
+// Refuse sets o to the refusal of a request that the front end could not read, and has it
+// observed with err, the reason. Its code is [authz.Unavailable], but it is a denial: what the
+// caller sent is the cause, so no proxy may let the request through because of it.
+func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
+	o.Reset()
+	defer func() {
+		if p := recover(); p != nil { // in Observe
+			o.Reset()
+			o.denial = true
+			c.reportPanic(panicError(p))
+		}
+	}()
+	o.seen.Err, o.denial = err, true
+	c.answer(&Attributes{}, o, -1)
+	if c.observe != nil {
+		c.observe(ctx, &o.seen)
+	}
+}
+
 func (c *Checker) reportPanic(err error) {
 	defer func() { _ = recover() }()
 	if c.panicked != nil {

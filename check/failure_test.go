@@ -138,3 +138,33 @@ func TestPanicWhileObserving(t *testing.T) {
 		t.Errorf("without a report: %s", code)
 	}
 }
+
+// TestRefuse: a request that could not be read is denied, whatever the proxy does about errors.
+func TestRefuse(t *testing.T) {
+	unread := errors.New("not a message")
+	for name, observe := range map[string]func(*Observation){
+		"observed":               func(*Observation) {},
+		"a panic while observed": func(*Observation) { panic("full disk") },
+	} {
+		var seen Observation
+		config := Config{Authorizer: always(authz.Valid), Statuses: map[authz.Code]int{authz.Unavailable: 500}, Observe: func(_ context.Context, o *Observation) {
+			seen = *o
+			observe(o)
+		}}
+		var o Outcome
+		checker(t, config).Refuse(t.Context(), unread, &o)
+		if o.Allowed() || o.IsError() || o.Code != authz.Unavailable || o.Status() < 500 {
+			t.Errorf("%s: got %+v", name, o)
+		}
+		if !errors.Is(seen.Err, unread) || seen.LetThrough {
+			t.Errorf("%s: observed %+v", name, seen)
+		}
+		config.DryRun = true
+		if checker(t, config).Refuse(t.Context(), unread, &o); o.Allowed() != (name == "observed") || o.IsError() {
+			t.Errorf("%s, dry run: got %+v", name, o)
+		}
+		if o.Reset(); !o.IsError() {
+			t.Errorf("%s: Reset keeps that it is a denial", name)
+		}
+	}
+}

@@ -53,9 +53,9 @@ func TestRateLimited(t *testing.T) {
 	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 2, Duration: time.Minute}}
 	c := checker(t, Config{Authorizer: authorizer(k)})
 	for _, want := range []string{
-		"VALID x-ratelimit-limit=2 x-ratelimit-remaining=1 x-ratelimit-reset=61",
-		"VALID x-ratelimit-limit=2 x-ratelimit-remaining=0 x-ratelimit-reset=61",
-		"RATE_LIMITED x-ratelimit-limit=2 x-ratelimit-remaining=0 x-ratelimit-reset=61 retry-after=61",
+		"VALID x-ratelimit-limit=2 x-ratelimit-remaining=1 x-ratelimit-reset=60",
+		"VALID x-ratelimit-limit=2 x-ratelimit-remaining=0 x-ratelimit-reset=60",
+		"RATE_LIMITED x-ratelimit-limit=2 x-ratelimit-remaining=0 x-ratelimit-reset=60 retry-after=60",
 	} {
 		var o Outcome
 		for _, a := range send("x-api-key", "secret").forms {

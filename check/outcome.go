@@ -31,6 +31,7 @@ type Outcome struct {
 	// goes on, the refusal otherwise. They overwrite.
 	ResponseHeaders []Field
 
+	denial    bool // a refusal is no error, even as Unavailable
 	requestID string
 	bareBody  bool // the body is the code alone, as gRPC callers need it
 	status    int  // 0: as refusals says
@@ -60,7 +61,9 @@ func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
 
 // IsError reports that the refusal says that no decision could be made. A proxy that can is
 // to decide by itself whether the request goes on then.
-func (o *Outcome) IsError() bool { return !o.Allowed() && refusalCode(o.Code) == authz.Unavailable }
+func (o *Outcome) IsError() bool {
+	return !o.Allowed() && !o.denial && refusalCode(o.Code) == authz.Unavailable
+}
 
 // Status returns the HTTP status of the refusal, from 400 to 599.
 func (o *Outcome) Status() int {

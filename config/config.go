@@ -149,8 +149,10 @@ type Shutdown struct {
 
 // GRPC bounds the gRPC server.
 type GRPC struct {
-	// MaxMessageSize is the largest check taken, in bytes, from 1024. One grows with Envoy's
-	// with_request_body and with large headers. Default: 4194304.
+	// MaxMessageSize is the largest check request that is read, in bytes, from 1024. It grows
+	// with Envoy's with_request_body, whose max_request_bytes bounds what a caller can send: a
+	// larger check is received all the same, and refused. Default: 67108864 (64 MiB), which no
+	// request reaches by its headers, nor by a body that Envoy buffers by default (1 MiB).
 	MaxMessageSize int
 
 	// MaxConnectionAge closes a connection, gracefully, when it is so old, so that Envoys
@@ -171,6 +173,6 @@ func Default() *Config {
 		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
 		Log:           Log{Level: slog.LevelInfo, Format: "text"},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
-		GRPC:          GRPC{MaxMessageSize: 4 << 20},
+		GRPC:          GRPC{MaxMessageSize: 64 << 20},
 	}
 }

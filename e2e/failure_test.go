@@ -138,7 +138,7 @@ func serve(t *testing.T, store keystore.Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(service.ServerOptions()...)
+	server := grpc.NewServer(service.ServerOptions(64 << 20)...)
 	service.Register(server)
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	go func() { _ = server.Serve(listener) }() // ends with Stop

@@ -31,6 +31,8 @@ type gateway struct {
 	FailureModeAllow bool
 	Options          string // more settings of the ext_authz filter, in flow style
 	Extensions       string // context_extensions of the one route, in flow style
+	Filters          string // HTTP filters before ext_authz, each an item of a list in flow style on its line
+	TLS              string // the transport_socket of the listener, in flow style
 	Connections      string // more settings of the HTTP connection manager, in flow style
 	Route            string // more settings of the one route's action, in flow style: ", name: …"
 	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
@@ -47,7 +49,8 @@ static_resources:
           typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol}
       {{- end}}
       filter_chains:
-        - filters:
+        - {{if .TLS}}transport_socket: {{.TLS}}
+          {{end}}filters:
             - name: envoy.filters.network.http_connection_manager
               typed_config:
                 "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -74,6 +77,9 @@ static_resources:
                               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                               check_settings: {context_extensions: {{or .Extensions "{}"}}}
                 http_filters:
+                  {{- range .FilterLines}}
+                  {{.}}
+                  {{- end}}
                   - name: envoy.filters.http.ext_authz
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
@@ -131,6 +137,7 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 		UpstreamAddress string
 		ServerAddresses []string
 		OptionLines     []string
+		FilterLines     []string
 		ConnectionLines []string
 	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
 	for _, s := range g.Servers {
@@ -138,6 +145,9 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 	}
 	if g.Options != "" {
 		data.OptionLines = strings.Split(g.Options, "\n")
+	}
+	if g.Filters != "" {
+		data.FilterLines = strings.Split(g.Filters, "\n")
 	}
 	if g.Connections != "" {
 		data.ConnectionLines = strings.Split(g.Connections, "\n")

@@ -3,6 +3,7 @@ package envoy
 import (
 	"testing"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -67,11 +68,12 @@ func BenchmarkCheckBytes(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			codec, data := newCodec(maxMessageSize), mem.BufferSlice{mem.SliceBuffer(in)}
 			b.ReportAllocs()
 			for b.Loop() {
 				c := calls.Get().(*call)
-				if err := c.readBytes(in); err != nil {
-					b.Fatal(err)
+				if err := codec.Unmarshal(data, c); err != nil || c.unread != nil {
+					b.Fatal(err, c.unread)
 				}
 				s.answer(b.Context(), c)
 				c.release()

@@ -2,6 +2,9 @@ package envoy
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math"
 	"slices"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -13,21 +16,54 @@ import (
 	"extauthz/check"
 )
 
+// ErrTooLarge says that a check request is larger than the server reads.
+var ErrTooLarge = errors.New("the check request is too large")
+
+// ServerOptions returns the options that the service needs of its gRPC server. Other services
+// on it work as they would without, but take messages of any size. A check request of more than
+// maxMessageSize bytes is refused unread.
+//
+// gRPC itself must limit no message: one that it does not take ends in an RPC error, and Envoy's
+// failure_mode_allow lets that request through.
+func (s *Server) ServerOptions(maxMessageSize int) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec(maxMessageSize)),
+		grpc.MaxRecvMsgSize(math.MaxInt32),
+	}
+}
+
 // A codec is gRPC's own for all messages but ours: it reads an encoded CheckRequest into a
-// *call, and takes a reply that is encoded already.
-type codec struct{ encoding.CodecV2 }
+// *call or an *intercepted, and takes a reply that is encoded already.
+type codec struct {
+	encoding.CodecV2
+	maxSize int
+}
 
-func newCodec() codec { return codec{encoding.GetCodecV2(encodingproto.Name)} }
+func newCodec(maxSize int) codec { return codec{encoding.GetCodecV2(encodingproto.Name), maxSize} }
 
-// Unmarshal reads into a *call what it needs of a check request. It keeps nothing of data.
+// Unmarshal never fails for our own types, since gRPC would answer with an RPC error: they hold why
+// the message could not be read. It keeps nothing of data.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	into, ok := v.(*call)
-	if !ok {
+	switch into := v.(type) {
+	case *call:
+		if into.unread = c.checkSize(data); into.unread == nil {
+			into.unread = into.reader.read(data, &into.attributes)
+		}
+	case *intercepted:
+		if into.unread = c.checkSize(data); into.unread == nil {
+			into.unread = into.read(c.CodecV2, data)
+		}
+	default:
 		return c.CodecV2.Unmarshal(data, v)
 	}
-	buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
-	defer buffer.Free()
-	return into.readBytes(buffer.ReadOnlyData())
+	return nil
+}
+
+func (c codec) checkSize(data mem.BufferSlice) error {
+	if n := data.Len(); n > c.maxSize {
+		return fmt.Errorf("%w: %d bytes, more than grpc.max_message_size, %d", ErrTooLarge, n, c.maxSize)
+	}
+	return nil
 }
 
 // Marshal returns an encoded reply as it is.
@@ -47,13 +83,10 @@ var serviceDesc = grpc.ServiceDesc{
 	Metadata:    authv3.Authorization_ServiceDesc.Metadata,
 }
 
-// handleCheck answers one RPC from bytes to bytes. Like Check, it always has an answer to what
-// could be read. Where an interceptor wants to see the messages, it is given the generated
-// ones.
+// handleCheck answers one RPC from bytes to bytes. Like Check, it answers every message with a
+// response, one that cannot be read too. The errors of decode are those of a connection or a
+// deadline that ended: nobody waits for the answer.
 func handleCheck(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // gRPC's order
-	if interceptor != nil {
-		return authv3.Authorization_ServiceDesc.Methods[0].Handler(srv, ctx, decode, interceptor)
-	}
 	defer func() {
 		if recover() != nil { // a nil checker
 			resp, err = encoded(appendResponse(nil, new(check.Outcome))), nil
@@ -61,17 +94,25 @@ func handleCheck(srv any, ctx context.Context, decode func(any) error, intercept
 	}()
 	c := calls.Get().(*call)
 	defer c.release()
+	s := srv.(*Server)
+	if interceptor != nil {
+		return s.intercept(ctx, c, decode, interceptor)
+	}
 	if err := decode(c); err != nil {
 		return nil, err
 	}
-	return encoded(srv.(*Server).answer(ctx, c)), nil
+	return encoded(s.answer(ctx, c)), nil
 }
 
 func encoded(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }
 
 // answer decides on the attributes of c and returns the encoded reply.
 func (s *Server) answer(ctx context.Context, c *call) []byte {
-	s.check(ctx, c)
+	if c.unread != nil {
+		s.checker.Refuse(ctx, c.unread, &c.outcome)
+	} else {
+		s.check(ctx, c)
+	}
 	c.encoded = appendResponse(c.encoded[:0], &c.outcome)
 	return slices.Clone(c.encoded)
 }

@@ -44,12 +44,6 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&serviceDesc, s)
 }
 
-// ServerOptions returns the options that the service needs of its gRPC server. Other services
-// on it work as they would without.
-func (s *Server) ServerOptions() []grpc.ServerOption {
-	return []grpc.ServerOption{grpc.ForceServerCodecV2(newCodec())}
-}
-
 // Check answers one check request, in the generated types. It always returns a response, and never an error: Envoy
 // would take any RPC error for a failure of the service, even one that means to refuse.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, _ error) {
@@ -76,6 +70,8 @@ func (s *Server) check(ctx context.Context, c *call) {
 // A call is one check under way.
 type call struct {
 	attributes
+	unread  error // why the request could not be read
+	reader  checkReader
 	outcome check.Outcome
 	encoded []byte // memory for the encoded reply
 }
@@ -86,5 +82,6 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 func (c *call) release() {
 	c.Reset()
 	c.outcome.Reset()
+	c.unread = nil
 	calls.Put(c)
 }

@@ -84,6 +84,9 @@ func FuzzCheck(f *testing.F) {
 		if codeOf(t, resp) == "VALID" && !holdsSecret(req) {
 			t.Errorf("let through without a secret: %v", req)
 		}
+		if resp.GetErrorResponse() != nil && len(req.GetAttributes().GetContextExtensions()) == 0 {
+			t.Errorf("failure_mode_allow would let it through: %v", req)
+		}
 		if _, err := proto.Marshal(resp); err != nil {
 			t.Errorf("the reply cannot be sent: %v", err)
 		}
@@ -109,7 +112,8 @@ func holdsSecret(req *authv3.CheckRequest) bool {
 	return strings.Contains(all, fuzzSecret)
 }
 
-// FuzzWireRead holds that both ways of reading a request read the same, and refuse the same.
+// FuzzWireRead holds that our reading of a request is that of the generated code, which never
+// sees what is not used or not UTF-8.
 func FuzzWireRead(f *testing.F) {
 	addRequests(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -1,117 +1,192 @@
 package envoy
 
 import (
-	"unicode/utf8"
-	"unsafe"
+	"errors"
+	"iter"
+	"strings"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// A message steps through the fields of an encoded message. It is made for messages that are
-// as expected: anything else makes it odd, once and for all.
-type message struct {
-	rest  []byte
-	bytes []byte   // of the current field, where it has any
-	seen  [16]bool // the fields that [message.once] was asked about
-	odd   bool
+// ErrMalformed says that a message is not protobuf: it ends early, or has a tag that no
+// message has.
+var ErrMalformed = errors.New("the check request is not a valid protobuf message")
+
+// A decoder steps through an encoded message that lies in any number of buffers. It hands out
+// length-delimited fields and skips all others, for a check request has no other that is used.
+// What is skipped is neither looked at nor copied, so that a large body costs nothing.
+//
+// The first error ends every loop over fields. Offsets count from the start of the message.
+type decoder struct {
+	buffer string // a copy of the buffer under way, or of its end; the strings read are parts of it
+	start  int    // the offset of buffer
+	pos    int    // in buffer
+	rest   mem.BufferSlice
+	err    error
 }
 
-// The wire types that a field of a check request can have, beside its number as in a tag.
-const (
-	varint = uint64(protowire.VarintType)
-	length = uint64(protowire.BytesType)
-)
+func (d *decoder) offset() int { return d.start + d.pos }
 
-// next moves to the next field and returns its tag; 0 where there is none.
-func (m *message) next() uint64 {
-	if m.odd || len(m.rest) == 0 {
-		return 0
-	}
-	number, kind, n := protowire.ConsumeTag(m.rest)
-	if n < 0 {
-		return m.refuse()
-	}
-	m.rest = m.rest[n:]
-	switch kind {
-	case protowire.VarintType:
-		m.bytes, n = nil, consumedVarint(m.rest)
-	case protowire.BytesType:
-		m.bytes, n = protowire.ConsumeBytes(m.rest)
-	default:
-		return m.refuse()
-	}
-	if n < 0 {
-		return m.refuse()
-	}
-	m.rest = m.rest[n:]
-	return protowire.EncodeTag(number, kind)
-}
-
-func consumedVarint(b []byte) int {
-	_, n := protowire.ConsumeVarint(b)
-	return n
-}
-
-func (m *message) refuse() uint64 {
-	m.odd = true
-	return 0
-}
-
-// text returns the current field as a string, which must be UTF-8.
-func (m *message) text() string {
-	if !utf8.Valid(m.bytes) {
-		m.odd = true
-	}
-	return m.raw()
-}
-
-func (m *message) raw() string { return unsafe.String(unsafe.SliceData(m.bytes), len(m.bytes)) } //nolint:gosec // part of what was a string
-
-// check takes the answer of what read the current field.
-func (m *message) check(ok bool) {
-	if !ok {
-		m.odd = true
-	}
-}
-
-// once returns the current field, a message. Where it came before, the two would have to be
-// merged.
-func (m *message) once(number int) []byte {
-	m.check(!m.seen[number])
-	m.seen[number] = true
-	return m.bytes
-}
-
-// maxWireHeaders bounds what is spent on looking for names that came twice.
-const maxWireHeaders = 128
-
-// A nameSet tells for most names at a glance that they are not in it.
-type nameSet [4]uint64
-
-// addUnique appends f, unless there is one of its name already, or there are very many.
-func addUnique(list *[]field, f field, names *nameSet) bool {
-	if len(*list) >= maxWireHeaders {
-		return false
-	}
-	if names == nil || names.add(f.Name) {
-		for i := range *list {
-			if (*list)[i].Name == f.Name {
-				return false
+// fields yields the number and length of each length-delimited field of a message of n bytes.
+// The loop's body reads or skips that length.
+func (d *decoder) fields(n int) iter.Seq2[protowire.Number, int] {
+	return func(yield func(protowire.Number, int) bool) {
+		end := d.offset() + n
+		for number, n := d.next(end); number != 0; number, n = d.next(end) {
+			if !yield(number, n) {
+				return
 			}
 		}
 	}
-	*list = append(*list, f)
-	return true
 }
 
-// add adds the name and reports whether it may have been there before.
-func (s *nameSet) add(name string) bool {
-	h := byte(len(name)) //nolint:gosec // any byte will do
-	if name != "" {
-		h = h*31 + name[0]*7 + name[len(name)-1]*17 + name[len(name)/2]
+// next moves to the next length-delimited field before end, and returns its number and length;
+// 0 where there is none. The caller then reads or skips that length.
+func (d *decoder) next(end int) (number protowire.Number, length int) {
+	for d.err == nil && d.offset() < end {
+		number, kind := d.tag(end)
+		if kind != protowire.BytesType {
+			d.skipValue(number, kind, end, protowire.DefaultRecursionLimit)
+			continue
+		}
+		if n := d.length(end); d.err == nil {
+			return number, n
+		}
 	}
-	bit := uint64(1) << (h & 63)
-	was := s[h>>6]&bit != 0
-	s[h>>6] |= bit
-	return was
+	return 0, 0
+}
+
+func (d *decoder) tag(end int) (protowire.Number, protowire.Type) {
+	number, kind := protowire.DecodeTag(d.varint(end))
+	if number < protowire.MinValidNumber {
+		d.err = ErrMalformed
+	}
+	return number, kind
+}
+
+// length reads the length of a field, which lies before end.
+func (d *decoder) length(end int) int {
+	n := d.varint(end)
+	if n > uint64(end-d.offset()) { //nolint:gosec // never negative
+		d.err = ErrMalformed
+		return 0
+	}
+	return int(n) //nolint:gosec // at most end
+}
+
+// skipValue skips a value that follows its tag. depth is how deep groups in it may be nested.
+func (d *decoder) skipValue(number protowire.Number, kind protowire.Type, end, depth int) {
+	switch kind {
+	case protowire.VarintType:
+		d.varint(end)
+	case protowire.BytesType:
+		d.skip(d.length(end))
+	case protowire.Fixed32Type:
+		d.skipFixed(4, end)
+	case protowire.Fixed64Type:
+		d.skipFixed(8, end)
+	case protowire.StartGroupType:
+		d.skipGroup(number, end, depth)
+	default:
+		d.err = ErrMalformed
+	}
+}
+
+// skipGroup skips the fields of a group and its end tag.
+func (d *decoder) skipGroup(number protowire.Number, end, depth int) {
+	for d.err == nil && depth >= 0 {
+		inner, kind := d.tag(end)
+		if kind != protowire.EndGroupType {
+			d.skipValue(inner, kind, end, depth-1)
+			continue
+		}
+		if inner == number {
+			return
+		}
+		break
+	}
+	d.err = ErrMalformed
+}
+
+func (d *decoder) skipFixed(n, end int) {
+	if n > end-d.offset() {
+		d.err = ErrMalformed
+		return
+	}
+	d.skip(n)
+}
+
+// varint reads a number, which may be encoded in more bytes than it needs.
+func (d *decoder) varint(end int) uint64 {
+	if d.pos < len(d.buffer) && d.offset() < end && d.buffer[d.pos] < 0x80 {
+		d.pos++
+		return uint64(d.buffer[d.pos-1])
+	}
+	return d.longVarint(end)
+}
+
+func (d *decoder) longVarint(end int) (v uint64) {
+	for shift := 0; shift < 64 && d.offset() < end; shift += 7 {
+		d.fill()
+		c := d.buffer[d.pos]
+		d.pos++
+		v |= uint64(c&0x7f) << shift
+		if c < 0x80 && (shift < 63 || c <= 1) {
+			return v
+		}
+	}
+	d.err = ErrMalformed
+	return 0
+}
+
+// fill makes the byte at the offset, which must be in the message, the one at pos.
+func (d *decoder) fill() {
+	for d.pos == len(d.buffer) {
+		d.start += d.pos
+		d.buffer, d.pos = string(d.rest[0].ReadOnlyData()), 0
+		d.rest = d.rest[1:]
+	}
+}
+
+// skip moves n bytes on, which must be in the message.
+func (d *decoder) skip(n int) {
+	if n <= len(d.buffer)-d.pos {
+		d.pos += n
+		return
+	}
+	n -= len(d.buffer) - d.pos
+	d.start += len(d.buffer)
+	for n >= d.rest[0].Len() {
+		n -= d.rest[0].Len()
+		d.start += d.rest[0].Len()
+		if d.rest = d.rest[1:]; len(d.rest) == 0 {
+			d.buffer, d.pos = "", 0
+			return
+		}
+	}
+	d.start += n
+	d.buffer, d.pos = string(d.rest[0].ReadOnlyData()[n:]), 0
+	d.rest = d.rest[1:]
+}
+
+// text reads n bytes, which must be in the message, as a string. Bytes that are not UTF-8
+// become what Envoy makes of them.
+func (d *decoder) text(n int) string { return sanitizeUTF8(d.raw(n)) }
+
+func (d *decoder) raw(n int) string {
+	if n <= len(d.buffer)-d.pos {
+		d.pos += n
+		return d.buffer[d.pos-n : d.pos]
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for n > 0 {
+		d.fill()
+		part := d.buffer[d.pos:min(d.pos+n, len(d.buffer))]
+		b.WriteString(part)
+		d.pos += len(part)
+		n -= len(part)
+	}
+	return b.String()
 }

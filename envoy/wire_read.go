@@ -1,213 +1,238 @@
 package envoy
 
 import (
-	"unsafe"
+	"google.golang.org/grpc/mem"
 
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	"google.golang.org/protobuf/proto"
+	"extauthz/check"
 )
 
-// readBytes fills a, which is empty, from an encoded CheckRequest. It reads what Envoy sends
-// straight from the wire. Whatever is out of the ordinary there, be it malformed, unknown or
-// only repeated, is left to the generated code, which then says what it means.
+// A checkReader reads encoded check requests into attributes, by the rules of protobuf: a
+// message that comes twice is merged, the last value of a scalar or of a map's key counts, and
+// unknown fields are skipped. Only the fields that a decision uses are looked at, so whatever a
+// caller gets into another one, such as a server name that is not UTF-8, changes nothing.
 //
-// The strings are parts of one copy of b, which lives as long as any of them.
-func (a *attributes) readBytes(b []byte) error {
-	text := string(b)
-	if a.readRequest(unsafe.Slice(unsafe.StringData(text), len(text))) { //nolint:gosec // only read, as a string must be
-		return nil
-	}
-	a.Reset()
-	req := new(authv3.CheckRequest)
-	if err := proto.Unmarshal(b, req); err != nil {
-		return err
-	}
-	a.read(req)
-	return nil
+// The numbers are those of envoy/service/auth/v3/attribute_context.proto and of what it
+// imports. The generated code defines what is right: see [attributes.read].
+type checkReader struct {
+	decoder
+	to         *attributes
+	headers    nameIndex
+	extensions nameIndex
+	listed     []field // the headers of header_map, which come after those of headers
 }
 
-// readRequest reads a CheckRequest. Like all that read below, it reports whether it
-// understood all of it.
-func (a *attributes) readRequest(b []byte) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		m.check(tag == 1<<3|length && a.readContext(m.once(1)))
+// read fills to, which is empty, from an encoded CheckRequest. It keeps no reference to data.
+// Where it returns an error, what it has filled in is of no use.
+func (r *checkReader) read(data mem.BufferSlice, to *attributes) error {
+	r.decoder, r.to = decoder{rest: data}, to
+	r.readRequest(data.Len())
+	to.orderHeaders()
+	if len(to.Headers) == 0 {
+		to.Headers, r.listed = r.listed, to.Headers
+	} else {
+		to.Headers = append(to.Headers, r.listed...)
 	}
-	return !m.odd
+	err := r.err
+	*r = checkReader{listed: check.Emptied(r.listed)}
+	return err
 }
 
-func (a *attributes) readContext(b []byte) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length: // source
-			m.check(readPeer(m.once(1), &a.Peer))
-		case 2<<3 | length: // destination
-			var unused string
-			m.check(readPeer(m.once(2), &unused))
-		case 4<<3 | length: // request
-			m.check(a.readHTTPAttributes(m.once(4)))
-		case 10<<3 | length: // context_extensions
-			f, ok := readEntry(m.bytes)
-			m.check(ok && addUnique(&a.Extensions, f, nil))
-		case 11<<3 | length, 13<<3 | length: // metadata_context, route_metadata_context
-			m.check(len(m.bytes) == 0)
+// readRequest reads a CheckRequest of n bytes, as those below read theirs.
+func (r *checkReader) readRequest(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1: // attributes
+			r.readContext(n)
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	return !m.odd
 }
 
-func readPeer(b []byte, address *string) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length: // address
-			m.check(readAddress(m.once(1), address))
-		case 2<<3 | length, 4<<3 | length, 5<<3 | length: // service, principal, certificate
-			m.text()
+func (r *checkReader) readContext(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1: // source
+			r.readPeer(n)
+		case 4: // request
+			r.readHTTPAttributes(n)
+		case 10: // context_extensions
+			r.to.Extensions = r.extensions.put(r.to.Extensions, r.readEntry(n))
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	return !m.odd
 }
 
-// readAddress reads an Address: one of a socket's and a pipe's.
-func readAddress(b []byte, address *string) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		kept := address
-		switch tag {
-		case 1<<3 | length: // socket_address
-		case 2<<3 | length: // pipe
-			kept = nil
+func (r *checkReader) readPeer(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1: // address
+			r.readAddress(n)
 		default:
-			m.odd = true
-		}
-		m.check(readEndpoint(m.once(1), kept))
-	}
-	return !m.odd
-}
-
-// readEndpoint reads a SocketAddress, or, where address is nil, a Pipe.
-func readEndpoint(b []byte, address *string) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch {
-		case address == nil:
-			m.check(tag == 1<<3|length || tag == 2<<3|varint) // path, mode
-			m.text()
-		case tag == 2<<3|length: // address
-			*address = m.text()
-		case tag == 1<<3|varint, tag == 3<<3|varint: // protocol, port_value
-		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	return !m.odd
 }
 
-func (a *attributes) readHTTPAttributes(b []byte) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length: // time
-			m.check(readTime(m.once(1)))
-		case 2<<3 | length: // http
-			m.check(a.readHTTP(m.once(2)))
+// readAddress reads an Address, of which the last kind counts: a pipe or an internal listener
+// takes the place of a socket address.
+func (r *checkReader) readAddress(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1: // socket_address
+			r.readSocketAddress(n)
+		case 2, 3: // pipe, envoy_internal_address
+			r.to.Peer = ""
+			r.skip(n)
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	return !m.odd
 }
 
-func readTime(b []byte) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		m.check(tag == 1<<3|varint || tag == 2<<3|varint)
-	}
-	return !m.odd
-}
-
-func (a *attributes) readHTTP(b []byte) bool {
-	m := message{rest: b}
-	var names nameSet
-	var raw []byte
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length, 7<<3 | length, 8<<3 | length, 10<<3 | length, 11<<3 | length: // id, query, fragment, protocol, body
-			m.text()
-		case 2<<3 | length:
-			a.Method = m.text()
-		case 3<<3 | length: // headers
-			f, ok := readEntry(m.bytes)
-			m.check(ok && addUnique(&a.Headers, f, &names))
-		case 4<<3 | length:
-			a.Path = m.text()
-		case 5<<3 | length:
-			a.Host = m.text()
-		case 6<<3 | length:
-			a.Scheme = m.text()
-		case 9<<3 | varint, 12<<3 | length: // size, raw_body
-		case 13<<3 | length: // header_map, which comes after headers
-			raw = m.once(13)
+func (r *checkReader) readSocketAddress(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 2:
+			r.to.Peer = r.text(n)
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	if m.odd {
-		return false
-	}
-	a.orderHeaders()
-	return a.readHeaderMap(raw)
 }
 
-func (a *attributes) readHeaderMap(b []byte) bool {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		f, ok := readHeaderValue(m.bytes)
-		m.check(ok && tag == 1<<3|length)
-		a.Headers = append(a.Headers, f)
+func (r *checkReader) readHTTPAttributes(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 2: // http
+			r.readHTTP(n)
+		default:
+			r.skip(n)
+		}
 	}
-	return !m.odd
 }
 
-func readHeaderValue(b []byte) (f field, ok bool) {
-	m := message{rest: b}
+func (r *checkReader) readHTTP(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 2:
+			r.to.Method = r.text(n)
+		case 3: // headers
+			r.to.Headers = r.headers.put(r.to.Headers, r.readEntry(n))
+		case 4:
+			r.to.Path = r.text(n)
+		case 5:
+			r.to.Host = r.text(n)
+		case 6:
+			r.to.Scheme = r.text(n)
+		case 13: // header_map
+			r.readHeaderMap(n)
+		default: // the body, too, however large it is
+			r.skip(n)
+		}
+	}
+}
+
+func (r *checkReader) readHeaderMap(n int) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1: // headers
+			r.listed = append(r.listed, r.readHeaderValue(n))
+		default:
+			r.skip(n)
+		}
+	}
+}
+
+// readHeaderValue reads a HeaderValue, whose raw_value counts where it is not empty.
+func (r *checkReader) readHeaderValue(n int) (f field) {
 	raw := ""
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length:
-			f.Name = m.text()
-		case 2<<3 | length:
-			f.Value = m.text()
-		case 3<<3 | length:
-			raw = m.raw()
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1:
+			f.Name = r.text(n)
+		case 2:
+			f.Value = r.text(n)
+		case 3:
+			raw = r.text(n)
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
 	if raw != "" {
-		f.Value = sanitizeUTF8(raw)
+		f.Value = raw
 	}
-	return f, !m.odd
+	return f
 }
 
 // readEntry reads an entry of a map from strings to strings.
-func readEntry(b []byte) (f field, ok bool) {
-	m := message{rest: b}
-	for tag := m.next(); tag != 0; tag = m.next() {
-		switch tag {
-		case 1<<3 | length:
-			f.Name = m.text()
-		case 2<<3 | length:
-			f.Value = m.text()
+func (r *checkReader) readEntry(n int) (f field) {
+	for field, n := range r.fields(n) {
+		switch field {
+		case 1:
+			f.Name = r.text(n)
+		case 2:
+			f.Value = r.text(n)
 		default:
-			m.odd = true
+			r.skip(n)
 		}
 	}
-	return f, !m.odd
+	return f
+}
+
+// manyNames is how many names are compared one by one before they are indexed.
+const manyNames = 128
+
+// A nameIndex finds out which names a list of fields holds.
+type nameIndex struct {
+	seen [4]uint64      // a bit for each hash of a name, which tells at a glance that most names are new
+	all  map[string]int // where each name stands, of a list that is long
+}
+
+// put adds f to the list, or sets the value of the field that has its name.
+func (x *nameIndex) put(list []field, f field) []field {
+	if x.maySee(f.Name) {
+		if i := x.find(list, f.Name); i >= 0 {
+			list[i].Value = f.Value
+			return list
+		}
+	}
+	if x.all != nil {
+		x.all[f.Name] = len(list)
+	}
+	return append(list, f)
+}
+
+func (x *nameIndex) find(list []field, name string) int {
+	if len(list) <= manyNames {
+		for i := range list {
+			if list[i].Name == name {
+				return i
+			}
+		}
+		return -1
+	}
+	if x.all == nil {
+		x.all = make(map[string]int, 2*len(list))
+		for i := range list {
+			x.all[list[i].Name] = i
+		}
+	}
+	if i, ok := x.all[name]; ok {
+		return i
+	}
+	return -1
+}
+
+// maySee notes the name, and reports whether it may have been noted before.
+func (x *nameIndex) maySee(name string) bool {
+	h := byte(len(name)) //nolint:gosec // any byte will do
+	if name != "" {
+		h = h*31 + name[0]*7 + name[len(name)-1]*17 + name[len(name)/2]
+	}
+	bit := uint64(1) << (h & 63)
+	was := x.seen[h>>6]&bit != 0
+	x.seen[h>>6] |= bit
+	return was
 }

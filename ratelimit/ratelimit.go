@@ -2,10 +2,11 @@
 // answer is told to a caller. The limiters themselves are in the folders below it.
 //
 // A limit is a sliding window: of what is spent in any stretch of time as long as its
-// duration, never more than the limit is let through. Spending is counted in slots of a
-// [Slots]th of the duration, and what was spent in a slot counts until all of that slot is a
-// duration ago. So the approximation errs on the refusing side alone: what was spent may count
-// for up to one Slots-th of the duration too long (1 s of 1m, 1 min of 1h).
+// duration, never more than the limit is let through. Under a limit of at most [Slots], spending
+// is counted exactly. Under a larger one it is counted in slots of a Slots-th of the duration, and
+// what was spent in a slot counts until the end of that slot is a duration ago. So the
+// approximation errs on the refusing side alone: what was spent may count for up to one Slots-th
+// of the duration too long (1 s of 1m, 1 min of 1h).
 package ratelimit
 
 import (
@@ -13,12 +14,18 @@ import (
 	"time"
 )
 
-// Slots is how many slots a limit's duration is divided into.
+// Slots is how many slots the duration of a limit is divided into, and so about how many numbers
+// a counter holds at most. A limit that is no larger cannot be spent more often than that in a
+// duration, and so needs no slots.
 const Slots = 60
 
-// SlotWidth returns the length of a slot of a limit with this duration. It is a whole number
-// of microseconds, the unit of the limiters' clocks.
-func SlotWidth(duration time.Duration) time.Duration {
+// SlotWidth returns the length of the slots in which spending is counted: a whole number of
+// microseconds, the unit of the limiters' clocks. What is spent counts from the next multiple of
+// it on, for the duration.
+func SlotWidth(limit int64, duration time.Duration) time.Duration {
+	if limit <= Slots {
+		return time.Microsecond
+	}
 	return (duration/time.Microsecond + Slots - 1) / Slots * time.Microsecond
 }
 

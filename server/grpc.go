@@ -47,8 +47,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 	}
 	service := envoy.New(checker, options...)
 	age := s.cfg.GRPC.MaxConnectionAge
-	grpcOptions := append(service.ServerOptions(),
-		grpc.MaxRecvMsgSize(s.cfg.GRPC.MaxMessageSize),
+	grpcOptions := append(service.ServerOptions(s.cfg.GRPC.MaxMessageSize),
 		grpc.NumStreamWorkers(streamWorkers),
 		// Envoys that send keepalives often, or on connections without a check, are welcome.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 	"runtime"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"extauthz/authz"
 	"extauthz/check"
+	"extauthz/envoy"
 )
 
 // metrics is everything that /metrics shows. What a decision touches is found beforehand, so
@@ -23,6 +25,8 @@ type metrics struct {
 	duration    prometheus.Histogram
 	panics      prometheus.Counter
 	noAddress   prometheus.Counter
+	malformed   prometheus.Counter
+	tooLarge    prometheus.Counter
 	reloaded    prometheus.Counter
 	notReloaded prometheus.Counter
 	lastReload  prometheus.Gauge // when it last succeeded
@@ -52,6 +56,10 @@ func newMetrics(version, revision string) *metrics {
 	})
 	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them, or recording them, panicked.")
 	m.noAddress = counter("extauthz_client_address_failures_total", "Checks whose client address could not be determined.")
+	unread := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "extauthz_unreadable_checks_total", Help: "Check requests that were refused because they could not be read, by reason.",
+	}, []string{"reason"})
+	m.malformed, m.tooLarge = unread.WithLabelValues("malformed"), unread.WithLabelValues("too_large")
 	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "extauthz_reloads_total", Help: "Times that the keys were read, by result.",
 	}, []string{"result"})
@@ -73,7 +81,7 @@ func newMetrics(version, revision string) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, reloads, m.lastReload, m.reloadOK,
+	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
 		m.dryRun, m.badRoutes, m.limiterFailed, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -95,6 +103,13 @@ func (m *metrics) observe(o *check.Observation) {
 	}
 	if o.Panicked {
 		m.panics.Inc()
+	}
+	switch {
+	case o.Err == nil:
+	case errors.Is(o.Err, envoy.ErrMalformed):
+		m.malformed.Inc()
+	case errors.Is(o.Err, envoy.ErrTooLarge):
+		m.tooLarge.Inc()
 	}
 }
 

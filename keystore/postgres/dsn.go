@@ -3,11 +3,14 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -23,19 +26,48 @@ const (
 // Idle + Interval × Count.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}
 
-// A connection is a DSN that was read.
+// A connection is how the database is reached. It is safe for concurrent use.
 type connection struct {
-	pool    *pgxpool.Config
-	secrets []string // what no error may hold
+	dsn  string
+	pool *pgxpool.Config
+
+	mu      sync.Mutex
+	secrets []string // what no error may hold; the last is the current password
 }
 
-func parseDSN(dsn string) (connection, error) {
-	secrets := secretsOf(dsn)
-	cfg, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return connection{}, malformed(dsn, secrets, err)
+func parseDSN(dsn string) (*connection, error) {
+	c := &connection{dsn: dsn, secrets: append(secretsOf(dsn), "")}
+	var err error
+	if c.pool, err = c.parse(); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
 	}
-	if !strings.Contains(dsn, "pool_max_conns") {
+	c.pool.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+		fresh, err := c.current()
+		if err == nil {
+			fresh.BuildContextWatcherHandler = cc.BuildContextWatcherHandler
+			*cc = *fresh
+		}
+		return err
+	}
+	return c, nil
+}
+
+// current returns the settings of a new connection. The certificates and the files of passwords
+// and services that they depend on are read as they are now.
+func (c *connection) current() (*pgx.ConnConfig, error) {
+	cfg, err := c.parse()
+	if err != nil {
+		return nil, err
+	}
+	return cfg.ConnConfig, nil
+}
+
+func (c *connection) parse() (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(c.dsn)
+	if err != nil {
+		return nil, c.malformed(err)
+	}
+	if !strings.Contains(c.dsn, "pool_max_conns") {
 		cfg.MaxConns = defaultMaxConns
 	}
 	cc := cfg.ConnConfig
@@ -47,22 +79,22 @@ func parseDSN(dsn string) (connection, error) {
 		cc.RuntimeParams["application_name"] = "extauthz"
 	}
 	for _, f := range cc.Fallbacks {
-		if (f.Host != cc.Host || f.Port != cc.Port) && cc.ValidateConnect == nil && !strings.Contains(dsn, "target_session_attrs") {
+		if (f.Host != cc.Host || f.Port != cc.Port) && cc.ValidateConnect == nil && !strings.Contains(c.dsn, "target_session_attrs") {
 			cc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 		}
 	}
-	if cc.Password != "" {
-		secrets = append(secrets, cc.Password)
-	}
-	return connection{pool: cfg, secrets: secrets}, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secrets[len(c.secrets)-1] = cc.Password
+	return cfg, nil
 }
 
-// malformed says what is wrong with a DSN without repeating it: where its parts cannot be
-// told apart, any of them may be the password.
-func malformed(dsn string, secrets []string, err error) error {
+// malformed says what is wrong with the DSN, or with a file that it names, without repeating it:
+// if its parts cannot be told apart, any of them may be the password.
+func (c *connection) malformed(err error) error {
 	const advice = "write one such as postgres://extauthz@db:5432/extauthz?sslmode=verify-full, with every special character of the password as % and two hexadecimal digits"
-	u, urlErr := url.Parse(dsn)
-	isURL := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+	u, urlErr := url.Parse(c.dsn)
+	isURL := strings.HasPrefix(c.dsn, "postgres://") || strings.HasPrefix(c.dsn, "postgresql://")
 	text := err.Error()
 	if i := strings.LastIndex(text, "`: "); i >= 0 { // behind the DSN, which comes first
 		text = text[i+len("`: "):]
@@ -70,9 +102,9 @@ func malformed(dsn string, secrets []string, err error) error {
 	structural := strings.Contains(text, "failed to parse") || strings.Contains(text, "invalid port")
 	ambiguous := isURL && (urlErr != nil || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@"))
 	if structural || ambiguous {
-		return errors.New("postgres: the dsn cannot be read (it is not repeated here, for its password): " + advice)
+		return errors.New("the dsn cannot be read (it is not repeated here, for its password): " + advice)
 	}
-	return errors.New("postgres: the dsn: " + redact(text, secrets))
+	return errors.New("the dsn: " + c.redact(text))
 }
 
 // secretsOf returns the passwords that a DSN seems to hold, well formed or not.
@@ -109,9 +141,13 @@ func secretsOf(dsn string) []string {
 	}
 }
 
-func redact(text string, secrets []string) string {
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, "REDACTED")
+func (c *connection) redact(text string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.secrets {
+		if s != "" {
+			text = strings.ReplaceAll(text, s, "REDACTED")
+		}
 	}
 	return text
 }
@@ -128,11 +164,11 @@ func (f *failure) Error() string { return "postgres: " + f.text }
 func (f *failure) Unwrap() error { return f.cause }
 
 // failure returns err as it may leave the package.
-func (c connection) failure(err error) error {
+func (c *connection) failure(err error) error {
 	if err == nil || errors.Is(err, keystore.ErrNotFound) {
 		return err
 	}
-	f := &failure{text: redact(err.Error(), c.secrets)}
+	f := &failure{text: c.redact(err.Error())}
 	for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, cause) {
 			f.cause = cause

@@ -53,7 +53,7 @@ type Options struct {
 // use. Its errors hold no password.
 type Store struct {
 	pool    *pgxpool.Pool
-	conn    connection
+	conn    *connection
 	options Options
 }
 

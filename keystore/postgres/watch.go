@@ -30,7 +30,10 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 
 // listen passes changes to inv until the connection fails.
 func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) error {
-	cfg := s.conn.pool.ConnConfig.Copy()
+	cfg, err := s.conn.current()
+	if err != nil {
+		return err
+	}
 	cfg.RuntimeParams["application_name"] += " watch"
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

@@ -13,13 +13,11 @@ type counter struct {
 	spent int64  // their sum
 }
 
-// A slot is what was spent from number times the slots' width on, for that width.
-type slot struct{ number, cost int64 }
+// A slot is what was spent in a stretch of time that ends at end.
+type slot struct{ end, cost int64 }
 
-// ends returns when what was spent in a slot no longer counts: a duration after its end.
-func (s slot) ends(duration time.Duration) int64 {
-	return (s.number+1)*ratelimit.SlotWidth(duration).Microseconds() + duration.Microseconds()
-}
+// until returns when what was spent in a slot no longer counts.
+func (s slot) until(duration time.Duration) int64 { return s.end + duration.Microseconds() }
 
 // at returns how much counts now, and forgets what does not.
 func (c *counter) at(now int64, duration time.Duration) int64 {
@@ -27,7 +25,7 @@ func (c *counter) at(now int64, duration time.Duration) int64 {
 		return 0
 	}
 	gone := 0
-	for gone < len(c.slots) && c.slots[gone].ends(duration) <= now {
+	for gone < len(c.slots) && c.slots[gone].until(duration) <= now {
 		c.spent -= c.slots[gone].cost
 		gone++
 	}
@@ -37,18 +35,19 @@ func (c *counter) at(now int64, duration time.Duration) int64 {
 	return c.spent
 }
 
-// add spends cost now.
-func (c *counter) add(now int64, duration time.Duration, cost int64) {
-	number := now / ratelimit.SlotWidth(duration).Microseconds()
-	c.spent += cost
-	if last := len(c.slots) - 1; last >= 0 && c.slots[last].number >= number { // a clock may go back
-		c.slots[last].cost += cost
+// add spends what the charge costs now.
+func (c *counter) add(now int64, charge *ratelimit.Charge) {
+	width := ratelimit.SlotWidth(charge.Limit, charge.Duration).Microseconds()
+	end := (now + width - 1) / width * width
+	c.spent += charge.Cost
+	if last := len(c.slots) - 1; last >= 0 && c.slots[last].end >= end { // it may be wider, or the clock went back
+		c.slots[last].cost += charge.Cost
 		return
 	}
 	if c.slots == nil {
 		c.slots = make([]slot, 0, 1)
 	}
-	c.slots = append(c.slots, slot{number, cost})
+	c.slots = append(c.slots, slot{end, charge.Cost})
 }
 
 // status tells what counts now, after at has forgotten the rest.
@@ -61,7 +60,7 @@ func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 		return s
 	}
 	until := func(o slot) time.Duration {
-		return time.Duration(o.ends(charge.Duration)-now) * time.Microsecond
+		return time.Duration(o.until(charge.Duration)-now) * time.Microsecond
 	}
 	s.Remaining = max(charge.Limit-c.spent, 0)
 	s.Next, s.Reset = until(c.slots[0]), until(c.slots[len(c.slots)-1])

@@ -104,7 +104,7 @@ func (l *Limiter) take(s ratelimit.Subject, charges []ratelimit.Charge, spend bo
 			continue
 		}
 		counter := shard.counter(nameOf(s, c))
-		counter.add(now, c.Duration, c.Cost)
+		counter.add(now, c)
 		limits[i] = counter.status(*c, now)
 		limits[i].Wait = 0 // it is paid, whether or not there is room for it again
 	}

@@ -2,7 +2,6 @@
 package ratelimittest
 
 import (
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,7 +32,8 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ratelimit.L
 	for name, test := range map[string]func(*bench){
 		"sliding window": (*bench).slidingWindow, "all or nothing": (*bench).allOrNothing, "cost 0 looks": (*bench).costZero,
 		"look spends nothing": (*bench).look, "counters apart": (*bench).apart, "another limit": (*bench).change,
-		"cost over the limit": (*bench).overLimit, "exact oracle": (*bench).oracle, "many at once": (*bench).concurrent,
+		"cost over the limit": (*bench).overLimit, "exact oracle": (*bench).oracle, "oracle of limits that change": (*bench).changingOracle,
+		"evenly paced": (*bench).paced, "many at once": (*bench).concurrent,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := NewClock()
@@ -98,12 +98,21 @@ func (b *bench) remaining(r ratelimit.Result, want ...int64) {
 	}
 }
 
+// slidingWindow spends a third of a limit three times: of one that is counted exactly, and of one
+// that is counted in slots.
 func (b *bench) slidingWindow() {
-	c := charge("requests", 3, time.Minute, 1)
+	for _, third := range []int64{1, 100} {
+		b.slideBy(third)
+	}
+}
+
+func (b *bench) slideBy(third int64) {
+	c := charge("requests", 3*third, time.Minute, third)
+	longest := time.Minute + ratelimit.SlotWidth(c.Limit, c.Duration) - time.Microsecond
 	first := b.allow(alice, c)
-	b.remaining(first, 2)
-	if s := first.Limits[0]; s.Next != s.Reset || s.Reset <= time.Minute || s.Reset > time.Minute+time.Second {
-		b.Fatalf("%+v: want to be reset in a minute, and at most a second", s)
+	b.remaining(first, 2*third)
+	if s := first.Limits[0]; s.Next != s.Reset || s.Reset < time.Minute || s.Reset > longest {
+		b.Fatalf("%+v: want to be reset after a minute, and at most %s", s, longest)
 	}
 	b.clock.Advance(30 * time.Second)
 	b.allow(alice, c)
@@ -119,11 +128,12 @@ func (b *bench) slidingWindow() {
 	b.clock.Advance(time.Microsecond)
 	b.remaining(b.allow(alice, c), 0)
 	b.refuse(alice, c)
-	if w := b.refuse(alice, charge("requests", 3, time.Minute, 2)).RetryAfter(); w <= 0 || w > 31*time.Second {
+	if w := b.refuse(alice, charge("requests", 3*third, time.Minute, 2*third)).RetryAfter(); w <= 0 || w > 31*time.Second {
 		b.Fatalf("wait of %s for two, want half a minute", w)
 	}
 	b.clock.Advance(2 * time.Minute)
-	b.remaining(b.allow(alice, c), 2)
+	b.remaining(b.allow(alice, c), 2*third)
+	b.clock.Advance(2 * time.Minute)
 }
 
 func (b *bench) allOrNothing() {
@@ -194,53 +204,6 @@ func (b *bench) overLimit() {
 	}
 	b.allow(alice, charge("requests", 5, time.Minute, 5))
 	b.refuse(alice, c)
-}
-
-// oracle holds a limiter against a log of all that was ever spent. A request may be refused
-// only if it would not fit into a window that is longer by one slot.
-func (b *bench) oracle() {
-	random := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // the same charges each time
-	type spent struct {
-		at   time.Time
-		cost int64
-	}
-	durations := []time.Duration{time.Second, 7 * time.Second, time.Minute, time.Hour}
-	logs := make([][]spent, len(durations))
-	within := func(log []spent, d time.Duration) (sum int64) {
-		for _, s := range log {
-			if b.clock.Now().Sub(s.at) < d {
-				sum += s.cost
-			}
-		}
-		return sum
-	}
-	for range 3000 {
-		b.clock.Advance(time.Duration(random.ExpFloat64() * float64(durations[random.IntN(3)]) / 8))
-		charges := make([]ratelimit.Charge, len(durations))
-		fits, tight := true, false
-		for i, d := range durations {
-			charges[i] = charge("l"+d.String(), []int64{5, 20, 100, 1000}[i], d, random.Int64N(4))
-			c := charges[i]
-			fits = fits && (c.Cost == 0 || within(logs[i], d)+c.Cost <= c.Limit)
-			tight = tight || c.Cost > 0 && within(logs[i], d+ratelimit.SlotWidth(d))+c.Cost > c.Limit
-		}
-		r := b.take(alice, charges...)
-		if !r.Limited() && !fits {
-			b.Fatalf("allowed past a limit: %+v", r)
-		}
-		if r.Limited() && !tight {
-			b.Fatalf("refused with room: %+v", r)
-		}
-		for i, c := range charges {
-			if !r.Limited() {
-				logs[i] = append(logs[i], spent{b.clock.Now(), c.Cost})
-			}
-			exact, most := within(logs[i], c.Duration), within(logs[i], c.Duration+ratelimit.SlotWidth(c.Duration))
-			if got := r.Limits[i].Remaining; got > c.Limit-exact || got < max(c.Limit-most, 0) {
-				b.Fatalf("%d of %s remain; the log says %d to %d", got, c.Name, c.Limit-most, c.Limit-exact)
-			}
-		}
-	}
 }
 
 func (b *bench) concurrent() {

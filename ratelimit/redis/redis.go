@@ -137,7 +137,7 @@ func (l *Limiter) arguments(s ratelimit.Subject, charges []ratelimit.Charge, spe
 		args = append(
 			args,
 			strconv.FormatInt(c.Limit, 10), strconv.FormatInt(c.Cost, 10),
-			duration, strconv.FormatInt(ratelimit.SlotWidth(c.Duration).Microseconds(), 10),
+			duration, strconv.FormatInt(ratelimit.SlotWidth(c.Limit, c.Duration).Microseconds(), 10),
 		)
 	}
 	return keys, args

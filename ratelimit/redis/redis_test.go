@@ -69,7 +69,7 @@ func TestServerClock(t *testing.T) {
 	server := redistest.Start(t)
 	l := open(t, server.URL(), "")
 	c := one(1, time.Second)
-	if r := take(t, l, alice, c); r.Limited() || r.Limits[0].Reset > time.Second+ratelimit.SlotWidth(time.Second) {
+	if r := take(t, l, alice, c); r.Limited() || r.Limits[0].Reset > time.Second+ratelimit.SlotWidth(1, time.Second) {
 		t.Fatalf("%+v", r)
 	}
 	until(t, "room again", func() bool {

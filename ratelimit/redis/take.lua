@@ -1,5 +1,5 @@
 -- Spends the charges of one request, or nothing. KEYS are the counters: hashes of what was
--- spent, by the number of its slot. ARGV is the time in microseconds, or nothing for the
+-- spent, by the end of its slot in microseconds. ARGV is the time in microseconds, or nothing for the
 -- server's; 1 to spend, 0 to look; and for each counter its limit, cost, duration and width of
 -- a slot. The answer has for each what counts, and in how many microseconds some of it does
 -- not, none of it does, and there is room for the cost.
@@ -21,11 +21,11 @@ for i, key in ipairs(KEYS) do
   }
   local all = redis.call('HGETALL', key)
   for j = 1, #all, 2 do
-    local ends = (tonumber(all[j]) + 1) * c.width + c.duration
-    if ends > now then
+    local till = tonumber(all[j]) + c.duration
+    if till > now then
       local cost = tonumber(all[j + 1])
       c.spent = c.spent + cost
-      table.insert(c.slots, {ends = ends, cost = cost})
+      table.insert(c.slots, {till = till, cost = cost})
     else
       table.insert(c.gone, all[j])
     end
@@ -39,16 +39,16 @@ local answer = {}
 for i, key in ipairs(KEYS) do
   local c = counters[i]
   if ARGV[2] == '1' and room and c.cost > 0 then
-    local number = math.floor(now / c.width)
-    redis.call('HINCRBY', key, whole(number), whole(c.cost))
+    local slot = math.ceil(now / c.width) * c.width
+    redis.call('HINCRBY', key, whole(slot), whole(c.cost))
     if #c.gone > 0 then
       redis.call('HDEL', key, unpack(c.gone))
     end
     redis.call('PEXPIRE', key, whole(math.ceil((c.duration + c.width) / 1000)))
     c.spent = c.spent + c.cost
-    table.insert(c.slots, {ends = (number + 1) * c.width + c.duration, cost = c.cost})
+    table.insert(c.slots, {till = slot + c.duration, cost = c.cost})
   end
-  table.sort(c.slots, function(x, y) return x.ends < y.ends end)
+  table.sort(c.slots, function(x, y) return x.till < y.till end)
   local wait = 0
   if c.cost > c.limit then
     wait = c.duration
@@ -57,15 +57,15 @@ for i, key in ipairs(KEYS) do
     for _, slot in ipairs(c.slots) do
       left = left - slot.cost
       if left <= c.limit - c.cost then
-        wait = slot.ends - now
+        wait = slot.till - now
         break
       end
     end
   end
   local first, last = c.slots[1], c.slots[#c.slots]
   table.insert(answer, c.spent)
-  table.insert(answer, first and first.ends - now or 0)
-  table.insert(answer, last and last.ends - now or 0)
+  table.insert(answer, first and first.till - now or 0)
+  table.insert(answer, last and last.till - now or 0)
   table.insert(answer, wait)
 end
 return answer

@@ -46,6 +46,7 @@ type Server struct {
 	cmd       *exec.Cmd
 	exited    chan struct{} // closed when cmd has ended
 	databases atomic.Int64
+	ca        authority
 }
 
 // Start returns a running server, which is stopped when the test ends. A server that cannot
@@ -143,6 +144,15 @@ func (s *Server) init() error {
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
+	// The first rule that fits is what counts.
+	rules := s.path("data/pg_hba.conf")
+	old, err := os.ReadFile(rules)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(rules, append([]byte("hostssl all "+CertUser+" all scram-sha-256 clientcert=verify-full\nhost all "+CertUser+" all reject\n"), old...), 0o600); err != nil {
+		return err
+	}
 	// The port stays the same over restarts.
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -166,7 +176,7 @@ func (s *Server) run() error {
 		// No setting may lose what was committed when the processes are killed.
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + s.dir, "max_connections=100",
 		"fsync=off", "full_page_writes=off", "max_wal_size=4GB",
-		"ssl=on", "ssl_cert_file=" + s.path("server.crt"), "ssl_key_file=" + s.path("server.key"),
+		"ssl=on", "ssl_cert_file=" + s.path("server.crt"), "ssl_key_file=" + s.path("server.key"), "ssl_ca_file=" + s.path("server.crt"),
 	}, s.settings...) {
 		args = append(args, "-c", setting)
 	}

@@ -13,10 +13,20 @@ import (
 	"math/big"
 	"net"
 	"os"
+	"testing"
 	"time"
 )
 
-// writeTLS makes the server's key and a certificate that vouches for itself.
+// CertUser is a superuser who needs a client certificate beside the password.
+const CertUser = "certified"
+
+// An authority signs certificates.
+type authority struct {
+	key  *ecdsa.PrivateKey
+	cert *x509.Certificate
+}
+
+// writeTLS makes the server's key and a certificate that vouches for itself and for clients.
 func (s *Server) writeTLS() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -37,6 +47,11 @@ func (s *Server) writeTLS() error {
 	if err != nil {
 		return err
 	}
+	parsed, err := x509.ParseCertificate(cert)
+	if err != nil {
+		return err
+	}
+	s.ca = authority{key, parsed}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -45,6 +60,34 @@ func (s *Server) writeTLS() error {
 		writePEM(s.path("server.crt"), "CERTIFICATE", cert, 0o644),
 		writePEM(s.path("server.key"), "PRIVATE KEY", der, 0o600),
 	)
+}
+
+// WriteClientCert writes a certificate for [CertUser] and its key, in place of what is there.
+func (s *Server) WriteClientCert(tb testing.TB, certFile, keyFile string, until time.Time) {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2),
+		Subject:      pkix.Name{CommonName: CertUser},
+		NotBefore:    until.Add(-48 * time.Hour),
+		NotAfter:     until,
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, s.ca.cert, key.Public(), s.ca.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err == nil {
+		err = errors.Join(writePEM(certFile, "CERTIFICATE", cert, 0o644), writePEM(keyFile, "PRIVATE KEY", der, 0o600))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 func writePEM(path, kind string, der []byte, mode os.FileMode) error {
