@@ -28,8 +28,10 @@ func (d Difference) Fields() []string {
 		{"name", a.Name == b.Name},
 		{"hash", a.Hash == b.Hash},
 		{"ip_whitelist", a.Whitelist.Equal(b.Whitelist)},
+		{"ip_whitelist_mode", a.WhitelistMode == b.WhitelistMode},
 		{"enabled", a.Enabled == b.Enabled},
 		{"expires", sameTime(a.Expires, b.Expires)},
+		{"previous", a.Previous.Hash == b.Previous.Hash && sameTime(a.Previous.Until, b.Previous.Until)},
 		{"external_id", a.ExternalID == b.ExternalID},
 		{"permissions", slices.Equal(a.Permissions, b.Permissions)},
 		{"roles", slices.Equal(a.Roles, b.Roles)},
@@ -63,7 +65,18 @@ func (d Difference) Restored(now time.Time) []string {
 		{was.ExpiredAt(now), "it had expired at " + was.Expires.Format(time.RFC3339)},
 		{was.Broken != nil, "its record could not be read"},
 		{was.Hash != is.Hash, "it had another secret"},
-		{was.Broken == nil && !covers(was.Whitelist, is.Whitelist), "its ip_whitelist allowed fewer addresses"},
+		{
+			is.Previous.WorksAt(is.Previous.Hash, now) && is.Previous.Hash != was.Hash && !was.Previous.WorksAt(is.Previous.Hash, now),
+			"its previous secret no longer worked",
+		},
+		{
+			was.Broken == nil && was.WhitelistMode == keystore.Enforce && is.WhitelistMode == keystore.Report && is.Whitelist.Restricted(),
+			"its ip_whitelist was enforced",
+		},
+		{
+			was.Broken == nil && was.WhitelistMode == keystore.Enforce && !covers(was.Whitelist, is.Whitelist),
+			"its ip_whitelist allowed fewer addresses",
+		},
 	} {
 		if f.restored {
 			facts = append(facts, f.fact)

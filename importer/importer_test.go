@@ -103,6 +103,21 @@ func TestDifference(t *testing.T) {
 			func(k *keystore.Key) { k.Broken, k.Whitelist = errors.New("broken"), keystore.Whitelist{} }, func(*keystore.Key) {},
 			"ip_whitelist", "its record could not be read",
 		},
+		"reporting": {
+			whitelist("192.0.2.7"), reports("192.0.2.7"), "ip_whitelist_mode", "its ip_whitelist was enforced",
+		},
+		"reporting, anywhere": {reports("192.0.2.7"), whitelist("0.0.0.0/0"), "ip_whitelist ip_whitelist_mode", ""},
+		"before a rotation": {
+			func(k *keystore.Key) { k.Hash, k.Previous = keystore.Hash{9}, previous(k.Hash, time.Hour) }, func(*keystore.Key) {},
+			"hash previous", "it had another secret",
+		},
+		"a previous secret": {
+			func(*keystore.Key) {}, func(k *keystore.Key) { k.Previous = previous(keystore.Hash{9}, time.Hour) },
+			"previous", "its previous secret no longer worked",
+		},
+		"a previous secret, over": {
+			func(*keystore.Key) {}, func(k *keystore.Key) { k.Previous = previous(keystore.Hash{9}, -time.Hour) }, "previous", "",
+		},
 		"name":           {func(k *keystore.Key) { k.Name = "a" }, func(*keystore.Key) {}, "name", ""},
 		"external id":    {func(k *keystore.Key) { k.ExternalID = "a" }, func(*keystore.Key) {}, "external_id", ""},
 		"permissions":    {func(k *keystore.Key) { k.Permissions = []string{"a"} }, func(*keystore.Key) {}, "permissions", ""},
@@ -133,6 +148,7 @@ func TestDifference(t *testing.T) {
 func TestDifferenceOfEveryField(t *testing.T) {
 	stored := &keystore.Key{
 		ID: "key_a", Name: "a", Hash: keystore.Hash{1}, Whitelist: storetest.Whitelist("::1"), Enabled: true, Expires: now, ExternalID: "a",
+		WhitelistMode: keystore.Report, Previous: keystore.PreviousSecret{Hash: keystore.Hash{2}, Until: now},
 		Permissions: []string{"a"}, Roles: []string{"a"}, Ratelimits: []keystore.Ratelimit{{}}, Meta: json.RawMessage("1"),
 		Broken: errors.New("broken"),
 	}
@@ -150,6 +166,14 @@ func TestDifferenceOfEveryField(t *testing.T) {
 
 func whitelist(entries ...string) func(*keystore.Key) {
 	return func(k *keystore.Key) { k.Whitelist = storetest.Whitelist(entries...) }
+}
+
+func reports(entries ...string) func(*keystore.Key) {
+	return func(k *keystore.Key) { k.Whitelist, k.WhitelistMode = storetest.Whitelist(entries...), keystore.Report }
+}
+
+func previous(h keystore.Hash, left time.Duration) keystore.PreviousSecret {
+	return keystore.PreviousSecret{Hash: h, Until: now.Add(left)}
 }
 
 func meta(text string) func(*keystore.Key) {

@@ -155,15 +155,20 @@ type keyByID struct {
 	id string
 }
 
-func (s keyByID) Lookup(ctx context.Context, _ keystore.Hash) (*keystore.Key, error) {
+func (s keyByID) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	k, err := s.Key(ctx, s.id)
+	if err == nil {
+		k, err = s.Store.Lookup(ctx, k.Hash) // the record that the server finds
+	}
+	if errors.Is(err, keystore.ErrNotFound) {
+		err = errors.New(aboutKey(s.id, err).Error()) // ErrNotFound would refuse the request
+	}
 	if err != nil {
-		if errors.Is(err, keystore.ErrNotFound) {
-			err = errors.New(aboutKey(s.id, err).Error()) // ErrNotFound would refuse the request
-		}
 		return nil, err
 	}
-	return s.Store.Lookup(ctx, k.Hash) // the record that the server finds
+	k = k.Clone()
+	k.Hash = h
+	return k, nil
 }
 
 // An explainer is what decides on the request of a check command: it explains the decision that

@@ -2,43 +2,43 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
-	"regexp"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/mr-tron/base58"
 	"github.com/spf13/cobra"
 
 	"extauthz/keystore"
 	"extauthz/keystore/yamlfile"
 )
 
-// secretBytes is how many random bytes a secret has: 160 bits, more than can be guessed.
-const secretBytes = 20
-
 type keyNewFlags struct {
 	configFlags
-	id, name, expires, prefix, externalID, to string
-	allow                                     []string
+	id, name, expires, prefix, externalID, to, secretFile string
+	allow                                                 []string
 }
 
 func newKeyNewCommand() *cobra.Command {
 	f := &keyNewFlags{}
 	cmd := &cobra.Command{
 		Use:   "new",
-		Short: "Make a key with a fresh secret",
-		Long: `Make a key with a fresh secret of 160 random bits, and print the secret on the first line.
-It is shown this once: the record holds its hash alone, and nobody can find it out again.
+		Short: "Make a key with a new secret",
+		Long: `Make a key with a new secret of 160 random bits. The secret is shown only this once: the record
+holds its hash, from which nobody can find it. It is printed on the first line of standard
+output, or written to --secret-file, a new file that only its owner can read, without a line
+break at its end; a file that exists is never overwritten.
 
-The record is printed after it as a key file, or added to the store that --config or --keys
-names, or, with --append, to a key file, which may be a new one; a key file keeps its comments.
-Without --allow the key may be used from every address.`,
-		Example: `  extauthz key new --id key_acme_prod --allow 192.0.2.7 --allow 10.0.0.0/8 --append keys.yaml
+The record is printed as a key file, or added to the store that --config or --keys names, or,
+with --append, to a key file. That file keeps its comments, mode and owner; if there is none, it
+is made so that only its owner can read it (mode 0600). Without --allow the key may be used from
+every address.
+
+If the secret cannot be printed or written, no record is added.`,
+		Example: `  extauthz key new --id key_acme_prod --allow 192.0.2.7 --allow 10.0.0.0/8 --append keys.yaml --secret-file secret
   extauthz key new --id key_acme_prod --expires 90d --config extauthz.yaml
   extauthz key new --expires 90d`,
 		Args: cobra.NoArgs,
@@ -47,14 +47,16 @@ Without --allow the key may be used from every address.`,
 	f.register(cmd)
 	cmd.Flags().StringVar(&f.id, "id", "", "the key's id (default key_ and random characters)")
 	cmd.Flags().StringVar(&f.name, "name", "", "a name for people")
-	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; once for each")
-	cmd.Flags().StringVar(&f.expires, "expires", "", "when the key expires: a moment such as 2027-01-31T00:00:00Z, or a time from now such as 720h or 90d")
-	cmd.Flags().StringVar(&f.externalID, "external-id", "", "the owner in your own terms; sent upstream")
-	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "what the secret begins with, before a _")
-	cmd.Flags().StringVar(&f.to, "append", "", "the key file that the record is added to")
+	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; repeat for each")
+	cmd.Flags().StringVar(&f.expires, "expires", "", "when the key expires: a time such as 2027-01-31T00:00:00Z, or a duration from now such as 720h or 90d")
+	cmd.Flags().StringVar(&f.externalID, "external-id", "", "the owner's id in your own system; sent upstream")
+	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the start of the secret, before a _")
+	cmd.Flags().StringVar(&f.to, "append", "", "the key file to add the record to")
+	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", "a new file to write the secret to, in place of standard output")
 	cmd.MarkFlagsMutuallyExclusive("append", "config")
 	cmd.MarkFlagsMutuallyExclusive("append", "keys")
 	_ = cmd.MarkFlagFilename("append", "yaml", "yml")
+	_ = cmd.MarkFlagFilename("secret-file")
 	return cmd
 }
 
@@ -71,18 +73,37 @@ func (f *keyNewFlags) run(cmd *cobra.Command) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if f.to == "" && f.file == "" && f.overrides.Keys == "" {
-		record, err := yamlfile.MarshalKey(k)
-		if err != nil {
+	if f.secretFile != "" {
+		if err := writeSecretFile(f.secretFile, secret); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n\nkeys:\n%s", string(secret), record)
-		return err
 	}
-	return f.add(cmd, k, secret)
+	if f.to == "" && f.file == "" && f.overrides.Keys == "" {
+		err = f.print(cmd, k, secret)
+	} else {
+		err = f.add(cmd, k, secret)
+	}
+	if err != nil && f.secretFile != "" {
+		err = errors.Join(err, os.Remove(f.secretFile)) // it is the secret of no key
+	}
+	return err
 }
 
-// add writes the key into the store or the file that the flags name, and shows its secret.
+// print prints the record as a key file, after the secret unless that is in a file.
+func (f *keyNewFlags) print(cmd *cobra.Command, k *keystore.Key, secret keystore.Secret) error {
+	record, err := yamlfile.MarshalKey(k)
+	if err != nil {
+		return err
+	}
+	text := "keys:\n" + string(record)
+	if f.secretFile == "" {
+		text = string(secret) + "\n\n" + text
+	}
+	return writeOut(cmd.OutOrStdout(), text)
+}
+
+// add adds the key to the store or the file that the flags name, and prints its secret unless
+// that is in a file.
 func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.Secret) error {
 	to := f.to
 	if to != "" {
@@ -90,12 +111,23 @@ func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.S
 	} else if to = f.overrides.Keys; to == "" {
 		to = "the store that " + f.file + " names"
 	}
-	err := f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error { return e.Add(ctx, k) })
-	if err != nil {
-		return err
+	err := f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+		if err := e.Add(ctx, k); err != nil {
+			_ = takeBack(ctx, e, k) // a store may have added it and lost the connection
+			return err
+		}
+		if f.secretFile != "" {
+			return nil
+		}
+		if err := writeOut(cmd.OutOrStdout(), string(secret)+"\n"); err != nil {
+			err = fmt.Errorf("the secret could not be printed, so no key was added: %w", err)
+			return errors.Join(err, takeBack(ctx, e, k))
+		}
+		return nil
+	})
+	if err == nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s was added to %s\n", k.ID, to)
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "%s was added to %s\n", k.ID, to)
-	_, err = fmt.Fprintln(cmd.OutOrStdout(), string(secret))
 	return err
 }
 
@@ -148,20 +180,4 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%s is over already: write a later one", t.Format(time.RFC3339))
 	}
 	return t, nil
-}
-
-var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
-
-func newSecret(prefix string) (keystore.Secret, error) {
-	if !secretPrefix.MatchString(prefix) {
-		return "", fmt.Errorf("--prefix: %q is not 1 to 32 letters, digits, - or _, with a letter or a digit first", prefix)
-	}
-	return keystore.Secret(prefix + "_" + randomText(secretBytes)), nil
-}
-
-// randomText returns n random bytes in base58, whose characters are hard to take for another.
-func randomText(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the program rather than return an error
-	return base58.Encode(b)
 }

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+
+	"github.com/mr-tron/base58"
+
+	"extauthz/keystore"
+)
+
+// secretBytes is how many random bytes a secret has: 160 bits, more than can be guessed.
+const secretBytes = 20
+
+var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
+
+func newSecret(prefix string) (keystore.Secret, error) {
+	if !secretPrefix.MatchString(prefix) {
+		return "", fmt.Errorf("--prefix: %q is not 1 to 32 letters, digits, - or _, with a letter or a digit first", prefix)
+	}
+	return keystore.Secret(prefix + "_" + randomText(secretBytes)), nil
+}
+
+// randomText returns n random bytes in base58, which has no two characters that look alike.
+func randomText(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program rather than return an error
+	return base58.Encode(b)
+}
+
+// writeSecretFile writes the secret to a new file that only its owner can read. The file is on
+// the disk when it returns nil, and otherwise not there.
+func writeSecretFile(path string, secret keystore.Secret) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("--secret-file: %s exists already, and may hold the secret of another key: no key was made; write another name", path)
+	}
+	if err != nil {
+		return fmt.Errorf("--secret-file: %w", err)
+	}
+	_, err = io.WriteString(f, string(secret))
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
+	}
+	if err != nil {
+		return fmt.Errorf("--secret-file: %w", errors.Join(err, os.Remove(path)))
+	}
+	return nil
+}
+
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
+
+// writeOut writes the text to an output of the program, and returns an error unless all of it was
+// accepted: a file must have it on the disk, and a pipe must have a reader.
+func writeOut(w io.Writer, text string) error {
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE) // otherwise a closed pipe ends the process
+	defer signal.Stop(broken)
+	if _, err := io.WriteString(w, text); err != nil {
+		return err
+	}
+	f, ok := w.(*os.File)
+	if !ok {
+		return nil
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err
+	}
+	return f.Sync()
+}
+
+// takeBack deletes a key whose secret nobody has, if it was added. It works even after ctx is
+// done.
+func takeBack(ctx context.Context, e keystore.Editor, k *keystore.Key) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	stored, err := e.Key(ctx, k.ID)
+	if err == nil && stored.Hash == k.Hash {
+		err = e.Delete(ctx, k.ID)
+	}
+	if err == nil || errors.Is(err, keystore.ErrNotFound) {
+		return nil
+	}
+	return fmt.Errorf("%s was added and could not be deleted, and nobody has its secret: `extauthz key delete %s`: %w", k.ID, k.ID, err)
+}
