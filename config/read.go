@@ -28,6 +28,7 @@ type Overrides struct {
 func Load(path string, o Overrides) (*Config, error) {
 	r := &reader{c: Default()}
 	if path != "" {
+		r.WhenEmpty = "write at least `store: {yaml: {path: keys.yaml}}`"
 		r.File, r.Expand = path, func(s string) (string, error) { return expand(s, os.LookupEnv) }
 		r.file()
 	}

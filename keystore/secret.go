@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 )
 
 // MaxSecretLen is the longest secret, in bytes, that can belong to a key.
@@ -55,6 +58,30 @@ type Hash [sha256.Size]byte
 // ParseHash reads a hash written as 64 hexadecimal digits, in either case, or as standard
 // base64 with padding (44 characters).
 func ParseHash(s string) (Hash, error) {
+	h, err := parseHash(s)
+	if err != nil && holdsHash(s) {
+		return Hash{}, errors.New("hash has other text beside the SHA-256, such as the prefix sha256: or colons between its digits: leave that out")
+	}
+	return h, err
+}
+
+// holdsHash reports whether there is a hash within s: after a prefix such as sha256: or 0x, before a
+// file's name as sha256sum prints it, or with colons between its digits.
+func holdsHash(s string) bool {
+	parts := strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(":-{}$*'\"\\ \t\r\n", r) })
+	if _, after, ok := strings.Cut(s, "="); ok {
+		parts = append(parts, after)
+	}
+	parts = append(parts, strings.TrimPrefix(strings.ToLower(s), "0x"), strings.Map(func(r rune) rune {
+		if r == ':' || r == ' ' {
+			return -1
+		}
+		return r
+	}, s))
+	return slices.ContainsFunc(parts, func(p string) bool { _, err := parseHash(p); return err == nil })
+}
+
+func parseHash(s string) (Hash, error) {
 	var h Hash
 	switch len(s) {
 	case hex.EncodedLen(len(h)):

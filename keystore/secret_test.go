@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -92,23 +93,38 @@ func TestParseHash(t *testing.T) {
 		wrongHex    = "hash has 64 characters, but not all are hexadecimal digits: write the SHA-256 of the secret as `extauthz key hash` prints it"
 		wrongBase64 = "hash has 44 characters, but is not standard base64 of 32 bytes: write the SHA-256 of the secret as `extauthz key hash` prints it"
 		wrongLen    = "hash has %d characters: write the SHA-256 of the secret, as 64 hexadecimal digits or 44 characters of base64; `extauthz key hash` prints it"
+		other       = "hash has other text beside the SHA-256, such as the prefix sha256: or colons between its digits: leave that out"
 		zeros       = "hash is all zeros, which is no secret's: write the SHA-256 of the secret as `extauthz key hash` prints it"
 	)
+	pairs := regexp.MustCompile(`(..)`)
 	all := bytes.Repeat([]byte{0xff}, 32)
 	for s, want := range map[string]string{
-		"":                      fmt.Sprintf(wrongLen, 0),
-		"key_live_4eC39HqLyjWD": fmt.Sprintf(wrongLen, 21),
-		plain[:63]:              fmt.Sprintf(wrongLen, 63),
-		plain + "0":             fmt.Sprintf(wrongLen, 65),
-		" " + plain[1:]:         wrongHex,
-		plain[:63] + "g":        wrongHex,
-		"0x" + plain[:62]:       wrongHex,
-		strings.Repeat("é", 32): wrongHex,
-		strings.Repeat("A", 44): wrongBase64, // 33 bytes
-		strings.Repeat("-", 44): wrongBase64,
-		strings.Repeat("0", 64): zeros,
-		base64.RawStdEncoding.EncodeToString(all):                                          fmt.Sprintf(wrongLen, 43),
-		base64.URLEncoding.EncodeToString(all):                                             wrongBase64,
+		"sha256:" + plain:                                    other,
+		"SHA256:" + strings.ToUpper(plain):                   other,
+		"sha256-" + base64.StdEncoding.EncodeToString(h[:]):  other,
+		"{SHA256}" + base64.StdEncoding.EncodeToString(h[:]): other,
+		"sha256=" + plain:                                    other,
+		"$sha256$" + plain:                                   other,
+		"0x" + plain:                                         other,
+		plain + "  -":                                        other,
+		" " + plain:                                          other,
+		plain + "\n":                                         other,
+		"SHA2-256(stdin)= " + plain:                          other, // as openssl prints it
+		pairs.ReplaceAllString(plain, "$1:"):                 other,
+		pairs.ReplaceAllString(plain, "$1 "):                 other,
+		"":                                                   fmt.Sprintf(wrongLen, 0),
+		"key_live_4eC39HqLyjWD":                              fmt.Sprintf(wrongLen, 21),
+		plain[:63]:                                           fmt.Sprintf(wrongLen, 63),
+		plain + "0":                                          fmt.Sprintf(wrongLen, 65),
+		" " + plain[1:]:                                      wrongHex,
+		plain[:63] + "g":                                     wrongHex,
+		"0x" + plain[:62]:                                    wrongHex,
+		strings.Repeat("é", 32):                              wrongHex,
+		strings.Repeat("A", 44):                              wrongBase64, // 33 bytes
+		strings.Repeat("-", 44):                              wrongBase64,
+		strings.Repeat("0", 64):                              zeros,
+		base64.RawStdEncoding.EncodeToString(all):            fmt.Sprintf(wrongLen, 43),
+		base64.URLEncoding.EncodeToString(all):               wrongBase64,
 		base64.StdEncoding.EncodeToString(make([]byte, 32)):                                zeros,
 		strings.Replace(base64.StdEncoding.EncodeToString(all), "8=", "9=", 1):             wrongBase64, // bits after the end
 		base64.StdEncoding.EncodeToString(all)[:20] + "\n" + strings.Repeat("/", 22) + "=": wrongBase64,

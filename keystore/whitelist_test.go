@@ -42,15 +42,17 @@ func TestParseWhitelistEntryRefuses(t *testing.T) {
 	const (
 		example = "an address or a range such as 192.0.2.7 or 192.0.2.0/24"
 		empty   = "an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24"
-		zone    = "%q has a zone, which means something on one machine only: write %s"
+		zone    = "%q has a zone, which is valid on one machine only: write %s"
 		short   = "%q is a short form of IPv4, and programs differ on what it means: write %s"
 		zeros   = "%q has leading zeros, which some programs read as octal: write %s"
-		length  = "%q has no range length from 0 to %d after its '/': write one such as %s"
-		plain   = "%q has a range length that is not plainly written: write %s"
+		length  = "%q has no range length from 0 to %d after its '/': write one, as in %s"
+		plain   = "%q has a range length that is not a plain number: write %s"
 		netmask = "%q gives its length as a netmask: write %s"
 		name    = "%q is a name, and names are not looked up: write its IP address or a CIDR range"
 		dash    = "%q is a range written with '-': write one or more CIDR ranges, such as 192.0.2.0/24"
 		star    = "%q has a wildcard: write a CIDR range, such as 10.1.0.0/16 for 10.1.*.*"
+		two     = "%q holds two entries in one: write each by itself, as in %s and %s"
+		space   = "%q has a space in it: write %q"
 		bracket = "%q has brackets or a port: write the address alone, such as 192.0.2.7 or 2001:db8::7"
 		mapped  = "%s is an IPv4-mapped range shorter than /96, so it reaches past IPv4: write the IPv4 range itself, such as %s"
 		other   = "%q is not an IP address or a CIDR range: write one such as 192.0.2.7, 192.0.2.0/24, 2001:db8::7 or 2001:db8::/32"
@@ -99,21 +101,38 @@ func TestParseWhitelistEntryRefuses(t *testing.T) {
 		{"[2001:db8::7]:80", bracket, nil},
 		{"192.0.2.7:80", bracket, nil},
 
-		{"10.0.0.0/33", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/-1", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/8/8", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/*", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/0x8", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/255.0.255.0", length, []any{32, "10.0.0.0/32"}},
-		{"10.0.0.0/99999999999999999999", length, []any{32, "10.0.0.0/32"}},
-		{"2001:db8::/129", length, []any{128, "2001:db8::/128"}},
-		{"2001:db8::/255.0.0.0", length, []any{128, "2001:db8::/128"}},
+		{"10.0.0.0/33", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/-1", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/8/8", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/*", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/0x8", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/255.0.255.0", length, []any{32, "192.0.2.0/24"}},
+		{"10.0.0.0/99999999999999999999", length, []any{32, "192.0.2.0/24"}},
+		{"2001:db8::/129", length, []any{128, "2001:db8::/32"}},
+		{"2001:db8::/255.0.0.0", length, []any{128, "2001:db8::/32"}},
 		{"10.0.0.0/08", plain, []any{"10.0.0.0/8"}},
 		{"10.0.0.0/+8", plain, []any{"10.0.0.0/8"}},
 		{"10.0.0.0/255.0.0.0", netmask, []any{"10.0.0.0/8"}},
 		{"10.1.2.3/255.0.0.0", netmask, []any{"10.0.0.0/8"}},
 		{"10.1.2.3/0.0.0.0", netmask, []any{"0.0.0.0/0"}},
+
+		{"10.0.0.0/8, 10.1.0.0/16", two, []any{"10.0.0.0/8", "10.1.0.0/16"}},
+		{"10.0.0.1,10.0.0.2", two, []any{"10.0.0.1", "10.0.0.2"}},
+		{"10.0.0.0/8;10.1.0.0/16", two, []any{"10.0.0.0/8", "10.1.0.0/16"}},
+		{"10.0.0.0/8 | 2001:db8::/32", two, []any{"10.0.0.0/8", "2001:db8::/32"}},
+		{"10.0.0.0/8 2001:db8::/32", two, []any{"10.0.0.0/8", "2001:db8::/32"}},
+		{"10.0.0.0/8\n10.1.0.0/16\n", two, []any{"10.0.0.0/8", "10.1.0.0/16"}},
+		{"10.0.0.0/8, 10.1.*.*", two, []any{"10.0.0.0/8", "10.1.*.*"}},
+		{"10.1.2.3/8 10.0/8", two, []any{"10.1.2.3/8", "10.0/8"}},
+		{"office, 10.0.0.1", two, []any{"office", "10.0.0.1"}},
+		{"10.0.0.1, 10.0.0.2, 10.0.0.3", "%q holds 3 entries in one: write each by itself, as in 10.0.0.1 and 10.0.0.2", nil},
+		{"10.0.0.0/8,", "%q has a separator beside it: write \"10.0.0.0/8\"", nil},
+		{"10.0.0.0 /8", space, []any{"10.0.0.0/8"}},
+		{"10.0.0.0/ 8", space, []any{"10.0.0.0/8"}},
+		{"10.0.0.0 / 8", space, []any{"10.0.0.0/8"}},
+		{"10.0.0.0/8 # office", "%q has other text after its entry: write 10.0.0.0/8 by itself", nil},
+		{"10.0.0.1 (office 2)", "%q has other text after its entry: write 10.0.0.1 by itself", nil},
 
 		{"10.0.0.256", other, nil},
 		{"1.2.3.4.5", other, nil},
@@ -123,8 +142,6 @@ func TestParseWhitelistEntryRefuses(t *testing.T) {
 		{"::1::2", other, nil},
 		{"::gggg", other, nil},
 		{"/8", other, nil},
-		{"10.0.0.0 /8", other, nil},
-		{"10.0.0.1,10.0.0.2", other, nil},
 		{"١٠.0.0.1", other, nil},
 		{"::ffff:010.0.0.1", other, nil},
 	} {
@@ -183,6 +200,29 @@ func TestWhitelistContains(t *testing.T) {
 	check(false, "::ffff:11.0.0.0", "::10.0.0.1", "::a00:1", "64:ff9b::10.0.0.1", "2002:a00:1::", "::") // IPv4 in other clothes
 	check(false, "fe80::1%eth0", "2001:db8::1%1", "::ffff:10.0.0.1%eth0")                               // zones
 	check(false, "")
+}
+
+func TestWhitelistWarning(t *testing.T) {
+	for entries, want := range map[string]string{
+		"0.0.0.0/0":                      "no IPv6 address: add ::/0",
+		"::ffff:0:0/96":                  "no IPv6 address",
+		"0.0.0.0/1 128.0.0.0/1 10.0.0.1": "no IPv6 address",
+		"::/0":                           "no IPv4 address: add 0.0.0.0/0",
+		"::/1 8000::/1":                  "no IPv4 address",
+		"0.0.0.0/0 ::/0":                 "",
+		"0.0.0.0/0 2001:db8::/32":        "",
+		"::/0 10.0.0.1":                  "",
+		"0.0.0.0/1":                      "",
+		"10.0.0.0/8 2001:db8::/32":       "",
+	} {
+		got := storetest.Whitelist(strings.Fields(entries)...).Warning()
+		if !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", entries, got, want)
+		}
+	}
+	if got := keystore.Anywhere().Warning(); got != "" {
+		t.Error(got)
+	}
 }
 
 func TestWhitelistEqual(t *testing.T) {

@@ -22,7 +22,7 @@ func (d *Decoder) String(n *yaml.Node) string {
 func (d *Decoder) Plain(n *yaml.Node) string {
 	n = Resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || isForeign(n) {
-		d.Errorf(n, "%s where text is expected", kindOf(n))
+		d.unexpected(n, kindOf(n), "text", "write a single value")
 		return ""
 	}
 	return d.expand(n)
@@ -36,7 +36,7 @@ func (d *Decoder) Bool(n *yaml.Node) bool {
 		return true
 	case "false", "False", "FALSE":
 	default:
-		d.Errorf(n, "%s where true or false is expected: write one of them", describe(n))
+		d.unexpected(n, describe(n), "true or false", "write one of them")
 	}
 	return false
 }
@@ -46,7 +46,7 @@ func (d *Decoder) Int(n *yaml.Node) int64 {
 	n = Resolve(n)
 	i, err := strconv.ParseInt(d.scalar(n), 10, 64)
 	if err != nil {
-		d.Errorf(n, "%s where a whole number is expected: write one such as 100", describe(n))
+		d.unexpected(n, describe(n), "a whole number", "write one such as 100")
 		return 0
 	}
 	return i
@@ -57,22 +57,41 @@ func (d *Decoder) Duration(n *yaml.Node) time.Duration {
 	n = Resolve(n)
 	v, err := time.ParseDuration(d.scalar(n))
 	if err != nil {
-		d.Errorf(n, "%s where a time span is expected: write one such as 200ms, 30s, 5m or 24h", describe(n))
+		d.unexpected(n, describe(n), "a duration", "write one such as 200ms, 30s, 5m or 24h")
 	}
 	return v
 }
 
-// Time returns a moment written by RFC 3339.
+// Time returns a time written as RFC 3339 says.
 func (d *Decoder) Time(n *yaml.Node) time.Time {
 	n = Resolve(n)
-	t, err := time.Parse(time.RFC3339, d.scalar(n))
-	if err != nil {
-		d.Errorf(n, "%s where a moment is expected: write it by RFC 3339, such as 2027-01-31T00:00:00Z", describe(n))
+	text := d.scalar(n)
+	t, err := time.Parse(time.RFC3339, text)
+	if err == nil {
+		return t
 	}
-	return t
+	advice := "write it as RFC 3339 says, such as 2027-01-31T00:00:00Z"
+	for _, layout := range []string{time.DateOnly, time.DateTime, "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			advice = "write it with its time and zone, as in " + t.Format(time.RFC3339)
+		}
+	}
+	d.unexpected(n, describe(n), "a time", advice)
+	return time.Time{}
 }
 
-// scalar returns the text of a scalar, or "", which no reader takes, of anything else.
+// unexpected adds an error for a value of the wrong kind.
+func (d *Decoder) unexpected(n *yaml.Node, found, want, advice string) {
+	switch {
+	case isForeign(n):
+		advice += ", without the tag"
+	case n.Tag == "!!null":
+		advice += ", or leave it out"
+	}
+	d.Errorf(n, "%s where %s is expected: %s", found, want, advice)
+}
+
+// scalar returns the text of a scalar, or "", which is no value of any type, of anything else.
 func (d *Decoder) scalar(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode || isForeign(n) {
 		return ""

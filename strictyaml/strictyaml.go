@@ -50,6 +50,9 @@ type Decoder struct {
 	// FirstLine is what is added to the nodes' lines, for a text that is part of a file.
 	FirstLine int
 
+	// WhenEmpty says what to write into a file that is empty.
+	WhenEmpty string
+
 	Errors   Errors
 	Warnings Errors
 
@@ -93,7 +96,7 @@ type Fields map[string]func(value *yaml.Node)
 func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 	n = Resolve(n)
 	if n.Kind != yaml.MappingNode {
-		d.Errorf(n, "%s where fields are expected: write `name: value` lines", kindOf(n))
+		d.unexpected(n, kindOf(n), "a mapping", "write `name: value` lines")
 		return false
 	}
 	var seen []string // a handful of names: cheaper than a map for each of many records
@@ -121,7 +124,7 @@ func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 func (d *Decoder) Sequence(n *yaml.Node, each func(item *yaml.Node)) bool {
 	n = Resolve(n)
 	if n.Kind != yaml.SequenceNode {
-		d.Errorf(n, "%s where a list is expected: write `[a, b]`, or a `- ` line for each", kindOf(n))
+		d.unexpected(n, kindOf(n), "a list", "write `[a, b]`, or a `- ` line for each")
 		return false
 	}
 	for _, item := range n.Content {

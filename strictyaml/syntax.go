@@ -18,15 +18,19 @@ import (
 func (d *Decoder) Parse(data []byte) *yaml.Node {
 	root, second, err := parse(data)
 	switch {
-	case errors.Is(err, io.EOF):
-		d.Errors = append(d.Errors, &Error{File: d.File, Message: "the file is empty"})
+	case errors.Is(err, io.EOF), err == nil && second == nil && root.Tag == "!!null" && root.Value == "":
+		message := "the file is empty"
+		if d.WhenEmpty != "" {
+			message += ": " + d.WhenEmpty
+		}
+		d.Errors = append(d.Errors, &Error{File: d.File, Message: message})
 		return nil
 	case err != nil:
 		line, column := locate(data, err)
 		d.Errors = append(d.Errors, &Error{File: d.File, Line: line + d.FirstLine, Column: column, Message: explain(err)})
 		return nil
 	case second != nil:
-		d.Errorf(second, "a second document starts here: write one document a file")
+		d.Errorf(second, "a second document starts here: write one document per file")
 		return nil
 	}
 	return root
@@ -54,6 +58,8 @@ func parse(data []byte) (root, second *yaml.Node, err error) {
 	}
 	return docs[0].Content[0], second, nil
 }
+
+var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced`)
 
 var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
@@ -140,6 +146,9 @@ var explanations = []struct{ parser, plain string }{
 func explain(err error) string {
 	says := yamlErrorLine.ReplaceAllString(err.Error(), "yaml: ")
 	says = strings.TrimPrefix(says, "yaml: ")
+	if m := unknownAnchor.FindStringSubmatch(says); m != nil {
+		return "not YAML: there is no anchor &" + m[1] + " above this alias: write the value itself, or, if it is text that begins with *, in quotes"
+	}
 	for _, e := range explanations {
 		if strings.Contains(says, e.parser) {
 			return "not YAML: " + e.plain

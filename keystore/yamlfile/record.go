@@ -78,13 +78,18 @@ func (r *reader) item(n *yaml.Node) {
 		return
 	}
 	if r.record.idAt == (position{}) {
-		r.d.Errorf(n, "a key without an id: write one such as `id: key_acme_prod`")
+		r.d.Errorf(n, noID)
 	}
 	if r.record.hashAt == (position{}) {
-		r.d.Errorf(n, "a key without a hash: write the SHA-256 of its secret, as `extauthz key hash` prints it")
+		r.d.Errorf(n, noHash)
 	}
 	r.records = append(r.records, r.record)
 }
+
+const (
+	noID   = "a key without an id: write one such as `id: key_acme_prod`"
+	noHash = "a key without a hash: write the SHA-256 of its secret, as `extauthz key hash` prints it"
+)
 
 func at(n *yaml.Node) position {
 	return position{int32(n.Line), int32(n.Column)} //nolint:gosec // a file has fewer lines, and they are shorter
@@ -92,6 +97,10 @@ func at(n *yaml.Node) position {
 
 func (r *reader) readID(n *yaml.Node) {
 	r.record.idAt = at(n)
+	if strictyaml.Resolve(n).Tag == "!!null" {
+		r.d.Errorf(n, noID)
+		return
+	}
 	errs := len(r.d.Errors)
 	r.record.key.ID = r.d.String(n)
 	if err := keystore.ValidateID(r.record.key.ID); err != nil && len(r.d.Errors) == errs {
@@ -101,6 +110,10 @@ func (r *reader) readID(n *yaml.Node) {
 
 func (r *reader) readHash(n *yaml.Node) {
 	r.record.hashAt = at(n)
+	if strictyaml.Resolve(n).Tag == "!!null" {
+		r.d.Errorf(n, noHash)
+		return
+	}
 	errs := len(r.d.Errors)
 	text := r.d.Plain(n)
 	if len(r.d.Errors) > errs {

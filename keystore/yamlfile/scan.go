@@ -94,7 +94,7 @@ func readPart(path string, p part) *chunk {
 
 // readWhole reads a file as one, leaving out its first keys.
 func readWhole(path string, data []byte, skip int) *chunk {
-	r := newReader(&strictyaml.Decoder{File: path}, len(data))
+	r := newReader(&strictyaml.Decoder{File: path, WhenEmpty: "write `keys: []` if no key may be used"}, len(data))
 	if root := r.d.Parse(data); root != nil {
 		r.root(root, r.items)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 
@@ -19,12 +20,18 @@ type entry struct {
 
 func (r *reader) readWhitelist(n *yaml.Node) {
 	r.record.key.Whitelist = once(r, "ip_whitelist", n, func() keystore.Whitelist {
-		list := strictyaml.Resolve(n)
-		if list.Kind == yaml.SequenceNode && len(list.Content) == 0 {
+		switch v := strictyaml.Resolve(n); {
+		case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
 			r.d.Errorf(n, "%v", keystore.ErrEmptyWhitelist)
 			return keystore.Whitelist{}
+		case v.Tag == "!!null":
+			r.d.Errorf(n, "nothing where the list of addresses is expected: leave ip_whitelist out to allow every address, or write enabled: false to allow none")
+			return keystore.Whitelist{}
+		case v.Kind == yaml.ScalarNode && asList(v.Value) != "":
+			r.d.Errorf(n, "text where the list of addresses is expected: write %s", asList(v.Value))
+			return keystore.Whitelist{}
 		}
-		entries := make([]entry, 0, len(list.Content))
+		entries := make([]entry, 0, len(strictyaml.Resolve(n).Content))
 		r.d.Sequence(n, func(item *yaml.Node) {
 			if p, ok := r.entry(item); ok {
 				entries = append(entries, entry{p, item})
@@ -34,8 +41,9 @@ func (r *reader) readWhitelist(n *yaml.Node) {
 		for i, e := range entries {
 			prefixes[i] = e.prefix
 		}
-		r.warnOfEntries(entries)
-		return keystore.NewWhitelist(prefixes)
+		whitelist := keystore.NewWhitelist(prefixes)
+		r.warnOfEntries(n, entries, whitelist.Warning())
+		return whitelist
 	})
 }
 
@@ -64,11 +72,24 @@ func (r *reader) entry(n *yaml.Node) (netip.Prefix, bool) {
 	return p, err == nil
 }
 
-// warnOfEntries warns of entries that let everyone in, and of those that add nothing because
-// another one holds the same addresses.
-func (r *reader) warnOfEntries(entries []entry) {
+// asList returns entries that stand in one text as a list, or "" if they are no entries.
+func asList(text string) string {
+	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
+	if slices.ContainsFunc(parts, func(p string) bool { _, err := keystore.ParseWhitelistEntry(p); return err != nil }) {
+		return ""
+	}
+	return list(parts, strings.Clone)
+}
+
+// warnOfEntries adds a warning about the list as a whole, if there is one, and warnings about
+// entries that allow every address, and about those that add nothing because another one holds
+// the same addresses.
+func (r *reader) warnOfEntries(list *yaml.Node, entries []entry, warning string) {
+	if warning != "" {
+		r.d.Warnf(list, "%s", warning)
+	}
 	for _, e := range entries {
-		if e.prefix.Bits() == 0 {
+		if e.prefix.Bits() == 0 && warning == "" {
 			r.d.Warnf(e.node, "%s lets every %s address in: leave ip_whitelist out if the key may be used from anywhere", e.prefix, family(e.prefix))
 		}
 	}
