@@ -33,12 +33,19 @@ func (v *keyVerb) command(cmd *cobra.Command) *cobra.Command {
 
 func (v *keyVerb) run(ctx context.Context, cmd *cobra.Command, e keystore.Editor, id string, args []string) error {
 	var done string
+	var before keystore.Whitelist
+	var after *keystore.Key
 	err := e.Update(ctx, id, func(k *keystore.Key) (err error) {
+		before = k.Whitelist
 		done, err = v.change(k, args)
+		after = k
 		return err
 	})
 	if err != nil && !errors.Is(err, errNoChange) {
 		return aboutKey(id, err)
+	}
+	if !after.Whitelist.Equal(before) {
+		warnAboutWhitelist(cmd, after)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", id, done)
 	return err

@@ -73,6 +73,7 @@ func (f *keyNewFlags) run(cmd *cobra.Command) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
+	warnAboutWhitelist(cmd, k)
 	if f.secretFile != "" {
 		if err := writeSecretFile(f.secretFile, secret); err != nil {
 			return err

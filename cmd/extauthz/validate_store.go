@@ -24,6 +24,8 @@ func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn
 	broken := 0
 	rights, trusted := newRightsCheck(cfg.Roles), newTrustedCheck(cfg.ClientAddress)
 	defer func() { rights.tell(warn); trusted.report(warn) }()
+	_, hasWarnings := s.(backend.InMemory)
+	warned := 0
 	for k, err := range s.Keys(ctx, "") {
 		if err != nil {
 			return keys, errors.Join(append(errs, err)...)
@@ -32,6 +34,11 @@ func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn
 		rights.look(k)
 		trusted.look(k)
 		if k.Broken == nil {
+			if w := k.Whitelist.Warning(); w != "" && !hasWarnings {
+				if warned++; warned <= maxBroken {
+					warn(fmt.Errorf("key %q: %s", k.ID, w))
+				}
+			}
 			continue
 		}
 		if broken++; broken <= maxBroken {
