@@ -35,6 +35,10 @@ type Request struct {
 	// under each limit that counts every request.
 	Ratelimits string
 
+	// ID identifies the request, so that it spends once although it is decided twice; empty where
+	// it is not known. The caller must not be able to choose it.
+	ID string
+
 	// RouteErr, where set, says why it cannot be told what the route asks for: the request was
 	// made so that servers disagree on what it means. It is then refused with
 	// InsufficientPermissions.

@@ -33,7 +33,7 @@ func (e *evaluation) withinLimits() (bool, error) {
 	if e.look {
 		take = limits.Limiter.Look
 	}
-	result, err := take(e.ctx, ratelimit.Subject{Key: e.key.ID, Owner: e.key.ExternalID}, e.charges)
+	result, err := take(e.ctx, ratelimit.Subject{Key: e.key.ID, Owner: e.key.ExternalID, Request: e.request.ID}, e.charges)
 	if !e.look {
 		e.a.noteLimiter(err)
 	}

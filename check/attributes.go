@@ -6,10 +6,11 @@ import (
 	"unicode/utf8"
 )
 
-// Attributes are what a front end knows of one HTTP request. All of it but Peer and Extensions
+// Attributes are what a front end knows of one HTTP request. All of it but ID, Peer and Extensions
 // is what the caller chose to send. Every string must be valid UTF-8. The zero value is a
 // request without anything.
 type Attributes struct {
+	ID         string // chosen by the proxy at random, the same when it asks again; empty where it is not known
 	Peer       string // the IP address of the connection's other end; empty where it has none
 	Method     string
 	Path       string // with its query, as it was sent; empty for CONNECT

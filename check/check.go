@@ -222,6 +222,9 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 
 	request := c.requirements(a)
 	request.ClientAddr = seen.ClientAddr
+	if a.ID != id { // else it is the caller's, who could repeat it
+		request.ID = a.ID
+	}
 	seen.Permissions, seen.Ratelimits, seen.RouteErr = request.Permissions, request.Ratelimits, request.RouteErr
 	var secret string
 	secret, used = c.secret(a)

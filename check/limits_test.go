@@ -47,6 +47,31 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// A request that is checked again spends once, unless its caller could have chosen its id.
+func TestRepeatedRequestSpendsOnce(t *testing.T) {
+	k := keyFor("secret")
+	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 1, Duration: time.Minute}}
+	for _, test := range []struct{ id, header, want string }{
+		{"13354639564894094939", "r1", "VALID, VALID, RATE_LIMITED"},
+		{"13354639564894094939", "13354639564894094939", "VALID, RATE_LIMITED, RATE_LIMITED"},
+		{"", "r1", "VALID, RATE_LIMITED, RATE_LIMITED"},
+		{"", "", "VALID, RATE_LIMITED, RATE_LIMITED"},
+	} {
+		c := checker(t, Config{Authorizer: authorizer(k)})
+		a := Attributes{Peer: "192.0.2.1", Path: "/", Headers: fields([]string{"x-api-key", "secret", "x-request-id", test.header})}
+		var got []string
+		for _, id := range []string{test.id, test.id, "984001446484667826"} {
+			var o Outcome
+			a.ID = id
+			c.Check(t.Context(), &a, &o)
+			got = append(got, codeOf(t, &o))
+		}
+		if s := strings.Join(got, ", "); s != test.want {
+			t.Errorf("id %q, x-request-id %q: %s, want %s", test.id, test.header, s, test.want)
+		}
+	}
+}
+
 // TestRateLimited goes through a limiter: what is left is told until nothing is.
 func TestRateLimited(t *testing.T) {
 	k := keyFor("secret")

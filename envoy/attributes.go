@@ -19,6 +19,7 @@ type field = check.Field
 func (a *attributes) read(req *authv3.CheckRequest) {
 	context := req.GetAttributes()
 	http := context.GetRequest().GetHttp()
+	a.ID = requestID(http.GetId())
 	a.Peer = context.GetSource().GetAddress().GetSocketAddress().GetAddress()
 	a.Method, a.Path, a.Host, a.Scheme = http.GetMethod(), http.GetPath(), http.GetHost(), http.GetScheme()
 	for name, value := range context.GetContextExtensions() {
@@ -35,6 +36,21 @@ func (a *attributes) read(req *authv3.CheckRequest) {
 		}
 		a.Headers = append(a.Headers, field{Name: h.GetKey(), Value: value})
 	}
+}
+
+// requestID returns the id of a request if it is one that Envoy makes: a random number of 64 bits,
+// whatever the caller sends, which stays the same when Envoy retries a check. Any other is not
+// used: another proxy might write there what its caller chose, or a number that comes again.
+func requestID(id string) string {
+	if len(id) < 10 || len(id) > 20 {
+		return ""
+	}
+	for i := range len(id) {
+		if id[i] < '0' || id[i] > '9' {
+			return ""
+		}
+	}
+	return id
 }
 
 // orderHeaders gives headers that came in a map an order of their own where it matters: where

@@ -73,7 +73,7 @@ func (a ask) request() *authv3.CheckRequest {
 		ContextExtensions: extensions,
 		Source:            &authv3.AttributeContext_Peer{Address: address},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Id: "17", Method: "GET", Path: envoyUTF8(a.path), Host: "api.example", Scheme: "https", Protocol: "HTTP/1.1",
+			Id: "13354639564894094939", Method: "GET", Path: envoyUTF8(a.path), Host: "api.example", Scheme: "https", Protocol: "HTTP/1.1",
 		}},
 	}}
 }
@@ -208,3 +208,15 @@ func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 
 // proxies stands for a chain of load balancers at 10.0.0.0/8.
 var proxies = check.TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8")}, check.WithoutPort)
+
+func TestRequestID(t *testing.T) {
+	for id, known := range map[string]bool{
+		"13354639564894094939": true, "984001446484667826": true, "1000000000": true,
+		"": false, "17": false, "999999999": false, "133546395648940949391": false, "-3354639564894094939": false,
+		"b3ae2f17-68c4-4f2a-9d4a-1f3f2b1c0d9e": false, "1335463956489409493!": false,
+	} {
+		if got := requestID(id); (got == id) != known && id != "" || got != "" && got != id {
+			t.Errorf("%q: %q", id, got)
+		}
+	}
+}

@@ -21,7 +21,7 @@ var (
 	usedEntry  = used{fields: map[protowire.Number]used{1: asText, 2: asText}}
 	usedHeader = used{fields: map[protowire.Number]used{1: asText, 2: asText, 3: {bytes: true}}}
 	usedHTTP   = used{fields: map[protowire.Number]used{
-		2: asText, 3: usedEntry, 4: asText, 5: asText, 6: asText, 13: {fields: map[protowire.Number]used{1: usedHeader}},
+		1: asText, 2: asText, 3: usedEntry, 4: asText, 5: asText, 6: asText, 13: {fields: map[protowire.Number]used{1: usedHeader}},
 	}}
 	usedAddress = used{fields: map[protowire.Number]used{1: {fields: map[protowire.Number]used{2: asText}}, 2: isThere, 3: isThere}}
 	usedFields  = used{fields: map[protowire.Number]used{1: {fields: map[protowire.Number]used{

@@ -116,6 +116,8 @@ func (r *checkReader) readHTTPAttributes(n int) {
 func (r *checkReader) readHTTP(n int) {
 	for field, n := range r.fields(n) {
 		switch field {
+		case 1:
+			r.to.ID = requestID(r.text(n))
 		case 2:
 			r.to.Method = r.text(n)
 		case 3: // headers

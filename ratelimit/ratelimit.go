@@ -29,10 +29,18 @@ func SlotWidth(limit int64, duration time.Duration) time.Duration {
 	return (duration/time.Microsecond + Slots - 1) / Slots * time.Microsecond
 }
 
-// A Subject is whose spending is counted.
+// RepeatWithin is for how long after a request was charged its repetition is not charged again.
+// It is longer than a proxy goes on asking about one request.
+const RepeatWithin = 5 * time.Second
+
+// A Subject is whose spending is counted, and for which request.
 type Subject struct {
 	Key   string // a key's id
 	Owner string // the external id that the key's spending is shared under; may be empty
+
+	// Request identifies the request; empty where it is not known. It must not be chosen by the
+	// caller, who could otherwise have many requests charged as one.
+	Request string
 }
 
 // A Charge is what one request costs under one limit. Which counter it is under is told by
@@ -52,6 +60,9 @@ type Limiter interface {
 	// room. The charges are of different counters, and are not kept. It returns a status for
 	// each, in their order, and an error where it could not tell, or not before ctx ended;
 	// then what was spent is not known.
+	//
+	// Where the same charges were spent for the same Request less than [RepeatWithin] ago, they
+	// are not spent again, and have room. A proxy that lost the answer asks once more.
 	Take(ctx context.Context, s Subject, charges []Charge) (Result, error)
 
 	// Look returns what Take would, and spends nothing.

@@ -72,3 +72,12 @@ func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 	}
 	return s
 }
+
+// paid tells what counts now, for a charge that was spent: it waits for nothing, whether or not
+// there is room for it again.
+func (c *counter) paid(charge ratelimit.Charge, now int64) ratelimit.Status {
+	c.at(now, charge.Duration)
+	s := c.status(charge, now)
+	s.Wait = 0
+	return s
+}

@@ -25,6 +25,7 @@ type Limiter struct {
 	start  time.Time
 	seed   maphash.Seed
 	shards [shards]shard
+	recent recent
 
 	nextSweep atomic.Int64 // in microseconds since start
 	swept     atomic.Uint32
@@ -85,9 +86,17 @@ func (l *Limiter) take(s ratelimit.Subject, charges []ratelimit.Charge, spend bo
 	}
 	shard := &l.shards[maphash.String(l.seed, tag)%shards]
 	limits := make([]ratelimit.Status, len(charges))
+	request := l.hash(&s, charges)
 
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
+	if request != 0 && l.recent.has(request, now) {
+		for i := range charges {
+			c := &charges[i]
+			limits[i] = shard.counters[nameOf(s, c)].paid(*c, now)
+		}
+		return ratelimit.Result{Limits: limits}
+	}
 	room := true
 	for i := range charges {
 		c := &charges[i]
@@ -105,8 +114,10 @@ func (l *Limiter) take(s ratelimit.Subject, charges []ratelimit.Charge, spend bo
 		}
 		counter := shard.counter(nameOf(s, c))
 		counter.add(now, c)
-		limits[i] = counter.status(*c, now)
-		limits[i].Wait = 0 // it is paid, whether or not there is room for it again
+		limits[i] = counter.paid(*c, now)
+		if request != 0 {
+			l.recent.add(request, now)
+		}
 	}
 	return ratelimit.Result{Limits: limits}
 }

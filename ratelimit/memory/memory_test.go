@@ -74,11 +74,26 @@ func TestTakeAllocatesItsResultAlone(t *testing.T) {
 }
 
 func BenchmarkTake(b *testing.B) {
-	l := memory.New(time.Now)
-	c := requests(1<<40, 1)
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			take(b, l, "key", c)
-		}
-	})
+	ids := make([]string, 1<<15)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("%020d", i)
+	}
+	for name, known := range map[string]bool{"request unknown": false, "request known": true} {
+		b.Run(name, func(b *testing.B) {
+			l := memory.New(time.Now)
+			c := requests(1<<40, 1)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				s := ratelimit.Subject{Key: "key"}
+				for n := 0; pb.Next(); n++ {
+					if known {
+						s.Request = ids[n%len(ids)]
+					}
+					if _, err := l.Take(b.Context(), s, c); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
 }

@@ -33,7 +33,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ratelimit.L
 		"sliding window": (*bench).slidingWindow, "all or nothing": (*bench).allOrNothing, "cost 0 looks": (*bench).costZero,
 		"look spends nothing": (*bench).look, "counters apart": (*bench).apart, "another limit": (*bench).change,
 		"cost over the limit": (*bench).overLimit, "exact oracle": (*bench).oracle, "oracle of limits that change": (*bench).changingOracle,
-		"evenly paced": (*bench).paced, "many at once": (*bench).concurrent,
+		"evenly paced": (*bench).paced, "repeated requests": (*bench).repeated, "many at once": (*bench).concurrent,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clock := NewClock()
@@ -185,6 +185,35 @@ func (b *bench) apart() {
 	b.allow(alice, shared)
 	b.refuse(bob, shared)
 	b.refuse(alice, own)
+}
+
+// repeated asks again about one request, as a proxy does that lost the answer.
+func (b *bench) repeated() {
+	c, other := charge("requests", 1, time.Minute, 1), charge("exports", 1, time.Minute, 1)
+	first, second := alice, alice
+	first.Request, second.Request = "15013395448945184", "98400144648466782"
+	for range 3 {
+		b.remaining(b.allow(first, c), 0)
+		b.clock.Advance(ratelimit.RepeatWithin / 8)
+	}
+	b.refuse(second, c)
+	b.refuse(alice, c)
+	b.refuse(ratelimit.Subject{Key: alice.Key, Owner: alice.Owner, Request: first.Request}, charge("requests", 1, time.Minute, 2))
+	b.allow(ratelimit.Subject{Key: "key_bob", Owner: alice.Owner, Request: first.Request}, c)
+
+	// The same request may spend something else, such as for a second filter of the proxy.
+	b.remaining(b.allow(first, other), 0)
+	b.allow(first, other)
+	b.refuse(second, other)
+
+	// What was refused was not spent, so it is asked about anew.
+	b.clock.Advance(2 * time.Minute)
+	b.allow(second, c)
+	b.clock.Advance(ratelimit.RepeatWithin + 2*time.Second)
+	b.refuse(second, c)
+	b.clock.Advance(time.Minute)
+	b.allow(second, charge("requests", 1, time.Minute, 0))
+	b.allow(first, c)
 }
 
 func (b *bench) change() {

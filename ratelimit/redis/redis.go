@@ -7,6 +7,8 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"net/url"
 	"strconv"
 	"strings"
@@ -50,7 +52,13 @@ var _ ratelimit.Limiter = (*Limiter)(nil)
 //go:embed take.lua
 var source string
 
-var script = rueidis.NewLuaScript(source)
+// A script that changes nothing, or that Redis recognizes when it comes again, may be sent once more
+// where its connection breaks before the answer.
+var (
+	script       = rueidis.NewLuaScript(source)
+	repeatable   = rueidis.NewLuaScriptRetryable(source)
+	repeatWithin = strconv.FormatInt(ratelimit.RepeatWithin.Milliseconds(), 10)
+)
 
 // Open returns a Limiter. It does not fail because Redis is out of reach, only because the
 // options cannot be used: the Limiter answers as soon as Redis does.
@@ -89,6 +97,10 @@ func (l *Limiter) run(ctx context.Context, s ratelimit.Subject, charges []rateli
 		return ratelimit.Result{}, nil
 	}
 	keys, args := l.arguments(s, charges, spend)
+	script := script
+	if s.Request != "" || spend == "0" {
+		script = repeatable
+	}
 	ctx, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	numbers, err := l.connection.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
@@ -125,20 +137,27 @@ func (l *Limiter) arguments(s ratelimit.Subject, charges []ratelimit.Charge, spe
 	}
 	// Escaped, because a brace would end the hash tag. Nothing after it has a slash in it.
 	tag = l.prefix + "{" + url.QueryEscape(tag) + "}"
-	keys = make([]string, len(charges))
-	args = append(make([]string, 0, 2+4*len(charges)), now, spend)
+	keys = make([]string, len(charges), len(charges)+1)
+	args = append(make([]string, 0, 3+4*len(charges)), now, spend, repeatWithin)
+	request := fnv.New64a()
+	_, _ = io.WriteString(request, s.Request+"/"+s.Key) // it never fails
 	for i, c := range charges {
 		kind := "/key/" + s.Key
 		if c.Shared {
 			kind = "/owner"
 		}
-		duration := strconv.FormatInt(c.Duration.Microseconds(), 10)
-		keys[i] = tag + kind + "/" + c.Name + "/" + duration
+		duration, cost := strconv.FormatInt(c.Duration.Microseconds(), 10), strconv.FormatInt(c.Cost, 10)
+		counter := kind + "/" + c.Name + "/" + duration
+		_, _ = io.WriteString(request, counter+"="+cost)
+		keys[i] = tag + counter
 		args = append(
 			args,
-			strconv.FormatInt(c.Limit, 10), strconv.FormatInt(c.Cost, 10),
+			strconv.FormatInt(c.Limit, 10), cost,
 			duration, strconv.FormatInt(ratelimit.SlotWidth(c.Limit, c.Duration).Microseconds(), 10),
 		)
+	}
+	if s.Request != "" {
+		keys = append(keys, tag+"/charged/"+strconv.FormatUint(request.Sum64(), 16))
 	}
 	return keys, args
 }

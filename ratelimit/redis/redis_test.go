@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -119,6 +120,21 @@ func TestKilledAndBack(t *testing.T) {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
+}
+
+// A connection that was cut while it was idle fails no request that can be asked about again
+// without being charged twice.
+func TestCutConnection(t *testing.T) {
+	server := redistest.Start(t)
+	l := open(t, server.URL(), "")
+	for i := range 20 {
+		server.CLI("CLIENT", "KILL", "TYPE", "normal")
+		s := alice
+		s.Request = strconv.Itoa(i)
+		if r := take(t, l, s, one(20, time.Hour)); r.Limits[0].Remaining != int64(19-i) {
+			t.Fatalf("request %d: %+v", i, r)
+		}
+	}
 }
 
 func TestDownAtTheStart(t *testing.T) {
