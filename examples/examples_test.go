@@ -11,9 +11,9 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +24,7 @@ import (
 	"extauthz/polltest"
 )
 
-var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit"}
+var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit", "two-envoys"}
 
 func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
@@ -61,19 +61,21 @@ func TestFilesAreValid(t *testing.T) {
 					t.Errorf("%s: %v", file, err)
 				}
 			}
-			args := []string{"validate", "--keys", filepath.Join(name, "keys.yaml")}
-			if config := filepath.Join(name, "extauthz.yaml"); exists(config) {
-				args = []string{"validate", "--config", config}
+			run(t, harness.Extauthz(t), "validate", "--keys", filepath.Join(name, "keys.yaml"))
+			configs, err := filepath.Glob(filepath.Join(name, "extauthz*.yaml"))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if out, err := exec.CommandContext(t.Context(), harness.Extauthz(t), args...).CombinedOutput(); err != nil {
-				t.Errorf("extauthz %s: %v\n%s", strings.Join(args, " "), err, out)
+			for _, config := range configs {
+				run(t, harness.Extauthz(t), "validate", "--config", config)
 			}
 		})
 	}
 }
 
-// start runs a README up to its first request, and returns the address of its Envoy.
-func start(t *testing.T, name string) (tr *tree, envoy string) {
+// start runs a README up to its first request, and returns the address of its Envoy. replace, old
+// and new in turn, changes what the README says.
+func start(t *testing.T, name string, replace ...string) (tr *tree, envoy string) {
 	t.Helper()
 	tr = newTree(t, ownPorts(t), name)
 	var setup strings.Builder
@@ -83,7 +85,7 @@ func start(t *testing.T, name string) (tr *tree, envoy string) {
 		}
 		setup.WriteString(line)
 	}
-	p := tr.paste(t, "trap 'kill $(jobs -p); wait; exit' TERM\n"+setup.String()+"echo started; wait\n")
+	p := tr.paste(t, "trap 'kill -KILL $(jobs -p); wait; exit' TERM\n"+strings.NewReplacer(replace...).Replace(setup.String())+"echo started; wait\n")
 	t.Cleanup(func() { p.Stop() })
 	polltest.Until(t, "the example has started", func() bool {
 		if !p.Running() {
@@ -168,6 +170,53 @@ func startBalancer(t *testing.T, envoy string) (address string) {
 	go func() { _ = balancer.Serve(listener) }() // ends with the listener
 	t.Cleanup(func() { _ = balancer.Close() })
 	return listener.Addr().String()
+}
+
+// The second of two Envoys takes the caller from x-forwarded-for, where the first appended it.
+func TestTwoEnvoysByHops(t *testing.T) {
+	t.Parallel()
+	tr, envoy := start(t, "two-envoys", "extauthz-sidecar.yaml", "extauthz-sidecar-hops.yaml")
+	tr.rewrite(t, "examples/two-envoys/keys.yaml", "limit: 2", "limit: 1000000")
+	// Envoy appends an address of the machine in place of a loopback address.
+	tr.rewrite(t, "examples/two-envoys/keys.yaml", "[127.0.0.1]", "[127.0.0.1, "+strings.Join(ownAddresses(t), ", ")+"]")
+	header := http.Header{"X-Api-Key": {"demo_office"}}
+	var body string
+	polltest.Until(t, "the changed whitelist is live", func() bool {
+		var status int
+		status, body = get(t, envoy, "/", "127.0.0.1", header)
+		return status == http.StatusOK
+	})
+	var sent echo.Request
+	if err := json.Unmarshal([]byte(body), &sent); err != nil {
+		t.Fatal(err)
+	}
+	caller, _, _ := strings.Cut(sent.Headers["x-forwarded-for"][0], ",")
+	if got := sent.Headers["x-extauthz-client-address"]; len(got) != 1 || got[0] != caller {
+		t.Errorf("the client address is %q, want %s", got, caller)
+	}
+	if got := sent.Headers["x-api-key"]; got != nil {
+		t.Errorf("the upstream was sent the key")
+	}
+
+	tr.rewrite(t, "examples/two-envoys/keys.yaml", strings.Join(ownAddresses(t), ", "), "203.0.113.7")
+	header.Set("X-Forwarded-For", "203.0.113.7")
+	polltest.Until(t, "the changed whitelist is live", func() bool {
+		status, body := get(t, envoy, "/", "127.0.0.1", header)
+		return status == http.StatusForbidden && strings.Contains(body, "FORBIDDEN")
+	})
+}
+
+// ownAddresses returns this machine's addresses, quoted for YAML.
+func ownAddresses(t *testing.T) (addresses []string) {
+	t.Helper()
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range all {
+		addresses = append(addresses, strconv.Quote(a.(*net.IPNet).IP.String()))
+	}
+	return addresses
 }
 
 // Where extauthz is not asked, the route itself removes the identity that a caller claims.

@@ -40,7 +40,7 @@ func newTree(t *testing.T, replace func(string) string, examples ...string) *tre
 	// What the programs leave to their defaults, which a machine has once, is added: ports, and that
 	// no Envoy takes another one for its predecessor.
 	tr.program(t, "bin/extauthz", harness.Extauthz(t), replace(`if [ "$1" = serve ]; then
-	[[ " $* " = *" --admin "* ]] || set -- "$@" --admin 127.0.0.1:9192
+	[[ " $* " = *" --admin "* ]] || grep -qs '^admin:' -- "$@" || set -- "$@" --admin 127.0.0.1:9192
 	[[ " $* " = *" --listen "* ]] || grep -qs '^listen:' -- "$@" || set -- "$@" --listen 127.0.0.1:9191
 fi`))
 	tr.program(t, "bin/upstream", harness.Binary(t, "examples/upstream"),
@@ -94,11 +94,11 @@ func (tr *tree) rewrite(t *testing.T, file, old, replacement string) {
 	}
 }
 
-// paste gives the text to a shell at once, as a paste into a terminal does. Like a terminal's, the
-// shell has a group of processes for each job; unlike one, it ends where a command fails.
+// paste gives the text to a shell at once, as a paste into a terminal does. Unlike a terminal's, the
+// shell ends where a command fails.
 func (tr *tree) paste(t *testing.T, text string) *proctest.Process {
 	t.Helper()
-	cmd := exec.Command("bash", "-e", "-m")
+	cmd := exec.Command("bash", "-e")
 	cmd.Dir = tr.dir
 	cmd.Stdin = strings.NewReader(tr.replace(text))
 	cmd.Env = []string{"PATH=" + filepath.Join(tr.dir, "path") + ":" + os.Getenv("PATH"), "HOME=" + tr.dir, "LC_ALL=C.UTF-8"}

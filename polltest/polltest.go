@@ -10,7 +10,7 @@ import (
 
 // Patience is how long anything may take before a test fails. It bounds a failure alone: a test
 // that passes waits no longer than it has to.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 const interval = 5 * time.Millisecond
 

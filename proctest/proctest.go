@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,7 +32,8 @@ type Process struct {
 }
 
 // Start starts cmd and waits until ready returns nil; a nil ready does not wait. name is what the
-// test's output calls the program. It is killed when the test ends.
+// test's output calls the program. It is killed when the test ends, which fails where the program
+// reported a data race.
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, cmd: cmd, log: new(buffer), exited: make(chan struct{})}
@@ -68,6 +70,9 @@ func (p *Process) await(ready func() error) {
 
 func (p *Process) end() {
 	p.Kill()
+	if strings.Contains(p.Log(), "WARNING: DATA RACE") {
+		p.t.Errorf("%s has a data race", p.name)
+	}
 	if p.t.Failed() {
 		p.t.Logf("output of %s (%s):\n%s", p.name, filepath.Base(p.cmd.Path), p.Log())
 	}

@@ -39,4 +39,26 @@ func TestProcess(t *testing.T) {
 			t.Errorf("%q", p.Log())
 		}
 	})
+	t.Run("data race", func(t *testing.T) {
+		f := &failing{TB: t}
+		p := proctest.Start(f, "sh", sh("echo WARNING: DATA RACE"), nil)
+		p.Wait()
+		for _, clean := range f.cleanups {
+			clean()
+		}
+		if !f.failed {
+			t.Error("the test does not fail")
+		}
+	})
 }
+
+// failing is a testing.TB that fails alone.
+type failing struct {
+	testing.TB
+	failed   bool
+	cleanups []func()
+}
+
+func (f *failing) Cleanup(clean func())  { f.cleanups = append(f.cleanups, clean) }
+func (f *failing) Errorf(string, ...any) { f.failed = true }
+func (f *failing) Failed() bool          { return false }
