@@ -61,7 +61,10 @@ func OpenStore(ctx context.Context, c config.Store, hooks StoreHooks) (Store, er
 	case c.YAML != nil:
 		return openFiles(c.YAML.Path, hooks)
 	case c.Postgres != nil:
-		s, err := postgres.Open(ctx, postgres.Options{DSN: c.Postgres.DSN, OnBroken: hooks.OnBroken, OnChannel: hooks.OnChannel})
+		s, err := postgres.Open(ctx, postgres.Options{
+			DSN: c.Postgres.DSN, ListenDSN: c.Postgres.Listen,
+			OnBroken: hooks.OnBroken, OnChannel: hooks.OnChannel, OnWarning: hooks.OnWarning,
+		})
 		if err != nil {
 			return nil, err
 		}

@@ -43,6 +43,10 @@ type PostgresStore struct {
 	// or the keyword form of libpq. What it leaves out comes from the PG… environment
 	// variables; several hosts, TLS and the pool's size are set by its parameters.
 	DSN string
+
+	// Listen is a DSN that reaches the same database past a connection pooler in transaction
+	// mode, which takes LISTEN away: what reports changes uses it. Default: DSN.
+	Listen string
 }
 
 // RedisStore is a Redis or Valkey server, one behind sentinels, or a cluster.
@@ -84,7 +88,20 @@ func (r *reader) yamlStore(n *yaml.Node) {
 }
 
 func (r *reader) postgresStore(n *yaml.Node) {
-	r.where(n, "postgres", "dsn", exampleDSN, func(dsn string) { r.c.Store.Postgres = &PostgresStore{DSN: dsn} }, nil)
+	var p PostgresStore
+	r.where(n, "postgres", "dsn", exampleDSN, func(dsn string) { p.DSN = dsn }, strictyaml.Fields{
+		"listen": func(n *yaml.Node) {
+			if s, ok := value(r, n, r.String); ok {
+				p.Listen = s
+				if s == "" {
+					r.Errorf(n, "listen is empty: write a dsn that reaches the database itself, or leave it out")
+				}
+			}
+		},
+	})
+	if p.DSN != "" {
+		r.c.Store.Postgres = &p
+	}
 }
 
 func (r *reader) redisStore(n *yaml.Node) {

@@ -200,5 +200,5 @@ func (l *storeLog) channel(up bool, err error) {
 }
 
 func (l *storeLog) warning(err error) {
-	l.log.Warn("the key store's settings may lose keys", "error", clip(oneLine(err)))
+	l.log.Warn("suspicious key store", "error", clip(oneLine(err)))
 }

@@ -28,15 +28,16 @@ var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interva
 
 // A connection is how the database is reached. It is safe for concurrent use.
 type connection struct {
-	dsn  string
-	pool *pgxpool.Config
+	dsn      string
+	pool     *pgxpool.Config
+	setsMode bool // the DSN says how queries are executed
 
 	mu      sync.Mutex
 	secrets []string // what no error may hold; the last is the current password
 }
 
 func parseDSN(dsn string) (*connection, error) {
-	c := &connection{dsn: dsn, secrets: append(secretsOf(dsn), "")}
+	c := &connection{dsn: dsn, setsMode: strings.Contains(dsn, "default_query_exec_mode"), secrets: append(secretsOf(dsn), "")}
 	var err error
 	if c.pool, err = c.parse(); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
@@ -73,6 +74,9 @@ func (c *connection) parse() (*pgxpool.Config, error) {
 	cc := cfg.ConnConfig
 	if cc.ConnectTimeout == 0 {
 		cc.ConnectTimeout = defaultConnectTimeout
+	}
+	if !c.setsMode {
+		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // which works through a pooler, too
 	}
 	cc.DialFunc = (&net.Dialer{Timeout: cc.ConnectTimeout, KeepAliveConfig: keepAlive}).DialContext
 	if cc.RuntimeParams["application_name"] == "" {
@@ -168,6 +172,9 @@ func (c *connection) failure(err error) error {
 	if err == nil || errors.Is(err, keystore.ErrNotFound) {
 		return err
 	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
 	f := &failure{text: c.redact(err.Error())}
 	for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
 		if errors.Is(err, cause) {
@@ -178,6 +185,8 @@ func (c *connection) failure(err error) error {
 		switch pgErr.Code {
 		case "3F000", "42P01", "42703": // no such schema, table, column
 			f.text = "could not answer, for the schema is missing or older than this program: run `extauthz store migrate` (" + f.text + ")"
+		case "26000", "42P05": // no such prepared statement, or there already
+			f.text += ": a connection pooler in transaction mode, such as pgbouncer, keeps no prepared statements: write default_query_exec_mode=exec in the dsn"
 		case "42501":
 			f.text += ": GRANT this user USAGE on the schema extauthz, and SELECT on its tables"
 		}

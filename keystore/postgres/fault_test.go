@@ -25,8 +25,14 @@ type replica struct {
 // newReplica opens one that keeps records and unknown hashes for ttl.
 func newReplica(t *testing.T, dsn string, ttl time.Duration) *replica {
 	t.Helper()
+	return newReplicaOf(t, Options{DSN: dsn}, ttl)
+}
+
+func newReplicaOf(t *testing.T, o Options, ttl time.Duration) *replica {
+	t.Helper()
 	r := &replica{channel: make(chan bool, 100)}
-	r.store = open(t, Options{DSN: dsn, OnChannel: func(up bool, _ error) { r.channel <- up }})
+	o.OnChannel = func(up bool, _ error) { r.channel <- up }
+	r.store = open(t, o)
 	cfg := cache.DefaultConfig()
 	cfg.TTL, cfg.NegativeTTL, cfg.LookupTimeout = ttl, ttl, 300*time.Millisecond
 	var err error

@@ -10,14 +10,17 @@
 // and `extauthz key` needs INSERT, UPDATE and DELETE on extauthz.keys, and TEMPORARY on the
 // database (which everyone has by default).
 //
-// [Store.Watch] holds one connection beside the pool, for LISTEN. A pooler in front of the
-// database must not take that away: use one in session mode, or none.
+// [Store.Watch] holds one connection beside the pool, for LISTEN. A connection pooler in transaction
+// mode takes that away; then the watch reports that the channel is down, and [Options.ListenDSN]
+// leads past the pooler.
 package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -40,6 +43,10 @@ type Options struct {
 	// that was just revoked.
 	DSN string
 
+	// ListenDSN, if not empty, is what Watch listens on in place of DSN: the same database, by a
+	// path without a connection pooler that takes LISTEN away.
+	ListenDSN string
+
 	// OnBroken hears of each look-up that found a row that cannot be read whole.
 	OnBroken func(id string, err error)
 
@@ -47,14 +54,23 @@ type Options struct {
 	// it goes down, with why. It is called by Watch, once for each turn; a channel that has
 	// never been up goes down once.
 	OnChannel func(up bool, err error)
+
+	// OnWarning, if non-nil, is called by Watch for what makes the database a doubtful place for
+	// keys: a table that was emptied.
+	OnWarning func(err error)
 }
 
 // A Store finds and edits keys in a database. Make one with [Open]. It is safe for concurrent
 // use. Its errors hold no password.
 type Store struct {
-	pool    *pgxpool.Pool
-	conn    *connection
-	options Options
+	pool     *pgxpool.Pool
+	conn     *connection
+	listenOn *connection // what Watch uses
+	id       string      // random
+	pooler   pooler
+
+	proofEvery time.Duration
+	options    Options
 }
 
 var (
@@ -79,11 +95,17 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	cfg.ConnConfig.BuildContextWatcherHandler = func(c *pgconn.PgConn) ctxwatch.Handler {
 		return &pgconn.DeadlineContextWatcherHandler{Conn: c.Conn(), DeadlineDelay: grace}
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
+	s := &Store{conn: conn, listenOn: conn, id: strings.ToLower(rand.Text()), proofEvery: proofEvery, options: o}
+	if o.ListenDSN != "" {
+		if s.listenOn, err = parseDSN(o.ListenDSN); err != nil {
+			return nil, fmt.Errorf("the dsn to listen on: %w", err)
+		}
+	}
+	cfg.AfterConnect = s.pooler.inspect
+	if s.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, conn.failure(err)
 	}
-	return &Store{pool: pool, conn: conn, options: o}, nil
+	return s, nil
 }
 
 // Close waits for the calls that are under way and closes every connection.
@@ -108,8 +130,15 @@ func (s *Store) Ready(ctx context.Context) error {
 // connection of the pool where all are in use, until ctx ends, and for an answer up to a
 // second longer, for the sake of the connection.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
-	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE hash = $1`, h[:]))
+	mode := s.conn.pool.ConnConfig.DefaultQueryExecMode
+	if !s.conn.setsMode {
+		mode = s.pooler.lookupMode()
+	}
+	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE hash = $1`, mode, h[:]))
 	if err != nil {
+		if isStatementLost(err) {
+			s.pooler.state.Store(poolerPresent)
+		}
 		return nil, s.conn.failure(err)
 	}
 	if k.Broken != nil && s.options.OnBroken != nil {

@@ -61,6 +61,10 @@ func TestLogicalReplication(t *testing.T) {
 	})
 	must(t, editor.Add(t.Context(), k))
 	r.allows(t, k)
+	subscriber.Exec(t, to, `ALTER TABLE extauthz.keys ENABLE TRIGGER notify_replicated`) // as pg_restore --disable-triggers leaves it
+	r.await(t, false)
+	subscriber.Exec(t, to, `ALTER TABLE extauthz.keys ENABLE REPLICA TRIGGER notify_replicated`)
+	r.await(t, true)
 	publisher.Exec(t, from, `TRUNCATE extauthz.keys`)
 	became("truncated", func(_ *keystore.Key, err error) bool {
 		return errors.Is(err, keystore.ErrNotFound)

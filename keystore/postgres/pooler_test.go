@@ -1,0 +1,176 @@
+package postgres
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"extauthz/keystore"
+	"extauthz/keystore/storetest"
+)
+
+// A store works through a pooler whatever its mode, with the plain DSN.
+func TestStoreThroughAPooler(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"session", "transaction", "statement"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			if mode == "statement" { // takes no transactions, so no edits either
+				lookupsThrough(t, mode)
+				return
+			}
+			p := server.StartPooler(t, mode, 8)
+			storetest.Run(t, func(t *testing.T) storetest.Backend {
+				return open(t, Options{DSN: server.URL(freshDatabase(t, server), p.Addr())})
+			})
+			lookupsThrough(t, mode)
+		})
+	}
+}
+
+// lookupsThrough makes cold look-ups of several servers at once through a pooler, which share its
+// few connections: none may fail.
+func lookupsThrough(t *testing.T, mode string) {
+	t.Helper()
+	db := freshDatabase(t, server)
+	keys := make([]*keystore.Key, 200)
+	for i := range keys {
+		keys[i] = storetest.NewKey(fmt.Sprintf("key_%d", i))
+	}
+	must(t, open(t, Options{DSN: server.URL(db, server.Addr())}).Put(t.Context(), keys))
+	size := 3
+	if mode == "session" {
+		size = 40 // one for each of the clients' connections
+	}
+	p := server.StartPooler(t, mode, size)
+	var wg sync.WaitGroup
+	for range 4 {
+		s := open(t, Options{DSN: server.URL(db, p.Addr())})
+		for range 8 {
+			wg.Go(func() {
+				for _, k := range keys {
+					if _, err := s.Lookup(t.Context(), k.Hash); err != nil {
+						t.Errorf("%s: %v", k.ID, err)
+						return
+					}
+				}
+				if err := s.Ready(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// A pooler in transaction mode takes LISTEN away in silence: the channel must not count as up.
+func TestChannelThroughAPooler(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1, 8} { // one process of the server gets all statements, or not
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			t.Parallel()
+			db := freshDatabase(t, server)
+			p := server.StartPooler(t, "transaction", size)
+			k := storetest.NewKey("key_a")
+			must(t, open(t, Options{DSN: server.URL(db, server.Addr())}).Add(t.Context(), k))
+
+			type turn struct {
+				up  bool
+				err error
+			}
+			turns := make(chan turn, 100)
+			s := open(t, Options{DSN: server.URL(db, p.Addr()), OnChannel: func(up bool, err error) { turns <- turn{up, err} }})
+			watch(t, s, sink{})
+			first := <-turns
+			if first.up || !strings.Contains(first.err.Error(), "pooler") || !strings.Contains(first.err.Error(), "listen:") || !strings.Contains(first.err.Error(), "pool_mode=session") {
+				t.Fatalf("up %t, %v; want down, with what to do", first.up, first.err)
+			}
+			select {
+			case next := <-turns:
+				t.Fatalf("then up %t, %v", next.up, next.err)
+			case <-time.After(5 * time.Second): // more than one attempt
+			}
+			must(t, s.Ready(t.Context())) // look-ups work
+
+			// Without the channel a change counts after ttl.
+			r := newReplica(t, server.URL(db, p.Addr()), brief)
+			r.allows(t, k)
+			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
+			eventually(t, func() error {
+				if got, err := r.lookup(k); err != nil || got.Enabled {
+					return fmt.Errorf("%v, %w", got, err)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// With a DSN of its own past the pooler, or a pooler in session mode, the channel is up.
+func TestChannelPastAPooler(t *testing.T) {
+	t.Parallel()
+	direct := func(db string) string { return server.URL(db, server.Addr()) }
+	for name, open := range map[string]func(t *testing.T, db string) Options{
+		"session": func(t *testing.T, db string) Options {
+			return Options{DSN: server.URL(db, server.StartPooler(t, "session", 20).Addr())}
+		},
+		"listen": func(t *testing.T, db string) Options {
+			return Options{DSN: server.URL(db, server.StartPooler(t, "transaction", 2).Addr()), ListenDSN: direct(db)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := freshDatabase(t, server)
+			r := newReplicaOf(t, open(t, db), long)
+			k := storetest.NewKey("key_a")
+			must(t, r.store.Add(t.Context(), k))
+			r.await(t, true)
+			r.allows(t, k)
+			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
+			eventually(t, func() error {
+				if got, err := r.lookup(k); err != nil || got.Enabled {
+					return fmt.Errorf("%v, %w", got, err)
+				}
+				return nil
+			})
+		})
+	}
+	t.Run("another database", func(t *testing.T) {
+		t.Parallel()
+		r := newReplicaOf(t, Options{DSN: direct(freshDatabase(t, server)), ListenDSN: direct(freshDatabase(t, server))}, long)
+		select {
+		case up := <-r.channel:
+			if up {
+				t.Error("up, though it listens to another database")
+			}
+		case <-time.After(time.Minute):
+			t.Error("it never turned")
+		}
+	})
+}
+
+// Prepared statements that the DSN insists on fail with what to write instead.
+func TestPreparedStatementsThroughAPooler(t *testing.T) {
+	t.Parallel()
+	p := server.StartPooler(t, "transaction", 1)
+	dsn := server.URL(freshDatabase(t, server), p.Addr()) + "&default_query_exec_mode="
+	first := open(t, Options{DSN: dsn + "cache_statement"})
+	must(t, first.Ready(t.Context()))
+	second := open(t, Options{DSN: dsn + "cache_statement"}) // finds the first one's statements
+	if err := second.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "pgbouncer") || !strings.Contains(err.Error(), "default_query_exec_mode=exec") {
+		t.Errorf("error %v, want what to write in the dsn", err)
+	}
+	for _, mode := range []string{"exec", "simple_protocol", "cache_describe", "describe_exec"} {
+		s := open(t, Options{DSN: dsn + mode})
+		k := storetest.NewKey("key_"+mode, "10.0.0.0/8")
+		must(t, s.Ready(t.Context()))
+		must(t, s.Add(t.Context(), k))
+		got, err := s.Lookup(t.Context(), k.Hash)
+		must(t, err)
+		if got.Broken != nil {
+			t.Errorf("%s: %v", mode, got.Broken)
+		}
+	}
+}
