@@ -44,6 +44,7 @@ type Limiter struct {
 	connection *redis.Connection
 	prefix     string
 	timeout    time.Duration
+	breaker    breaker
 	now        func() time.Time // the server's clock where nil; tests set another
 }
 
@@ -96,16 +97,10 @@ func (l *Limiter) run(ctx context.Context, s ratelimit.Subject, charges []rateli
 	if len(charges) == 0 {
 		return ratelimit.Result{}, nil
 	}
-	keys, args := l.arguments(s, charges, spend)
-	script := script
-	if s.Request != "" || spend == "0" {
-		script = repeatable
+	if !l.breaker.allows(time.Now()) {
+		return ratelimit.Result{}, fmt.Errorf("redis: %w", errHung)
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.timeout)
-	defer cancel()
-	numbers, err := l.connection.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
-		return script.Exec(ctx, client, keys, args)
-	}).AsIntSlice()
+	numbers, err := l.ask(ctx, s, charges, spend)
 	switch {
 	case err != nil:
 		return ratelimit.Result{}, fmt.Errorf("redis: %w", err)
@@ -124,6 +119,27 @@ func (l *Limiter) run(ctx context.Context, s ratelimit.Subject, charges []rateli
 		}
 	}
 	return ratelimit.Result{Limits: limits}, nil
+}
+
+// ask runs the script and returns its answer.
+func (l *Limiter) ask(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge, spend string) ([]int64, error) {
+	keys, args := l.arguments(s, charges, spend)
+	script := script
+	if s.Request != "" || spend == "0" {
+		script = repeatable
+	}
+	timeout, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	numbers, err := l.connection.Do(timeout, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+		return script.Exec(ctx, client, keys, args)
+	}).AsIntSlice()
+	switch {
+	case err == nil:
+		l.breaker.answered()
+	case timeout.Err() != nil && ctx.Err() == nil:
+		l.breaker.missed(time.Now())
+	}
+	return numbers, err
 }
 
 func (l *Limiter) arguments(s ratelimit.Subject, charges []ratelimit.Charge, spend string) (keys, args []string) {

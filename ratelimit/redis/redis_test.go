@@ -1,6 +1,9 @@
 package redis
 
 import (
+	"context"
+	"errors"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,38 +154,82 @@ func TestDownAtTheStart(t *testing.T) {
 	})
 }
 
-// A Redis that does not answer costs a request the timeout, not more, however many wait.
+// A Redis that hangs costs a few requests the timeout, and the others nothing, however many come.
 func TestHung(t *testing.T) {
 	server := redistest.Start(t)
 	l := open(t, server.URL(), "")
 	take(t, l, alice, one(100, time.Hour))
 	l.timeout = 20 * time.Millisecond
 	server.Pause()
+	const callers, each = 50, 100
+	before := runtime.NumGoroutine()
+	var late, hung, most atomic.Int64
 	var wg sync.WaitGroup
-	for range 50 {
+	for range callers {
 		wg.Go(func() {
-			done := make(chan error, 1)
-			go func() {
+			for range each {
 				_, err := l.Take(t.Context(), alice, one(100, time.Hour))
-				done <- err
-			}()
-			select {
-			case err := <-done:
-				if err == nil {
-					t.Error("an answer from a stopped server")
+				switch {
+				case errors.Is(err, errHung):
+					hung.Add(1)
+				case errors.Is(err, context.DeadlineExceeded):
+					late.Add(1)
+				default:
+					t.Errorf("%v from a stopped server", err)
 				}
-			case <-time.After(10 * time.Second):
-				t.Error("no end within 10 s")
 			}
+			most.Store(max(most.Load(), int64(runtime.NumGoroutine()-before)))
 		})
 	}
+	start := time.Now()
 	wg.Wait()
+	t.Logf("%d late, %d hung, %d goroutines, %s", late.Load(), hung.Load(), most.Load(), time.Since(start))
+	// All callers may ask before the first of them are late.
+	if most := 2*callers + int64(time.Since(start)/probeEvery); late.Load() > most {
+		t.Errorf("%d requests waited for the timeout, want at most %d", late.Load(), most)
+	}
+	if most.Load() > 4*callers {
+		t.Errorf("%d goroutines for %d callers", most.Load(), callers)
+	}
 	server.Resume()
 	l.timeout = 10 * time.Second
 	until(t, "an answer", func() bool {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
+	if r := take(t, l, alice, one(100, time.Hour)); r.Limited() { // no pause is left
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	var b breaker
+	now := time.Unix(1_800_000_000, 0)
+	allows := func(want bool) {
+		t.Helper()
+		if b.allows(now) != want {
+			t.Fatalf("allows: %t, want %t", !want, want)
+		}
+	}
+	for range 2 {
+		b.missed(now)
+		allows(true)
+	}
+	b.answered() // not in a row
+	for range hungAfter {
+		allows(true)
+		b.missed(now)
+	}
+	allows(false)
+	for range 3 {
+		now = now.Add(probeEvery)
+		allows(true)
+		allows(false)
+		b.missed(now)
+	}
+	b.answered()
+	allows(true)
+	allows(true)
 }
 
 func TestCluster(t *testing.T) {
