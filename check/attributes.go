@@ -18,6 +18,10 @@ type Attributes struct {
 	Scheme     string
 	Headers    []Field // in any order, except that fields of one name keep theirs
 	Extensions []Field // what the proxy's route says, such as permissions; no name twice
+
+	// PathCleaned says that a "!" in Path may stand for a byte that was not UTF-8, which goes to
+	// the upstream as it was.
+	PathCleaned bool
 }
 
 // A Field is a header, or whatever else has a name and a value.

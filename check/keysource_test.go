@@ -339,7 +339,7 @@ func FuzzStrip(f *testing.F) {
 			left.Headers = a.Headers
 		}
 		if q, c := Query("k").find(left), Cookie("k").find(left); q != "" || c != "" {
-			t.Errorf("%q: left are %q, with the parameter %q and the cookie %q", s, left, q, c)
+			t.Errorf("%q: left are %+v, with the parameter %q and the cookie %q", s, left, q, c)
 		}
 		before, err := url.Parse(a.Path)
 		after, err2 := url.Parse(left.Path)

@@ -25,7 +25,11 @@ func (c *Checker) requirements(a *Attributes) authz.Request {
 	if c.routes == nil || hasPermissions && hasRatelimits {
 		return r
 	}
-	rule, err := c.routes.Match(a.Host, a.Method, a.Path)
+	match := c.routes.Match
+	if a.PathCleaned {
+		match = c.routes.MatchCleaned
+	}
+	rule, err := match(a.Host, a.Method, a.Path)
 	switch {
 	case err != nil:
 		r.RouteErr = err

@@ -39,9 +39,12 @@ type Config struct {
 	Roles permission.Roles
 
 	// Routes says what routes ask of keys, where Envoy's context extensions do not:
-	// [{hosts: […], path_prefix: /admin, methods: […], permissions: "…", ratelimits: "…"}].
+	// [{hosts: […], path_prefix: /admin, ignore_case: true, methods: […], permissions: "…",
+	// ratelimits: "…"}]. A rule without ignore_case takes that of paths.
 	// Default: none.
 	Routes []route.Rule
+
+	Paths Paths
 
 	// ExternalIDs says what keys with an external_id have in common: external_ids:
 	// {acme: {ratelimits: […]}}. Default: none.
@@ -130,6 +133,15 @@ const (
 	FromXForwardedFor = "x_forwarded_for"
 	FromHeader        = "header"
 )
+
+// Paths says how the upstreams read paths.
+type Paths struct {
+	// IgnoreCase compares the path_prefix of every rule without case, but of those that have an
+	// ignore_case of their own. Set it where an upstream serves /admin as /Admin too, as IIS and
+	// ASP.NET do, and many file servers: a rule is otherwise passed by another spelling.
+	// Default: false.
+	IgnoreCase bool
+}
 
 // Log says what is logged, on standard error.
 type Log struct {

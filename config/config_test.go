@@ -109,9 +109,11 @@ func TestEveryField(t *testing.T) {
 			MaxInFlight: 7, LookupTimeout: 50 * time.Millisecond,
 		},
 		Roles: permission.Roles{"editor": {"documents.read", "documents.write"}, "nobody": {}},
+		Paths: Paths{IgnoreCase: true},
 		Routes: []route.Rule{
-			{Hosts: []string{"*.example.com"}, PathPrefix: "/admin", Methods: []string{"GET", "POST"}, Permissions: "admin OR root"},
-			{PathPrefix: "/exports", Ratelimits: "exports=1"},
+			{PathPrefix: "/Exact", Permissions: "a"},
+			{Hosts: []string{"*.example.com"}, PathPrefix: "/admin", IgnoreCase: true, Methods: []string{"GET", "POST"}, Permissions: "admin OR root"},
+			{PathPrefix: "/exports", IgnoreCase: true, Ratelimits: "exports=1"},
 		},
 		ExternalIDs: map[string]ExternalID{"acme": {Ratelimits: []keystore.Ratelimit{
 			{Name: "requests", Limit: 1000, Duration: time.Minute},

@@ -52,6 +52,7 @@ type reader struct {
 	addressFrom *yaml.Node // the header that client_address reads, where it reads one
 	adminListen *yaml.Node // where the file has it
 	usageNode   *yaml.Node // where the file has it
+	routeNodes  []routeNode
 }
 
 func (r *reader) file() {
@@ -75,6 +76,7 @@ func (r *reader) file() {
 		"cache":          r.cache,
 		"roles":          r.roles,
 		"routes":         r.routes,
+		"paths":          r.paths,
 		"external_ids":   r.externalIDs,
 		"ratelimit":      r.ratelimit,
 		"dry_run":        r.dryRun,
@@ -87,6 +89,7 @@ func (r *reader) file() {
 	}) {
 		r.root = root
 		r.apart()
+		r.checkRoutes()
 	}
 }
 

@@ -48,8 +48,8 @@ func (r *reader) permission(n *yaml.Node) (string, bool) {
 		r.refuse(n, s, err, "a permission such as documents.read")
 		return "", false
 	}
-	if permission.IsOperator(s) {
-		r.Warnf(n, "no route can ask for %q, which joins permissions in what routes ask: choose another name", written(n))
+	if why := permission.Suspicious(s); why != "" {
+		r.Warnf(n, "the permission %q, %s", written(n), why)
 	}
 	return s, true
 }
@@ -97,14 +97,29 @@ type routeNode struct {
 
 func (r *reader) routes(n *yaml.Node) {
 	var rules []route.Rule
-	var nodes []routeNode
 	bad := len(r.Errors)
 	r.Sequence(n, func(n *yaml.Node) {
 		rule, node := r.route(n)
-		rules, nodes = append(rules, rule), append(nodes, node)
+		rules, r.routeNodes = append(rules, rule), append(r.routeNodes, node)
 	})
-	if len(r.Errors) > bad {
-		return // a rule that was not read whole would be found wrong twice
+	if len(r.Errors) == bad { // a rule that was not read whole would be reported twice
+		r.c.Routes = rules
+	}
+}
+
+func (r *reader) paths(n *yaml.Node) {
+	r.Mapping(n, strictyaml.Fields{
+		"ignore_case": func(n *yaml.Node) { r.c.Paths.IgnoreCase = r.Bool(n) },
+	})
+}
+
+// checkRoutes checks the rules together, once what goes for all of them is known too.
+func (r *reader) checkRoutes() {
+	rules, nodes := r.c.Routes, r.routeNodes
+	for i := range rules {
+		if nodes[i].fields["ignore_case"] == nil {
+			rules[i].IgnoreCase = r.c.Paths.IgnoreCase
+		}
 	}
 	_, errs := route.New(rules)
 	for _, e := range errs {
@@ -119,7 +134,6 @@ func (r *reader) routes(n *yaml.Node) {
 			r.warnMethods(nodes[i].fields["methods"], rule)
 		}
 	}
-	r.c.Routes = rules
 }
 
 func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
@@ -138,9 +152,14 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 		"hosts":       list("hosts", &rule.Hosts),
 		"methods":     list("methods", &rule.Methods),
 		"path_prefix": func(n *yaml.Node) { at.fields["path_prefix"] = n; rule.PathPrefix = r.String(n) },
+		"ignore_case": func(n *yaml.Node) { at.fields["ignore_case"] = n; rule.IgnoreCase = r.Bool(n) },
 		"permissions": func(n *yaml.Node) {
 			at.fields["permissions"] = n
-			rule.Permissions = r.demand(n, "a query such as documents.read OR admin", func(s string) error { _, err := permission.Parse(s); return err })
+			rule.Permissions = r.demand(n, "a query such as documents.read OR admin", func(s string) error {
+				q, err := permission.Parse(s)
+				r.warnNames(n, q)
+				return err
+			})
 		},
 		"ratelimits": func(n *yaml.Node) {
 			at.fields["ratelimits"] = n
@@ -151,6 +170,15 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 		r.Errorf(n, "the rule asks for nothing: write `permissions: documents.read` or `ratelimits: exports=1`, or `permissions: \"\"` to ask for none below a rule that does")
 	}
 	return rule, at
+}
+
+// warnNames warns of names in a rule's query that are likely mistakes.
+func (r *reader) warnNames(n *yaml.Node, q *permission.Query) {
+	for _, name := range q.Names() {
+		if why := permission.Suspicious(name); why != "" && !hasVariable(n) {
+			r.Warnf(n, "the permission %q, %s", name, why)
+		}
+	}
 }
 
 // demand reads what a rule asks for; empty: nothing.

@@ -29,13 +29,24 @@ func (a *attributes) read(req *authv3.CheckRequest) {
 		a.Headers = append(a.Headers, field{Name: name, Value: value})
 	}
 	a.orderHeaders()
+	rawPath := ""
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		value := h.GetValue()
-		if raw := h.GetRawValue(); len(raw) > 0 {
-			value = sanitizeUTF8(string(raw))
+		if raw := string(h.GetRawValue()); raw != "" {
+			value = sanitizeUTF8(raw)
+			if h.GetKey() == pathHeader {
+				rawPath = raw
+			}
 		}
 		a.Headers = append(a.Headers, field{Name: h.GetKey(), Value: value})
 	}
+	a.setPathCleaned(rawPath)
+}
+
+// setPathCleaned finds out whether the path may have been cleaned. raw is the header :path as it
+// was sent, where Envoy shows it: under encode_raw_headers.
+func (a *attributes) setPathCleaned(raw string) {
+	a.PathCleaned = raw != a.Path && strings.Contains(a.Path, "!")
 }
 
 // requestID returns the id of a request if it is one that Envoy makes: a random number of 64 bits,

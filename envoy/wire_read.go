@@ -19,6 +19,7 @@ type checkReader struct {
 	headers    nameIndex
 	extensions nameIndex
 	listed     []field // the headers of header_map, which come after those of headers
+	rawPath    string  // the header :path as it was sent; empty where Envoy does not show it
 }
 
 // read fills to, which is empty, from an encoded CheckRequest. It keeps no reference to data.
@@ -26,6 +27,7 @@ type checkReader struct {
 func (r *checkReader) read(data mem.BufferSlice, to *attributes) error {
 	r.decoder, r.to = decoder{rest: data}, to
 	r.readRequest(data.Len())
+	to.setPathCleaned(r.rawPath)
 	to.orderHeaders()
 	if len(to.Headers) == 0 {
 		to.Headers, r.listed = r.listed, to.Headers
@@ -157,13 +159,16 @@ func (r *checkReader) readHeaderValue(n int) (f field) {
 		case 2:
 			f.Value = r.text(n)
 		case 3:
-			raw = r.text(n)
+			raw = r.raw(n)
 		default:
 			r.skip(n)
 		}
 	}
 	if raw != "" {
-		f.Value = raw
+		f.Value = sanitizeUTF8(raw)
+		if f.Name == pathHeader {
+			r.rawPath = raw
+		}
 	}
 	return f
 }

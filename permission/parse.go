@@ -188,9 +188,17 @@ func (p *parser) errorf(at int, format string, args ...any) error {
 	return &SyntaxError{utf8.RuneCountInString(p.text[:at]) + 1, fmt.Sprintf(format, args...)}
 }
 
-// IsOperator reports whether a word joins permissions in a query, so that none can have it for
-// its name: AND or OR, in either case.
-func IsOperator(word string) bool { return operatorOf(word) != name }
+// Suspicious returns why a permission with this name is likely a mistake and what to write
+// instead, as the end of a sentence; empty where it is not.
+func Suspicious(permission string) string {
+	switch {
+	case operatorOf(permission) != name:
+		return "which no route can require, since it is an operator there: choose another name"
+	case strings.Contains(permission, "*"):
+		return "in which * is a plain character and matches no other permission: write each permission, or a role that stands for them"
+	}
+	return ""
+}
 
 func operatorOf(word string) operator {
 	switch {

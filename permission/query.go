@@ -60,8 +60,14 @@ func (q *Query) Holds(has func(permission string) bool) bool {
 	return stack[0]
 }
 
+// Names returns the names in the query, each once, in their order.
+func (q *Query) Names() []string { return q.Missing(func(string) bool { return false }) }
+
 // Missing returns the names in the query for which has says no, each once, as they stand.
 func (q *Query) Missing(has func(permission string) bool) []string {
+	if q == nil {
+		return nil
+	}
 	var missing []string
 	for _, s := range q.program {
 		if s.op == name && !slices.Contains(missing, s.name) && !has(s.name) {

@@ -20,6 +20,10 @@ type Rule struct {
 	// Empty, or "/": every path, which is then not looked at.
 	PathPrefix string
 
+	// IgnoreCase compares PathPrefix without case, for an upstream that does: /admin is then
+	// for /Admin too, and /caf%C3%A9 for /CAF%C3%89.
+	IgnoreCase bool
+
 	// Methods are compared without case; GET stands for HEAD too, unless a rule for the same
 	// hosts and path names HEAD. None: every method.
 	Methods []string
@@ -41,6 +45,7 @@ type Table struct {
 type entry struct {
 	rule    *Rule
 	prefix  string // normal, without its trailing slash; empty for every path
+	folded  folded // the prefix without case
 	methods []string
 }
 
@@ -73,6 +78,7 @@ func New(rules []Rule) (*Table, []*RuleError) {
 			fail("path_prefix", err)
 			continue
 		}
+		e.folded = fold(e.prefix)
 		if e.methods, err = parseMethods(rule.Methods); err != nil {
 			fail("methods", err)
 			continue
@@ -116,14 +122,19 @@ func (t *Table) addHost(host string, e entry) error {
 func add(entries []entry, e entry) ([]entry, error) {
 	for _, o := range entries {
 		both := slices.ContainsFunc(e.methods, func(m string) bool { return slices.Contains(o.methods, m) })
-		if o.prefix == e.prefix && (both || len(o.methods) == 0 && len(e.methods) == 0) {
-			return entries, errors.New("an earlier rule is for the same host, path and method: write them as one")
+		if both || len(o.methods) == 0 && len(e.methods) == 0 {
+			switch {
+			case o.prefix == e.prefix:
+				return entries, errors.New("an earlier rule is for the same host, path and method: write them as one")
+			case o.folded.wide == e.folded.wide && (o.rule.IgnoreCase || e.rule.IgnoreCase):
+				return entries, errors.New("an earlier rule is for the same host, path and method but for the path's case, which is ignored: write them as one")
+			}
 		}
 	}
 	return append(entries, e), nil
 }
 
-// arrange puts the most specific entry first: the longest path, then one that names methods.
+// arrange puts the most specific entry first: the path with the most segments, then one that names methods.
 func arrange(entries []entry) {
 	for i, e := range entries {
 		if slices.Contains(e.methods, "GET") && !slices.ContainsFunc(entries, func(o entry) bool {
@@ -133,7 +144,8 @@ func arrange(entries []entry) {
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int {
-		if d := len(b.prefix) - len(a.prefix); d != 0 {
+		// By segments, since two prefixes that differ in case alone may differ in length.
+		if d := strings.Count(b.prefix, "/") - strings.Count(a.prefix, "/"); d != 0 {
 			return d
 		}
 		return min(len(b.methods), 1) - min(len(a.methods), 1)
@@ -149,10 +161,21 @@ func arrange(entries []entry) {
 // which servers disagree, the error is [ErrAmbiguous], and the request must be refused; where
 // no rule depends on it, it is not looked at. See [NormalizeHost] and [NormalizePath].
 func (t *Table) Match(host, method, path string) (*Rule, error) {
+	return t.match(host, matcher{method: method, path: path})
+}
+
+// MatchCleaned is Match for a path in which a "!" may stand for a byte that was not UTF-8, as
+// Envoy shows it. Such bytes are sent to the upstream as they were, and some servers ignore
+// them, or decode them as slashes or dots. A path with a "!" is therefore one on which servers
+// disagree; "%21" is not.
+func (t *Table) MatchCleaned(host, method, path string) (*Rule, error) {
+	return t.match(host, matcher{method: method, path: path, cleaned: true})
+}
+
+func (t *Table) match(host string, m matcher) (*Rule, error) {
 	if t == nil {
 		return nil, nil
 	}
-	m := matcher{method: method, path: path}
 	if len(t.exact)+len(t.below) > 0 {
 		host, err := NormalizeHost(host)
 		if err != nil {
@@ -173,32 +196,57 @@ func (t *Table) Match(host, method, path string) (*Rule, error) {
 	return m.among(t.every)
 }
 
-// A matcher is one search, which normalizes the path when a rule first depends on it.
+// A matcher is one search. It normalizes the path when a rule first depends on it, and folds
+// it when one that ignores case does.
 type matcher struct {
 	method, path string
-	normal       bool
+	cleaned      bool
+	normal       bool   // path is normal
+	folded       folded // path without case; empty before it is needed
 }
 
 func (m *matcher) among(entries []entry) (*Rule, error) {
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
 		if len(e.methods) > 0 && !slices.ContainsFunc(e.methods, func(o string) bool { return strings.EqualFold(o, m.method) }) {
 			continue
 		}
-		if e.prefix == "" {
-			return e.rule, nil
-		}
-		if !m.normal {
-			path, err := NormalizePath(m.path)
-			if err != nil {
-				return nil, err
-			}
-			m.path, m.normal = path, true
-		}
-		if rest, ok := strings.CutPrefix(m.path, e.prefix); ok && (rest == "" || rest[0] == '/') {
+		if ok, err := m.under(e); err != nil {
+			return nil, err
+		} else if ok {
 			return e.rule, nil
 		}
 	}
 	return nil, nil
+}
+
+// under reports whether the entry is for the path.
+func (m *matcher) under(e *entry) (bool, error) {
+	if e.prefix == "" {
+		return true, nil
+	}
+	if err := m.normalize(); err != nil {
+		return false, err
+	}
+	if !e.rule.IgnoreCase {
+		return under(m.path, e.prefix), nil
+	}
+	if m.folded.narrow == "" {
+		m.folded = fold(m.path)
+	}
+	return m.folded.under(e.folded)
+}
+
+func (m *matcher) normalize() error {
+	if m.normal {
+		return nil
+	}
+	if raw, _, _ := strings.Cut(m.path, "?"); m.cleaned && strings.Contains(raw, "!") {
+		return ambiguous(`a "!" that may stand for a byte that is not UTF-8 (with encode_raw_headers: true, Envoy sends both apart)`)
+	}
+	path, err := NormalizePath(m.path)
+	m.path, m.normal = path, err == nil
+	return err
 }
 
 // parsePrefix returns a path prefix in its normal form without its trailing slash.

@@ -19,7 +19,7 @@ import (
 type rightsCheck struct {
 	roles   permission.Roles
 	unknown map[string]*holders // roles that nobody defined
-	odd     map[string]*holders // permissions that no route can ask for
+	odd     map[string]*holders // permissions that are likely mistakes
 }
 
 // holders are the keys that have something.
@@ -51,7 +51,7 @@ func (c *rightsCheck) look(k *keystore.Key) {
 		note(c.unknown, role)
 	}
 	for _, p := range k.Permissions {
-		if permission.IsOperator(p) {
+		if permission.Suspicious(p) != "" {
 			note(c.odd, p)
 		}
 	}
@@ -62,7 +62,7 @@ func (c *rightsCheck) tell(warn func(error)) {
 		warn(fmt.Errorf("%s the role %q, which stands for nothing: define it under roles in the configuration", c.unknown[role], role))
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.odd)) {
-		warn(fmt.Errorf("%s the permission %q, which no route can ask for, as it joins permissions there: choose another name", c.odd[p], p))
+		warn(fmt.Errorf("%s the permission %q, %s", c.odd[p], p, permission.Suspicious(p)))
 	}
 }
 
