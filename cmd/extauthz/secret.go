@@ -6,34 +6,47 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"extauthz/keystore"
 )
 
 var errNoSecret = errors.New("standard input holds no secret: write one to it, such as with `printf %s \"$SECRET\" |`")
 
-// readSecret reads a secret to its end, without the line break that an editor or echo adds. Of
-// one that is too long for any key it returns only so much that it still is.
+// readSecret reads a secret to its end, without the line break that an editor or echo adds. A
+// secret that is too long for any key is cut, but stays too long.
 func readSecret(r io.Reader) (keystore.Secret, error) {
 	b, err := io.ReadAll(io.LimitReader(r, keystore.MaxSecretLen+3))
 	if err != nil {
 		return "", fmt.Errorf("reading the secret from standard input: %w", err)
 	}
-	b = bytes.TrimSuffix(b, []byte("\n"))
-	b = bytes.TrimSuffix(b, []byte("\r"))
+	if line, ok := bytes.CutSuffix(b, []byte("\n")); ok {
+		b = bytes.TrimSuffix(line, []byte("\r"))
+	}
 	if len(b) == 0 {
 		return "", errNoSecret
 	}
 	return keystore.Secret(b), nil
 }
 
-// usable says why no key can have the secret, or nil.
-func usable(s keystore.Secret) error {
+// checkSecret returns why no key can have the secret: because no request can carry it, or because
+// the server takes it for two. The error does not repeat the secret.
+func checkSecret(s keystore.Secret) error {
+	isControl := func(r rune) bool { return r < ' ' || r == 0x7f }
+	text := string(s)
 	switch {
 	case len(s) > keystore.MaxSecretLen:
 		return fmt.Errorf("the secret is longer than %d bytes, so no key can have it: use a shorter one", keystore.MaxSecretLen)
-	case strings.Contains(string(s), ","):
-		return errors.New("the secret holds a comma, so no key can have it: a header that was sent twice looks the same")
+	case strings.Contains(text, ","):
+		return errors.New("the secret has a comma in it, so no key can have it: a header that was sent twice looks the same")
+	case strings.ContainsAny(text, "\r\n"):
+		return errors.New("the secret has a line break in it, which no request can carry: write the secret alone, on one line")
+	case strings.Trim(text, " \t") != text:
+		return errors.New("the secret has a space or a tab at its start or end, which HTTP removes: write it without")
+	case strings.ContainsFunc(text, isControl):
+		return errors.New("the secret has a control character in it, which no request can carry: use a secret of printable characters")
+	case !utf8.ValidString(text):
+		return errors.New("the secret is not UTF-8, and Envoy changes such bytes: use a secret of printable characters")
 	}
 	return nil
 }
