@@ -210,8 +210,10 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 	seen, used := &o.seen, -1
 	defer func() {
 		if p := recover(); p != nil {
+			observed := *seen
+			o.Reset()
+			*seen = observed
 			seen.Decision, seen.Err, seen.Panicked = authz.Decision{}, panicError(p), true
-			o.clear()
 			c.answer(a, o, used)
 		}
 	}()

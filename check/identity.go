@@ -1,6 +1,9 @@
 package check
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // The headers that identify the caller to the upstream.
 const (
@@ -17,9 +20,17 @@ func (o *Outcome) describe() {
 		o.ClientAddr = o.seen.ClientAddr.String()
 	}
 	if k := o.seen.Decision.Key; k != nil {
-		// A store that let other bytes in must not make the outcome impossible to send.
-		o.KeyID, o.ExternalID = strings.ToValidUTF8(k.ID, "!"), strings.ToValidUTF8(k.ExternalID, "!")
+		o.KeyID, o.ExternalID = validUTF8(k.ID), validUTF8(k.ExternalID)
 	}
+}
+
+// validUTF8 replaces bytes that are not UTF-8. A store that let them in must not make the
+// outcome impossible to send.
+func validUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "!")
 }
 
 // identify sets the identity headers, and removes those that the caller made up.

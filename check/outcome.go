@@ -40,20 +40,13 @@ type Outcome struct {
 
 // Reset makes o the zero Outcome, and keeps the memory of its slices.
 func (o *Outcome) Reset() {
-	o.clear()
-	o.seen = Observation{}
-}
-
-// clear resets all of o but what was observed.
-func (o *Outcome) clear() {
 	clear(o.SetHeaders)
 	clear(o.RemoveHeaders)
 	clear(o.RemoveQuery)
 	clear(o.ResponseHeaders)
-	*o = Outcome{
-		SetHeaders: o.SetHeaders[:0], RemoveHeaders: o.RemoveHeaders[:0], RemoveQuery: o.RemoveQuery[:0],
-		ResponseHeaders: o.ResponseHeaders[:0], seen: o.seen,
-	}
+	set, remove, query, response := o.SetHeaders[:0], o.RemoveHeaders[:0], o.RemoveQuery[:0], o.ResponseHeaders[:0]
+	*o = Outcome{}
+	o.SetHeaders, o.RemoveHeaders, o.RemoveQuery, o.ResponseHeaders = set, remove, query, response
 }
 
 // Allowed reports whether the request goes on.
