@@ -14,8 +14,13 @@ func TestOperationsNamesWhatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := serve(t, local+`store: {postgres: {dsn: "postgres://a@127.0.0.1:1/a"}}`+"\n")
-	_, metrics := p.get(t, "/metrics")
+	file := filepath.Join(t.TempDir(), "keys.yaml")
+	write(t, file, keyFile(secretOne))
+	metrics := ""
+	for _, store := range []string{`postgres: {dsn: "postgres://a@127.0.0.1:1/a"}`, "yaml: {path: " + file + "}"} {
+		_, text := serve(t, local+"store: {"+store+"}\n").get(t, "/metrics")
+		metrics += text
+	}
 	names := regexp.MustCompile(`extauthz_[a-z_]+(\{[a-z]+="[A-Za-z_]+"\})?`).FindAllString(string(text), -1)
 	if len(names) < 10 {
 		t.Fatalf("metrics named: %v", names)
