@@ -52,6 +52,23 @@ func (a Address) String() string {
 	return a.Address
 }
 
+// Conflicts reports whether a and b cannot both be listened on: the same socket, or one port of
+// the same address or of all addresses.
+func (a Address) Conflicts(b Address) bool {
+	if a.Network != b.Network || a.Network != "tcp" {
+		return a.Network == b.Network && a.Network != "" && a.Address == b.Address
+	}
+	hostA, portA, _ := net.SplitHostPort(a.Address)
+	hostB, portB, _ := net.SplitHostPort(b.Address)
+	return portA == portB && strings.Trim(portA, "0") != "" &&
+		(strings.EqualFold(hostA, hostB) || isWildcard(hostA) || isWildcard(hostB))
+}
+
+func isWildcard(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || err == nil && addr.IsUnspecified()
+}
+
 // Local reports whether only this machine can reach the address.
 func (a Address) Local() bool {
 	host, _, err := net.SplitHostPort(a.Address)

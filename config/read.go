@@ -33,6 +33,7 @@ func Load(path string, o Overrides) (*Config, error) {
 		r.file()
 	}
 	r.override(o)
+	r.checkListeners(o)
 	r.checkUsage()
 	r.warn(o)
 	slices.SortStableFunc(r.Errors, func(a, b *strictyaml.Error) int {
@@ -50,6 +51,7 @@ type reader struct {
 
 	hasStore    bool       // the file names a store, be it rightly or not
 	addressFrom *yaml.Node // the header that client_address reads, where it reads one
+	listen      *yaml.Node // where the file has it
 	adminListen *yaml.Node // where the file has it
 	usageNode   *yaml.Node // where the file has it
 	routeNodes  []routeNode
@@ -66,7 +68,7 @@ func (r *reader) file() {
 		return
 	}
 	if r.Mapping(root, strictyaml.Fields{
-		"listen":         func(n *yaml.Node) { r.address(n, ParseAddress, &r.c.Listen) },
+		"listen":         func(n *yaml.Node) { r.listen = n; r.address(n, ParseAddress, &r.c.Listen) },
 		"admin":          r.admin,
 		"key_sources":    r.keySources,
 		"forward_key":    func(n *yaml.Node) { r.c.ForwardKey = r.Bool(n) },
@@ -114,6 +116,22 @@ func (r *reader) override(o Overrides) {
 		r.Errors = append(r.Errors, &strictyaml.Error{File: "extauthz", Message: "no keys are named: give --keys keys.yaml, or --config with a file whose store names them"})
 	case r.root != nil && !r.hasStore:
 		r.Errorf(r.root, "store is missing: write `store: {yaml: {path: keys.yaml}}`, one with postgres or redis, or give --keys")
+	}
+}
+
+// checkListeners checks that both listeners can be opened.
+func (r *reader) checkListeners(o Overrides) {
+	if !r.c.Listen.Conflicts(r.c.Admin.Listen) {
+		return
+	}
+	const message = "listen and admin.listen are one address: give each its own, or write admin: {listen: none}"
+	switch {
+	case o.Admin != "":
+		r.Errors = append(r.Errors, &strictyaml.Error{File: "--admin", Message: message})
+	case o.Listen != "":
+		r.Errors = append(r.Errors, &strictyaml.Error{File: "--listen", Message: message})
+	default:
+		r.Errorf(cmp.Or(r.adminListen, r.listen), message)
 	}
 }
 
