@@ -29,7 +29,7 @@ type AddressSource interface {
 // An AddressFormat says how an address is written in a header.
 type AddressFormat uint8
 
-// The address formats. An IPv6 address with a port stands in brackets, and only then.
+// The address formats. An IPv6 address is in brackets if it has a port, and only then.
 const (
 	WithoutPort AddressFormat = iota // 203.0.113.7, 2001:db8::7
 	WithPort                         // also 203.0.113.7:51008, [2001:db8::7]:443
@@ -52,8 +52,8 @@ var (
 	errNotAppended   = errors.New("the last entry is not the peer's address, so Envoy did not append it")
 )
 
-// A valueError is a reason with the value that it is about, and, for errAllTrusted, the range
-// that holds the value. It is formatted only where it is logged.
+// A valueError is a reason, the value that it is about, and, for errAllTrusted, the range that
+// holds the value. It is formatted only when it is logged.
 type valueError struct {
 	reason error
 	value  string
@@ -89,8 +89,8 @@ func (peer) Find(a *Attributes) (netip.Addr, string, error) {
 }
 
 // AddressHeader takes the address from one header, which the operator's own proxy must set and
-// overwrite on every request: otherwise the client chooses it. With proxies, the header is
-// believed only from a peer that is one of them; from any other there is no address.
+// overwrite on every request: otherwise the client chooses it. If proxies are given, the header
+// is trusted only from a peer that is one of them; a request from any other has no address.
 func AddressHeader(name string, proxies []netip.Prefix, format AddressFormat) AddressSource {
 	name = strings.ToLower(name)
 	return addressHeader{name, "header " + name, keystore.NewWhitelist(proxies), format}
@@ -155,7 +155,7 @@ func parseAddr(s string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// parseAddrPort reads an IP address with a port, where an IPv6 address stands in brackets.
+// parseAddrPort reads an IP address with a port. An IPv6 address is in brackets.
 func parseAddrPort(s string) (netip.Addr, bool) {
 	p, err := netip.ParseAddrPort(s)
 	if err != nil || p.Addr().Zone() != "" {

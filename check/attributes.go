@@ -6,25 +6,24 @@ import (
 	"unicode/utf8"
 )
 
-// Attributes are what a front end knows of one HTTP request. All of it but ID, Peer and Extensions
-// is what the caller chose to send. Every string must be valid UTF-8. The zero value is a
-// request without anything.
+// Attributes are what a front end knows of one HTTP request. The caller chooses all of it but
+// ID, Peer and Extensions. Every string must be valid UTF-8. The zero value is an empty request.
 type Attributes struct {
-	ID         string // chosen by the proxy at random, the same when it asks again; empty where it is not known
-	Peer       string // the IP address of the connection's other end; empty where it has none
+	ID         string // the proxy's random id, the same for a retried check; empty if unknown
+	Peer       string // the IP address of the connection's remote end; empty if it has none
 	Method     string
 	Path       string // with its query, as it was sent; empty for CONNECT
 	Host       string
 	Scheme     string
-	Headers    []Field // in any order, except that fields of one name keep theirs
-	Extensions []Field // what the proxy's route says, such as permissions; no name twice
+	Headers    []Field // in any order, except among fields of one name
+	Extensions []Field // set on the proxy's route, such as permissions; each name once
 
-	// PathCleaned says that a "!" in Path may stand for a byte that was not UTF-8, which goes to
-	// the upstream as it was.
+	// PathCleaned says that a "!" in Path may replace a byte that was not UTF-8, which the
+	// upstream would see unchanged.
 	PathCleaned bool
 }
 
-// A Field is a header, or whatever else has a name and a value.
+// A Field is a name with a value, such as a header.
 type Field struct{ Name, Value string }
 
 // Reset empties a, and keeps the memory of its slices unless it is large.
@@ -45,8 +44,8 @@ func Emptied(list []Field) []Field {
 }
 
 // Header returns the value of the header with this name, in lower case, and whether there is
-// one. A header that came more than once is joined by commas, as Envoy does it, so that a
-// repeated secret belongs to nobody.
+// one. The values of a repeated header are joined by commas, as Envoy does it, so that a repeated
+// secret matches no key.
 func (a *Attributes) Header(name string) (string, bool) {
 	for i := range a.Headers {
 		if !equalFold(a.Headers[i].Name, name) {
@@ -81,7 +80,7 @@ func barePath(path string) string {
 	return path
 }
 
-// clip returns at most n bytes of s, and no part of a character.
+// clip returns the first n bytes of s, or fewer, so that no character is split.
 func clip(s string, n int) string {
 	if len(s) <= n {
 		return s

@@ -5,7 +5,7 @@ import (
 	"unicode/utf8"
 )
 
-const maxRequestID = 128 // bytes of x-request-id that are repeated to the caller
+const maxRequestID = 128 // bytes of x-request-id in the body
 
 // AppendBody appends the body of the refusal.
 func (o *Outcome) AppendBody(b []byte) []byte {

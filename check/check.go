@@ -29,12 +29,12 @@ type Authorizer interface {
 type Config struct {
 	Authorizer Authorizer
 
-	// KeySources are the places where the secret is looked for, in order. The first that is
-	// present is used. None: [DefaultKeySources].
+	// KeySources are the places where a request may carry the secret, in order: the first that
+	// is present is used. None: [DefaultKeySources].
 	KeySources []KeySource
 
-	// ForwardKey leaves the secret that was checked in the request that goes upstream. What
-	// stands in the other key sources is removed all the same: it was not checked.
+	// ForwardKey leaves the secret that was checked in the request that goes upstream. The
+	// other key sources are stripped all the same: they were not checked.
 	ForwardKey bool
 
 	// ClientAddress says where the client address comes from. Nil: [Peer].
@@ -44,7 +44,7 @@ type Config struct {
 	Statuses map[authz.Code]int
 
 	// Routes holds what routes require of a key. The context extensions permissions and
-	// ratelimits, where the front end has them, each replace the rule's field, even when empty.
+	// ratelimits, if the front end sends them, each replace the rule's field, even when empty.
 	// Nil: no rules.
 	Routes *route.Table
 
@@ -52,16 +52,16 @@ type Config struct {
 	// value: x-ratelimit fields.
 	LimitHeaders ratelimit.HeaderStyle
 
-	// DryRun lets every request through, whatever the decision, and tells the caller nothing.
-	// Only Observe and the metadata show what would have been refused.
+	// DryRun lets every request through, whatever the decision. Only Observe and the metadata
+	// show what would have been refused; the caller sees no difference.
 	DryRun bool
 
 	// UnknownExtension, if non-nil, is called with the name of a context extension that has no
 	// meaning here, such as a misspelt one: once for each of the first hundred names.
 	UnknownExtension func(name string)
 
-	// Observe, if non-nil, is called after each check, before its outcome is used, from many
-	// goroutines at once. It must keep neither the Observation nor a string of it after it
+	// Observe, if non-nil, is called after each check, before its outcome is used. It must be
+	// safe for concurrent use, and must not keep the Observation or any string of it after it
 	// returns: their memory is reused.
 	Observe func(context.Context, *Observation)
 
@@ -75,13 +75,13 @@ type Observation struct {
 	Decision    authz.Decision
 	Err         error      // why no decision could be made; nil where one was
 	Panicked    bool       // the check panicked; Err says where
-	LetThrough  bool       // the request was refused, and let through because of a dry run
+	LetThrough  bool       // the decision refuses the request, and a dry run lets it through
 	ClientAddr  netip.Addr // the zero Addr where there is none
-	AddrFrom    string     // where ClientAddr was looked for: "peer", "x-forwarded-for" or such as "header x-client-ip"
+	AddrFrom    string     // the source of ClientAddr: "peer", "x-forwarded-for", or such as "header x-client-ip"
 	AddrErr     error      // why there is no ClientAddr
 	Permissions string     // the permissions that the route requires, as it was configured
 	Ratelimits  string     // the rate limits that the route charges, as it was configured
-	RouteErr    error      // why it is unknown what the route requires
+	RouteErr    error      // why the requirements of the route are unknown
 	RequestID   string     // x-request-id, cut to 128 bytes
 	Method      string     // cut to 32 bytes
 	Host        string     // cut to 255 bytes
@@ -159,8 +159,8 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 }
 
 // Check decides on the request with the attributes a and sets o, whose memory it reuses. It
-// never panics: a request whose check panics is refused as [authz.Unavailable]. The strings of
-// o are those of a, or parts of them.
+// never panics: a request whose check panics is refused as [authz.Unavailable]. Strings of o may
+// share memory with those of a.
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	o.Reset()
 	defer func() {
@@ -179,9 +179,9 @@ func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	c.observe(ctx, &o.seen)
 }
 
-// Refuse sets o to the refusal of a request that the front end could not read, and has it
-// observed with err, the reason. Its code is [authz.Unavailable], but it is a denial: what the
-// caller sent is the cause, so no proxy may let the request through because of it.
+// Refuse sets o to the refusal of a request that the front end could not read because of err,
+// and calls Observe. Its code is [authz.Unavailable], but it is a denial, not an error: the cause
+// is what the caller sent, so no proxy may let the request through because of it.
 func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
 	o.Reset()
 	defer func() {
@@ -224,7 +224,7 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 
 	request := c.requirements(a)
 	request.ClientAddr = seen.ClientAddr
-	if a.ID != id { // else it is the caller's, who could repeat it
+	if a.ID != id { // otherwise the caller chose it, and could repeat it
 		request.ID = a.ID
 	}
 	seen.Permissions, seen.Ratelimits, seen.RouteErr = request.Permissions, request.Ratelimits, request.RouteErr
@@ -235,10 +235,10 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 	c.answer(a, o, used)
 }
 
-var errNoKey = errors.New("the request was found valid, but without a secret or a key")
+var errNoKey = errors.New("the decision is VALID, but without a secret or a key")
 
-// authorize asks the Authorizer. Only a decision without an error, with a key, and in time can
-// allow.
+// authorize calls the Authorizer. Only a decision that comes in time, without an error, and with
+// a key can allow.
 func (c *Checker) authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
 	if err := ctx.Err(); err != nil {
 		return authz.Decision{}, err

@@ -7,7 +7,7 @@ import (
 )
 
 // Cookie is the source of a secret that is the value of a cookie (RFC 6265 section 4.2.1),
-// without the quotes that it may stand in.
+// without quotes around it.
 func Cookie(name string) KeySource { return cookieSource{name} }
 
 type cookieSource struct{ name string }
@@ -37,8 +37,8 @@ func (c cookieSource) find(a *Attributes) string {
 	return found.value()
 }
 
-// strip cuts the cookie out of the cookie header, or of what is left of it after another
-// source's strip. Several headers become one, as RFC 6265 section 5.4 has it.
+// strip cuts the cookie out of the cookie header, or out of what another source's strip left of
+// it. Several headers become one, which RFC 6265 section 5.4 requires of clients.
 func (c cookieSource) strip(a *Attributes, o *Outcome) {
 	header, _ := a.Header("cookie")
 	i := o.setHeader("cookie")
@@ -105,10 +105,10 @@ func cookieName(pair string) string {
 	return strings.TrimRight(name, " \t")
 }
 
-// nextCookie takes the first pair off a cookie header. Pairs end at a ";". Several headers come
-// joined by commas, so a pair also ends at a comma that the name of another cookie and a "="
-// follow: a cookie's value holds no comma (RFC 6265 section 4.1.1). One that has another comma
-// in it all the same stays whole.
+// nextCookie returns the first pair of a cookie header, and the rest. Pairs end at a ";". Several
+// headers are joined by commas, so a pair also ends at a comma that is followed by the name of a
+// cookie and a "=": a cookie's value has no comma (RFC 6265 section 4.1.1). A value that has one
+// all the same stays whole.
 func nextCookie(header string) (pair, rest string) {
 	for i := range len(header) {
 		if header[i] == ';' || header[i] == ',' && beginsCookie(header[i+1:]) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"extauthz/authz"
@@ -43,6 +44,9 @@ func guard(c *check.Checker, next http.Handler) http.Handler {
 			w.WriteHeader(o.Status())
 			_, _ = w.Write(o.AppendBody(nil))
 			return
+		}
+		if o.Path != "" {
+			r.URL, _ = url.ParseRequestURI(o.Path)
 		}
 		for _, h := range o.SetHeaders {
 			r.Header.Set(h.Name, h.Value)

@@ -9,9 +9,9 @@ import (
 	"extauthz/keystore"
 )
 
-// TrustedProxies takes the peer's address where the peer is none of the proxies. Where it is,
-// x-forwarded-for is walked from the right past the proxies, and the first other address is
-// the client's. What stands left of it is never read: the client wrote it.
+// TrustedProxies takes the peer's address if the peer is not one of the proxies. Otherwise it
+// walks x-forwarded-for from the right past the proxies, and takes the first other address. It
+// never reads what is left of that address: the client wrote it.
 func TrustedProxies(proxies []netip.Prefix, format AddressFormat) AddressSource {
 	return trustedProxies{keystore.NewWhitelist(proxies), format}
 }
@@ -28,8 +28,8 @@ func (t trustedProxies) Validate() error {
 	return validateProxies(t.proxies)
 }
 
-// validateProxies checks the ranges of proxies that were not read by
-// [keystore.ParseWhitelistEntry], which makes no others.
+// validateProxies checks the ranges of proxies. Those that [keystore.ParseWhitelistEntry] returned
+// are valid.
 func validateProxies(proxies keystore.Whitelist) error {
 	var errs []error
 	for _, p := range proxies.Prefixes() {
@@ -82,15 +82,15 @@ func rangeOf(list keystore.Whitelist, addr netip.Addr) netip.Prefix {
 
 const maxTrustedHops = 100
 
-// TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies stand
-// in front of Envoy, counted as by Envoy's xff_num_trusted_hops. It is right only where every
-// request comes through all n proxies.
+// TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies are in
+// front of Envoy, counted as in Envoy's xff_num_trusted_hops. It is correct only if every request
+// comes through all n proxies.
 //
 // appended says that Envoy appends its peer before the check, as it does under
-// use_remote_address. That entry is set aside first, and must be the peer's own address, unless
-// the peer is loopback, for which Envoy appends another. Where it is not, Envoy appended
-// nothing, the entry is the caller's, and there is no address. Nor is there for a peer on a
-// unix socket, which Envoy never appends.
+// use_remote_address. That entry is set aside first. It must be the peer's address, unless the
+// peer is loopback, for which Envoy appends another one. If it is not, Envoy appended nothing, a
+// caller may have written the entry, and there is no address. Envoy never appends a peer on a
+// unix socket, so there is no address for it either.
 func TrustedHops(n int, appended bool, format AddressFormat) AddressSource {
 	return trustedHops{n, appended, format}
 }
@@ -136,8 +136,8 @@ func (t trustedHops) Find(a *Attributes) (netip.Addr, string, error) {
 	return addr, fromForwardedFor, err
 }
 
-// cutLast takes the last entry, without the spaces and tabs around it, off a list with commas
-// (RFC 9110 section 5.6.1), and reports whether any are left.
+// cutLast returns the last entry of a comma-separated list (RFC 9110 section 5.6.1), without the
+// spaces and tabs around it, the rest of the list, and whether that has entries.
 func cutLast(list string) (rest, entry string, more bool) {
 	i := strings.LastIndexByte(list, ',')
 	entry = strings.Trim(list[i+1:], " \t")

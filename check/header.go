@@ -7,7 +7,7 @@ import (
 )
 
 // Header is the source of a secret that is the whole value of a header; name in any case. The
-// header is removed upstream even where it was not seen: the proxy may not show it.
+// header is removed even if the request does not show it: the proxy may hide it.
 func Header(name string) KeySource { return headerSource{strings.ToLower(name)} }
 
 type headerSource struct{ name string }
@@ -52,8 +52,8 @@ func (s schemeSource) Validate() error {
 	return s.header.Validate()
 }
 
-// find returns what follows the scheme. Where the scheme is in a list, it returns the whole
-// list: it is unclear which element counts, and its commas make it nobody's secret.
+// find returns what follows the scheme. If the scheme is in a list, it returns the whole list:
+// it is ambiguous which element counts, and with its commas the list matches no key.
 func (s schemeSource) find(a *Attributes) string {
 	header := s.header.find(a)
 	switch {
@@ -95,8 +95,8 @@ func hasScheme(header, scheme string) bool {
 	return false
 }
 
-// validateHeaderName checks that name, in lower case, is a header's (RFC 9110 section 5.1)
-// without another meaning to the proxy or to this package.
+// validateHeaderName checks that name, in lower case, is the name of a header (RFC 9110 section
+// 5.1) that has no other meaning to the proxy or to this package.
 func validateHeaderName(name string) error {
 	switch {
 	case !isToken(name):

@@ -49,7 +49,7 @@ func (o *Outcome) identify(a *Attributes) {
 	}
 }
 
-// setIdentity sets one identity header. One without a value is removed even where the request
+// setIdentity sets one identity header, or removes it if it has no value, even if the request
 // does not show it: the proxy may hide it.
 func (o *Outcome) setIdentity(name, value string) {
 	if value == "" {

@@ -9,8 +9,8 @@ import (
 	"extauthz/keystore"
 )
 
-// A KeySource is one place where a secret may stand: [Header], [Scheme], [Query] or [Cookie],
-// or one of them [WithPrefix]. It is safe for concurrent use.
+// A KeySource is one place where a request may carry the secret: [Header], [Scheme], [Query] or
+// [Cookie], or one of them [WithPrefix]. It is safe for concurrent use.
 type KeySource interface {
 	// String describes the source, such as "header authorization, scheme bearer". Two sources
 	// with the same description find the same.
@@ -20,14 +20,14 @@ type KeySource interface {
 	// without repeating what was given.
 	Validate() error
 
-	// find returns what stands in the source; empty where it is absent. What stands there more
-	// than once comes joined by commas, all of it, so that it is nobody's secret.
+	// find returns the secret, or "" if it is absent. All values of a repeated one are joined by
+	// commas, so that they match no key.
 	find(a *Attributes) string
 
-	// strip takes what stands in the source out of the request that goes upstream.
+	// strip removes the secret from the request that goes upstream.
 	strip(a *Attributes, o *Outcome)
 
-	// place names what strip removes, such as "header authorization". Sources may share one.
+	// place names what strip removes, such as "header authorization". Sources may share a place.
 	place() string
 
 	// scheme is the authentication scheme under which www-authenticate names the source.
@@ -42,9 +42,9 @@ const defaultScheme = "ApiKey"
 func DefaultKeySources() []KeySource { return []KeySource{Header("x-api-key")} }
 
 // WithPrefix restricts a source to secrets that begin with the prefix, such as sk_. Any other
-// value belongs to someone else: it counts as absent, and goes upstream untouched. So does a
-// header that the proxy does not show. A repeated value is a secret, and so nobody's, where any
-// part of it begins with the prefix.
+// value is not one of ours: it counts as absent, and goes upstream unchanged. So does a header
+// that the proxy does not show. If any of repeated values has the prefix, they count as a
+// repeated secret, which matches no key.
 func WithPrefix(source KeySource, prefix string) KeySource { return prefixed{source, prefix} }
 
 type prefixed struct {
@@ -69,7 +69,7 @@ func (p prefixed) find(a *Attributes) string {
 	if !strings.Contains(value, ",") {
 		return ""
 	}
-	// In a list, a secret may also follow a scheme, or the name of a cookie.
+	// In a list, the secret may follow a scheme, or the name of a cookie.
 	for word := range strings.FieldsFuncSeq(value, func(c rune) bool { return strings.ContainsRune(", \t=;\"", c) }) {
 		if strings.HasPrefix(word, p.prefix) {
 			return value
@@ -84,7 +84,7 @@ func (p prefixed) strip(a *Attributes, o *Outcome) {
 	}
 }
 
-// A repeatable collects what stands in a source: one value as it is, several joined by commas.
+// A repeatable collects the values of a source: one as it is, several joined by commas.
 type repeatable struct {
 	first  string
 	times  int
@@ -140,8 +140,7 @@ func validateSources(sources []KeySource, address AddressSource) error {
 	return errors.Join(errs...)
 }
 
-// secret returns the secret of the first source that is present, and the source's index; -1
-// where none is.
+// secret returns the secret of the first source that is present, and the source's index, or -1.
 func (c *Checker) secret(a *Attributes) (string, int) {
 	for i, s := range c.sources {
 		if secret := s.find(a); secret != "" {
@@ -151,8 +150,8 @@ func (c *Checker) secret(a *Attributes) (string, int) {
 	return "", -1
 }
 
-// strip takes every secret out of what goes upstream: the one that was used, unless it is to
-// be forwarded, and the others, which were not checked.
+// strip removes every secret from the request that goes upstream: the one that was used, unless
+// it is to be forwarded, and the others, which were not checked.
 func (c *Checker) strip(a *Attributes, o *Outcome, used int) {
 	if !c.forwardKey {
 		used = -1

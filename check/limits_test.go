@@ -72,7 +72,7 @@ func TestRepeatedRequestSpendsOnce(t *testing.T) {
 	}
 }
 
-// TestRateLimited goes through a limiter: what is left is told until nothing is.
+// TestRateLimited goes through a limiter: the headers report what is left.
 func TestRateLimited(t *testing.T) {
 	k := keyFor("secret")
 	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 2, Duration: time.Minute}}

@@ -21,20 +21,20 @@ type Outcome struct {
 	// Changes to a request that goes on. No header is both set and removed.
 	SetHeaders    []Field  // overwrite
 	RemoveHeaders []string // may name headers that the request does not have
-	Path          string   // replaces the path, and has the query; empty: the path stays
+	Path          string   // the new path, with its query; empty: unchanged
 
-	// RemoveQuery are the raw names of the query parameters that Path leaves out, for front
-	// ends that cannot replace the path.
+	// RemoveQuery are the raw names of the query parameters that are not in Path, for front ends
+	// that cannot replace the path.
 	RemoveQuery []string
 
-	// ResponseHeaders are set on the response to the caller: the upstream's where the request
-	// goes on, the refusal otherwise. They overwrite.
+	// ResponseHeaders are set on the response to the caller, which is the upstream's if the
+	// request goes on, and otherwise the refusal. They overwrite.
 	ResponseHeaders []Field
 
-	denial    bool // a refusal is no error, even as Unavailable
+	denial    bool // the refusal is not an error, even as Unavailable
 	requestID string
-	bareBody  bool // the body is the code alone, as gRPC callers need it
-	status    int  // 0: as refusals says
+	bareBody  bool // the body is the code alone, for gRPC callers
+	status    int  // 0: the one in refusals
 	seen      Observation
 }
 
@@ -52,8 +52,8 @@ func (o *Outcome) Reset() {
 // Allowed reports whether the request goes on.
 func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
 
-// IsError reports that the refusal says that no decision could be made. A proxy that can is
-// to decide by itself whether the request goes on then.
+// IsError reports whether the request is refused because no decision could be made. A proxy may
+// have a policy of its own for that, such as Envoy's failure_mode_allow.
 func (o *Outcome) IsError() bool {
 	return !o.Allowed() && !o.denial && refusalCode(o.Code) == authz.Unavailable
 }
@@ -66,8 +66,8 @@ func (o *Outcome) Status() int {
 	return o.status
 }
 
-// Metadata returns what the proxy may record of the check, such as in its access log. Fields
-// with an empty value are unknown, and left out.
+// Metadata returns what the proxy may record of the check, such as in its access log. A field
+// with an empty value is unknown, and not to be recorded.
 func (o *Outcome) Metadata() [5]Field {
 	dryRun := ""
 	if o.DryRun {
@@ -82,10 +82,10 @@ func (o *Outcome) Metadata() [5]Field {
 	}
 }
 
-// refusals says how each code but [authz.Valid] is reported to the caller.
+// refusals holds how each code but [authz.Valid] is reported to the caller.
 var refusals = [authz.Valid]struct {
-	status int  // of the response, where the configuration says nothing else
-	keyID  bool // the caller is told the key's id
+	status int  // of the response, unless the configuration overrides it
+	keyID  bool // the body has the key's id
 }{
 	authz.Unavailable:             {503, false},
 	authz.MissingKey:              {401, false},
@@ -105,8 +105,8 @@ func refusalCode(code authz.Code) authz.Code {
 	return authz.Unavailable
 }
 
-// answer sets o to the outcome of the decision that was observed. used is the index of the
-// source that the secret came from.
+// answer sets o to the outcome of the decision in its observation. used is the index of the
+// source of the secret, or -1.
 func (c *Checker) answer(a *Attributes, o *Outcome, used int) {
 	if o.seen.Decision.Code.Allowed() || c.dryRun {
 		c.allow(a, o, used)
@@ -116,8 +116,8 @@ func (c *Checker) answer(a *Attributes, o *Outcome, used int) {
 	}
 }
 
-// allow lets the request through, also where only a dry run does: with the identity that was
-// found, without any that the caller made up, and without secrets.
+// allow lets the request through, because of its decision or of a dry run: with the identity of
+// the key, without one that the caller made up, and without secrets.
 func (c *Checker) allow(a *Attributes, o *Outcome, used int) {
 	o.describe()
 	o.identify(a)
@@ -126,7 +126,7 @@ func (c *Checker) allow(a *Attributes, o *Outcome, used int) {
 	if d.Limits != nil && !c.dryRun {
 		o.ResponseHeaders = appendLimits(o.ResponseHeaders, c.limits, d.Limits)
 	}
-	// Last: if anything before panics, o refuses.
+	// Last, so that o refuses if anything above panics.
 	if o.DryRun = c.dryRun; d.Code.Allowed() {
 		o.Code = d.Code
 	} else {
@@ -134,7 +134,7 @@ func (c *Checker) allow(a *Attributes, o *Outcome, used int) {
 	}
 }
 
-// refuse sends the request back.
+// refuse refuses the request.
 func (c *Checker) refuse(a *Attributes, o *Outcome) {
 	d := &o.seen.Decision
 	o.Code = refusalCode(d.Code)
@@ -154,7 +154,7 @@ func (c *Checker) refuse(a *Attributes, o *Outcome) {
 		o.ResponseHeaders = appendLimits(o.ResponseHeaders, c.limits, d.Limits)
 	}
 	if (o.status == 429 || o.Code == authz.RateLimited) && (d.Limits == nil || !d.Limits.Limited()) {
-		add("retry-after", "1") // it is unknown when
+		add("retry-after", "1") // the time is unknown
 	}
 }
 

@@ -130,7 +130,7 @@ func TestIdentityHeaders(t *testing.T) {
 	}
 }
 
-// TestUnsendableRecord: a record whose fields are no text must not fail the RPC, which Envoy
+// TestUnsendableRecord: a record with bytes that are not UTF-8 must not fail the RPC, which Envoy
 // might take for a reason to let the request through.
 func TestUnsendableRecord(t *testing.T) {
 	k := keyFor("secret")

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// panicError says that a check panicked, and where, in one line. It is called by the deferred
-// function that recovered the value. Of the value it says only the type, unless the runtime
-// made it: what was being worked on, secrets too, may be in it.
+// panicError returns an error that says in one line where a check panicked. The deferred function
+// that recovered the value calls it. It gives only the type of a value that is not the runtime's:
+// the value itself may hold a secret.
 func panicError(value any) error {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])

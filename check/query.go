@@ -27,8 +27,8 @@ func (q querySource) String() string { return q.place() }
 
 func (q querySource) scheme() string { return defaultScheme }
 
-// find returns the decoded value of the parameter. One that cannot be decoded comes with a
-// comma after it, so that it is nobody's secret.
+// find returns the decoded value of the parameter. One that cannot be decoded is returned with a
+// comma, so that it matches no key.
 func (q querySource) find(a *Attributes) string {
 	var found repeatable
 	_, query, _ := cutQuery(a.Path)
@@ -52,8 +52,8 @@ func (q querySource) names(raw string) bool {
 	return err == nil && decoded == q.name
 }
 
-// strip cuts the parameter, however it is spelled, out of the path, or of what is left of it
-// after another source's strip. The rest stays as it is, byte for byte.
+// strip cuts the parameter, in every spelling, out of the path, or out of what another source's
+// strip left of it. The rest stays byte for byte.
 func (q querySource) strip(a *Attributes, o *Outcome) {
 	path := a.Path
 	if o.Path != "" {
@@ -80,7 +80,7 @@ func (q querySource) strip(a *Attributes, o *Outcome) {
 	o.Path = string(append(kept, after...))
 }
 
-// cutQuery returns the query of a path, without its "?", and what stands before and after it.
+// cutQuery returns the query of a path, without its "?", and the text before and after it.
 func cutQuery(path string) (before, query, after string) {
 	end := len(path)
 	if i := strings.IndexByte(path, '#'); i >= 0 {

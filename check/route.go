@@ -7,8 +7,8 @@ import (
 	"extauthz/authz"
 )
 
-// requirements returns what the route requires of a key: what the context extensions say, and
-// what they leave out as the configured rule says.
+// requirements returns what the route requires of a key: from its context extensions, and from
+// the configured rule where they say nothing.
 func (c *Checker) requirements(a *Attributes) authz.Request {
 	var r authz.Request
 	var hasPermissions, hasRatelimits bool

@@ -23,8 +23,8 @@ func routes(t testing.TB) *route.Table {
 	return table
 }
 
-// TestRequirements: a context extension that is sent, be it empty, stands in the place of the
-// rule's field, and leaves the other field alone.
+// TestRequirements: a context extension that is sent, even an empty one, replaces the rule's field,
+// and leaves the other field alone.
 func TestRequirements(t *testing.T) {
 	tests := []struct {
 		name                    string
@@ -66,18 +66,18 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
-// TestUnknownExtensions: a misspelt one is told of, once.
+// TestUnknownExtensions: a misspelt one is reported once.
 func TestUnknownExtensions(t *testing.T) {
-	var told []string
-	c := checker(t, Config{Authorizer: authorizer(), UnknownExtension: func(name string) { told = append(told, name) }})
+	var reported []string
+	c := checker(t, Config{Authorizer: authorizer(), UnknownExtension: func(name string) { reported = append(reported, name) }})
 	for range 3 {
 		check(t, c, send().with("permission", "admin", "ratelimits", "a"))
 	}
 	for i := range 2 * maxUnknownNames {
 		check(t, c, send().with(strings.Repeat("x", i+1), ""))
 	}
-	if len(told) != maxUnknownNames || told[0] != "permission" {
-		t.Errorf("told of %d names, first %q", len(told), told)
+	if len(reported) != maxUnknownNames || reported[0] != "permission" {
+		t.Errorf("reported %d names, first %q", len(reported), reported)
 	}
 }
 

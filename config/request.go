@@ -21,7 +21,7 @@ func (r *reader) keySources(n *yaml.Node) {
 		switch {
 		case s == nil:
 		case slices.ContainsFunc(sources, func(t check.KeySource) bool { return t.String() == s.String() }):
-			r.Errorf(n, "this source stands twice: keep one of them")
+			r.Errorf(n, "this source is listed twice: keep one of them")
 		default:
 			sources = append(sources, s)
 		}
@@ -79,7 +79,7 @@ func (r *reader) keySource(n *yaml.Node) check.KeySource {
 	return source
 }
 
-// source makes a source of the text in n, or places what is wrong with it there.
+// source makes a source of the text in n, or reports there what is wrong with it.
 func (r *reader) source(n *yaml.Node, from func(string) check.KeySource) check.KeySource {
 	text, ok := value(r, n, r.String)
 	if !ok {
@@ -110,7 +110,7 @@ func (r *reader) clientAddress(n *yaml.Node) {
 		"header":          func(n *yaml.Node) { f.header = n; c.Header = strings.ToLower(r.String(n)) },
 		"ports":           func(n *yaml.Node) { f.ports = n; c.Ports = r.Bool(n) },
 	})
-	if c.From == "" { // what goes with an unknown source is unknown
+	if c.From == "" { // an unknown source, already reported
 		return
 	}
 	r.together(n, f)

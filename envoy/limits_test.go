@@ -30,7 +30,7 @@ func limited(code authz.Code) decides {
 	}
 }
 
-// TestLimitReplies holds what a caller is told of its limits to its goldens.
+// TestLimitReplies compares the headers about rate limits with the goldens.
 func TestLimitReplies(t *testing.T) {
 	for _, code := range []authz.Code{authz.Valid, authz.RateLimited} {
 		for _, style := range []ratelimit.HeaderStyle{ratelimit.XRateLimit, ratelimit.IETF} {

@@ -68,8 +68,8 @@ func response(o *check.Outcome) *authv3.CheckResponse {
 	return resp
 }
 
-// pathHeader sets the path. Beside query_parameters_to_remove it would be pointless: Envoy
-// would then sort the parameters.
+// pathHeader sets the path. It is never combined with query_parameters_to_remove, with which Envoy
+// sorts the parameters.
 const pathHeader = ":path"
 
 // metadata returns what Envoy puts under envoy.filters.http.ext_authz, for its access log and
