@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"extauthz/backend"
@@ -97,20 +96,41 @@ func (k *keys) cacheStats() cache.Stats {
 
 // followKeys follows the store's changes. For a store across the network it sends on ready why the
 // store does not answer, and nil once it does. Keys in memory are ready at once.
-func (s *server) followKeys(ctx context.Context, wg *sync.WaitGroup, k *keys, failed chan<- error) (ready <-chan error) {
-	wg.Go(func() {
-		if err := k.watch(ctx); ctx.Err() == nil {
-			failed <- fmt.Errorf("following the keys: %w", err)
+func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
+	go func() {
+		if err := s.keys.watch(ctx); ctx.Err() == nil {
+			s.failed <- fmt.Errorf("following the keys: %w", err)
 		}
-	})
-	if k.files != nil {
+	}()
+	if s.keys.files != nil {
 		s.serving()
 		return nil
 	}
 	s.notServing("starting: the key store has not answered yet")
 	outcome := make(chan error)
-	wg.Go(func() { awaitReady(ctx, k.store, outcome) })
+	go awaitReady(ctx, s.keys.store, outcome)
 	return outcome
+}
+
+// reload has the keys read again, in the background.
+func (s *server) reload() {
+	select {
+	case s.reloads <- struct{}{}:
+	default: // that is about to happen
+	}
+}
+
+// reloadWhenAsked reads the keys again each time that reload was called, until ctx ends.
+func (s *server) reloadWhenAsked(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.reloads:
+			s.log.Info("reloading the keys")
+			_ = s.keys.reload(ctx) // reloaded logs the outcome
+		}
+	}
 }
 
 const readyEvery = 250 * time.Millisecond
@@ -136,10 +156,10 @@ func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
 	}
 }
 
-// storeReady makes the server ready once the store has answered. After that it stays ready until
+// storeAnswered makes the server ready once the store has answered. After that it stays ready until
 // it stops, whatever becomes of the store: what is cached still works, and to take all replicas
 // out of rotation at once would end that.
-func (s *server) storeReady(err error) {
+func (s *server) storeAnswered(err error) {
 	if err == nil {
 		s.serving()
 		if s.storeDown {

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/grpclog"
+
 	"extauthz/authz"
 	"extauthz/check"
 	"extauthz/config"
@@ -21,6 +23,14 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// captureLogs sends what libraries log to the same place: they would write to standard error, and
+// wait for it.
+func captureLogs(log *slog.Logger) {
+	slog.SetDefault(log)
+	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer()
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errors))
 }
 
 const (
@@ -125,17 +135,34 @@ func (s *sample) take(second int64) bool {
 	return false
 }
 
-// summarize tells now and then what was only counted, until ctx ends, and then once more.
+// summarize logs now and then what was only counted, until ctx ends.
 func (d *decisionLog) summarize(ctx context.Context) {
 	tick := time.NewTicker(summaryEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			d.flush()
 			return
 		case <-tick.C:
 			d.flush()
+		}
+	}
+}
+
+// reportLostLines logs now and then how many log lines were lost, until ctx ends.
+func (s *server) reportLostLines(ctx context.Context) {
+	tick := time.NewTicker(summaryEvery)
+	defer tick.Stop()
+	var before uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if n := s.options.Log.Dropped(); n > before {
+				s.log.Warn("log lines were lost: writing them failed or took too long", "lines", n-before)
+				before = n
+			}
 		}
 	}
 }

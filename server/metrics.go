@@ -37,7 +37,7 @@ type metrics struct {
 	limiterFailed prometheus.Counter
 }
 
-func newMetrics(version, revision string) *metrics {
+func newMetrics(o Options) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "extauthz_decisions_total", Help: "Decisions, by their code.",
@@ -77,12 +77,15 @@ func newMetrics(version, revision string) *metrics {
 	})
 	m.badRoutes = counter("extauthz_bad_route_texts_total", "Different permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
 	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
+	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "extauthz_log_lines_dropped_total", Help: "Log lines that were lost, because writing them failed or took too long.",
+	}, func() float64 { return float64(o.Log.Dropped()) })
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
-		m.dryRun, m.badRoutes, m.limiterFailed, build,
+		m.dryRun, m.badRoutes, m.limiterFailed, lost, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

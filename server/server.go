@@ -5,7 +5,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,8 +24,8 @@ import (
 
 // Options are what [Run] needs.
 type Options struct {
-	Config *config.Config
-	Log    io.Writer // one line an event
+	Load func() (*config.Config, error) // reads the configuration
+	Log  *LogWriter                     // one line an event
 
 	// Signals are those of the process: SIGHUP reloads, any other stops.
 	Signals <-chan os.Signal
@@ -34,76 +33,161 @@ type Options struct {
 	Version, Revision string // of the build
 }
 
-// Run serves until a signal or the end of ctx stops it, and then drains. It returns an error if it
-// cannot start, or has to stop by itself.
+// Run serves until a signal or the end of ctx stops it, and then drains. While it starts, a signal
+// stops it at once. It returns an error if it cannot start, or has to stop by itself.
 func Run(ctx context.Context, o Options) error {
-	return newServer(o.Config, newLogger(o.Config.Log, o.Log), newMetrics(o.Version, o.Revision)).run(ctx, o.Signals)
+	s := newServer(o)
+	defer s.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	started := make(chan error, 1)
+	go func() { started <- s.start(ctx) }() // not waited for if it is stopped: reading large files takes time
+	again := false
+	for {
+		select {
+		case err := <-started:
+			if err != nil {
+				return err
+			}
+			if again {
+				s.reload()
+			}
+			return s.untilStopped(ctx)
+		case sig := <-o.Signals:
+			if again = again || sig == syscall.SIGHUP; sig != syscall.SIGHUP {
+				return nil
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // A server is the gRPC server, the admin listener, and what they share.
 type server struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	metrics *metrics
-	ready   readiness
-	health  *health.Server
+	options   Options
+	cfg       *config.Config
+	log       *slog.Logger
+	metrics   *metrics
+	ready     readiness
+	health    *health.Server
+	grpc      *grpc.Server
+	keys      *keys
+	decisions *decisionLog
 
-	storeDown bool // the store was unreachable at the start
+	reloads    chan struct{} // holds a value if a reload is wanted
+	failed     chan error    // why a part of it ended by itself
+	storeReady <-chan error  // nil if the store was ready at once
+	storeDown  bool          // the store was unreachable at the start
+
+	mu      sync.Mutex
+	closed  bool
+	closers []func()
 }
 
-func newServer(cfg *config.Config, log *slog.Logger, m *metrics) *server {
-	return &server{cfg: cfg, log: log, metrics: m, health: health.NewServer()}
+func newServer(o Options) *server {
+	return &server{
+		options: o, metrics: newMetrics(o), health: health.NewServer(),
+		reloads: make(chan struct{}, 1), failed: make(chan error, 3), // one for each part
+	}
 }
 
-func (s *server) run(ctx context.Context, signals <-chan os.Signal) error {
-	setMemory(s.cfg.Memory, s.log)
-	s.warn(s.cfg.Warnings)
-	failed := make(chan error, 3) // one for each part that may end by itself
-	adminAddr, stopAdmin, err := s.startAdmin(ctx, failed)
-	if err != nil {
-		return err
+// atEnd has f called by close; at once, if that was called before.
+func (s *server) atEnd(f func()) {
+	s.mu.Lock()
+	closed := s.closed
+	if !closed {
+		s.closers = append(s.closers, f)
 	}
-	defer stopAdmin()
+	s.mu.Unlock()
+	if closed {
+		f()
+	}
+}
 
-	keys, err := s.openKeys(ctx)
+// listen opens a listener, which close closes.
+func (s *server) listen(ctx context.Context, a config.Address) (net.Listener, error) {
+	s.mu.Lock() // close waits until a socket is either there or not
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, context.Canceled
+	}
+	lis, err := listen(ctx, a)
+	if err == nil {
+		s.closers = append(s.closers, func() { _ = lis.Close() })
+	}
+	return lis, err
+}
+
+// close ends what was started, the last first.
+func (s *server) close() {
+	s.mu.Lock()
+	closers := s.closers
+	s.closed, s.closers = true, nil
+	s.mu.Unlock()
+	for i := len(closers) - 1; i >= 0; i-- {
+		closers[i]()
+	}
+}
+
+// start opens everything and begins to serve.
+func (s *server) start(ctx context.Context) error {
+	cfg, err := s.options.Load()
 	if err != nil {
 		return err
 	}
-	defer keys.close()
-	s.warn(keys.warnings())
-	limits, err := backend.OpenLimiter(ctx, s.cfg.Ratelimit)
+	s.cfg, s.log = cfg, newLogger(cfg.Log, s.options.Log)
+	captureLogs(s.log)
+	setMemory(cfg.Memory, s.log)
+	s.warn(cfg.Warnings)
+	adminAddr, err := s.startAdmin(ctx)
 	if err != nil {
 		return err
 	}
-	defer limits.Close()
-	decisions := newDecisionLog(s.log, time.Now)
+	if s.keys, err = s.openKeys(ctx); err != nil {
+		return err
+	}
+	s.atEnd(s.keys.close)
+	if err := ctx.Err(); err != nil {
+		return err // it was stopped while it read the keys
+	}
+	s.warn(s.keys.warnings())
+	limits, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
+	if err != nil {
+		return err
+	}
+	s.atEnd(limits.Close)
+	s.decisions = newDecisionLog(s.log, time.Now)
+	s.atEnd(s.decisions.flush)
 	recorder, err := s.openUsage(ctx)
 	if err != nil {
 		return err
 	}
-	grpcServer, err := s.newGRPCServer(keys, limits, decisions, recorder)
+	s.atEnd(recorder.start(ctx))
+	if s.grpc, err = s.newGRPCServer(s.keys, limits, s.decisions, recorder); err != nil {
+		return err
+	}
+	lis, err := s.listen(ctx, cfg.Listen)
 	if err != nil {
 		return err
 	}
-	lis, err := listen(ctx, s.cfg.Listen)
-	if err != nil {
-		return err
-	}
-
-	background, stop := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer stop()
-	wg.Go(func() { decisions.summarize(background) })
-	wg.Go(func() { recorder.run(background) })
-	ready := s.followKeys(background, &wg, keys, failed)
-	go func() { failed <- grpcServer.Serve(lis) }()
-	attrs := []any{"listen", listenerName(lis), "admin", adminAddr, "store", s.cfg.Store.Name(), "ratelimits", s.cfg.Ratelimit.Store}
-	if keys.files != nil {
-		attrs = append(attrs, "keys", keys.files.Len())
+	s.atEnd(s.grpc.Stop)
+	s.startBackground(ctx)
+	go func() { s.failed <- s.grpc.Serve(lis) }()
+	attrs := []any{"listen", listenerName(lis), "admin", adminAddr, "store", cfg.Store.Name(), "ratelimits", cfg.Ratelimit.Store}
+	if s.keys.files != nil {
+		attrs = append(attrs, "keys", s.keys.files.Len())
 	}
 	s.log.Info("serving", attrs...)
-	return s.untilStopped(ctx, grpcServer, keys, signals, ready, failed)
+	return nil
+}
+
+// startBackground starts what goes on beside the checks until ctx ends.
+func (s *server) startBackground(ctx context.Context) {
+	s.storeReady = s.followKeys(ctx)
+	go s.decisions.summarize(ctx)
+	go s.reportLostLines(ctx)
+	go s.reloadWhenAsked(ctx)
 }
 
 // maxWarnings bounds how many warnings are logged at once: each key of many may have one.
@@ -121,25 +205,23 @@ func (s *server) warn(warnings strictyaml.Errors) {
 }
 
 // untilStopped handles signals until one of them, or the end of ctx, stops the server.
-func (s *server) untilStopped(ctx context.Context, grpcServer *grpc.Server, keys *keys, signals <-chan os.Signal, ready, failed <-chan error) error {
+func (s *server) untilStopped(ctx context.Context) error {
 	for {
 		select {
-		case sig := <-signals:
+		case sig := <-s.options.Signals:
 			if sig == syscall.SIGHUP {
-				s.log.Info("reloading the keys", "signal", sig.String())
-				_ = keys.reload(ctx) // s.reloaded logs the outcome
+				s.reload()
 				continue
 			}
 			s.log.Info("stopping", "signal", sig.String(), "drain", s.cfg.Shutdown.Drain.String())
-			s.drain(grpcServer, signals)
+			s.drain(s.grpc, s.options.Signals)
 			return nil
 		case <-ctx.Done():
-			s.drain(grpcServer, signals)
+			s.drain(s.grpc, s.options.Signals)
 			return nil
-		case err := <-ready:
-			s.storeReady(err)
-		case err := <-failed:
-			grpcServer.Stop()
+		case err := <-s.storeReady:
+			s.storeAnswered(err)
+		case err := <-s.failed:
 			return fmt.Errorf("serving: %w", err)
 		}
 	}
@@ -161,21 +243,23 @@ func (s *server) setServing(status healthpb.HealthCheckResponse_ServingStatus, w
 }
 
 // startAdmin opens the admin listener, if one is configured, and returns its address.
-func (s *server) startAdmin(ctx context.Context, failed chan<- error) (address string, stop func(), err error) {
+func (s *server) startAdmin(ctx context.Context) (address string, err error) {
 	if s.cfg.Admin.Listen == (config.Address{}) {
-		return "none", func() {}, nil
+		return "none", nil
 	}
-	lis, err := listen(ctx, s.cfg.Admin.Listen)
+	lis, err := s.listen(ctx, s.cfg.Admin.Listen)
 	if err != nil {
-		return "", nil, fmt.Errorf("admin: %w", err)
+		return "", fmt.Errorf("admin: %w", err)
 	}
 	admin := newAdminServer(&s.ready, s.metrics.handler(), s.cfg.Admin.Pprof)
+	admin.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
+	s.atEnd(func() { stopAdmin(admin) }) //nolint:contextcheck // scrapes end after ctx has
 	go func() {
 		if err := admin.Serve(lis); err != http.ErrServerClosed {
-			failed <- fmt.Errorf("admin: %w", err)
+			s.failed <- fmt.Errorf("admin: %w", err)
 		}
 	}()
-	return listenerName(lis), func() { stopAdmin(admin) }, nil //nolint:contextcheck // scrapes end after ctx has
+	return listenerName(lis), nil
 }
 
 func listenerName(lis net.Listener) string {

@@ -35,7 +35,9 @@ func (b *buffer) String() string {
 
 // testServer returns a server that logs into the buffer.
 func testServer(cfg *config.Config, log io.Writer) *server {
-	return newServer(cfg, newLogger(cfg.Log, log), newMetrics("test", ""))
+	s := newServer(Options{Version: "test"})
+	s.cfg, s.log = cfg, newLogger(cfg.Log, log)
+	return s
 }
 
 func dial(t *testing.T, address string) *grpc.ClientConn {

@@ -61,15 +61,21 @@ func (u *usageRecorder) observe(o *check.Observation) {
 	})
 }
 
-// run writes what was counted now and then until ctx ends, and then once more.
-func (u *usageRecorder) run(ctx context.Context) {
+// start writes what was counted now and then, until stop is called; and then once more.
+func (u *usageRecorder) start(ctx context.Context) (stop func()) {
 	if u == nil {
-		return
+		return func() {}
 	}
-	u.Run(ctx)
-	if err := u.store.Close(); err != nil {
-		u.log.Warn("closing the store of usage failed", "error", oneLine(err))
-	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		u.Run(ctx)
+		if err := u.store.Close(); err != nil {
+			u.log.Warn("closing the store of usage failed", "error", oneLine(err))
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // flushed is called after each attempt to write, from one goroutine.

@@ -1,19 +1,16 @@
 package main
 
 import (
-	"os"
-	"os/signal"
-	"syscall"
-
 	"github.com/spf13/cobra"
 
+	"extauthz/cmd/extauthz/signals"
 	"extauthz/server"
 )
 
 func newServeCommand() *cobra.Command {
 	f := &configFlags{}
 	cmd := &cobra.Command{
-		Use:   "serve",
+		Use:   signals.Serve,
 		Short: "Run the server",
 		Long: `Run the external authorization server until SIGTERM or SIGINT. It then reports NOT_SERVING to
 health checks, continues to serve for a while, and ends once the requests in flight are answered; a
@@ -26,17 +23,17 @@ Exit codes: 0 after SIGTERM or SIGINT, 1 if it cannot start or cannot continue.`
   extauthz serve --config extauthz.yaml --listen unix:/run/extauthz/extauthz.sock`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := f.load()
-			if err != nil {
-				return err
-			}
-			signals := make(chan os.Signal, 4)
-			// Until the very end: one signal too many must not change the exit code.
-			signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+			log := server.NewLogWriter(cmd.ErrOrStderr())
+			defer log.Close()
 			version, revision := buildVersion()
-			return server.Run(cmd.Context(), server.Options{
-				Config: cfg, Log: cmd.ErrOrStderr(), Signals: signals, Version: version, Revision: revision,
+			err := server.Run(cmd.Context(), server.Options{
+				Load: f.load, Log: log, Signals: signals.C, Version: version, Revision: revision,
 			})
+			if err != nil {
+				tell(log, err) // and not to standard error, whose reader may hang
+				return exitError(1)
+			}
+			return nil
 		},
 	}
 	f.register(cmd)

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"extauthz/keystore"
+)
+
+// A signal to stop ends a server cleanly from the first moments on, long before it serves.
+func TestServeStoppedInTheFirstMoments(t *testing.T) {
+	dir := t.TempDir()
+	keys, file := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "extauthz.yaml")
+	write(t, keys, keyFile(secretOne))
+	write(t, file, local+"store: {yaml: {path: keys.yaml}}\n")
+	t.Setenv("GODEBUG", "inittrace=1") // the runtime says what it has initialized
+	for range 10 {
+		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+			p := start(t, "serve", "--config", file)
+			eventually(t, "signals are received", func() bool { return strings.Contains(p.log.String(), "init extauthz/cmd/extauthz/signals ") })
+			p.signal(t, syscall.SIGHUP)
+			p.signal(t, sig)
+			if code := p.exitCode(t); code != 0 {
+				t.Fatalf("exit code %d after %s", code, sig)
+			}
+		}
+	}
+}
+
+// A signal to stop does not wait for a large key file to be read, be it at the start or later.
+func TestServeStoppedWhileItReads(t *testing.T) {
+	dir := t.TempDir()
+	keys, file, pipe := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "extauthz.yaml"), filepath.Join(dir, "pipe")
+	f, err := os.Create(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(f, "keys:")
+	for i := range 300_000 {
+		fmt.Fprintf(f, "  - {id: key_%d, hash: %s, ip_whitelist: [10.0.0.0/8, 192.0.2.7]}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	admin := filepath.Join(dir, "admin.sock")
+	write(t, file, fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: %q}\nshutdown: {drain: 0s}\nstore: {yaml: {path: keys.yaml}}\n", "unix:"+admin))
+	p := start(t, "serve", "--config", file)
+	eventually(t, "the admin listener is up", func() bool { _, err := os.Stat(admin); return err == nil })
+	p.signal(t, syscall.SIGTERM)
+	stopped(t, p, "while it reads the keys")
+	if _, err := os.Lstat(admin); !os.IsNotExist(err) {
+		t.Errorf("the admin listener's socket is left behind: %v", err)
+	}
+	if strings.Contains(p.log.String(), "msg=serving") {
+		t.Fatal("it served already: the key file is too small for this test")
+	}
+
+	p = start(t, "serve", "--config", file)
+	eventually(t, "it serves", func() bool { return strings.Contains(p.log.String(), "msg=serving") })
+	p.signal(t, syscall.SIGHUP)
+	eventually(t, "it reloads", func() bool { return strings.Contains(p.log.String(), "reloading") })
+	p.signal(t, syscall.SIGTERM)
+	stopped(t, p, "while it reads the keys again")
+	if strings.Contains(p.log.String(), "reloaded") {
+		t.Fatal("it reloaded already: the key file is too small for this test")
+	}
+
+	// A configuration that never ends.
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = start(t, "serve", "--config", pipe)
+	w, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits until it is read
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	p.signal(t, syscall.SIGINT)
+	stopped(t, p, "while it reads the configuration")
+}
+
+// stopped holds the process to end at once, with success.
+func stopped(t *testing.T, p *process, when string) {
+	t.Helper()
+	began := time.Now()
+	if code := p.exitCode(t); code != 0 {
+		t.Errorf("%s: exit code %d", when, code)
+	}
+	t.Logf("%s: stopped in %s", when, time.Since(began))
+}
