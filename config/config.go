@@ -147,7 +147,18 @@ type Paths struct {
 type Log struct {
 	Level  slog.Level // debug, info, warn or error; default: info
 	Format string     // text or json; default: text
+
+	// Decisions is sampled, which writes a few lines of each code and key in ten seconds and counts
+	// the rest, or all, which writes one line for each refusal. Allowed requests are logged at the
+	// level debug, each. Default: sampled.
+	Decisions string
 }
+
+// The values of [Log.Decisions].
+const (
+	LogSampled = "sampled"
+	LogAll     = "all"
+)
 
 // Shutdown says how the server stops on SIGTERM or SIGINT.
 type Shutdown struct {
@@ -183,7 +194,7 @@ func Default() *Config {
 		Cache:         defaultCache(),
 		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
 		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
-		Log:           Log{Level: slog.LevelInfo, Format: "text"},
+		Log:           Log{Level: slog.LevelInfo, Format: "text", Decisions: LogSampled},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
 		GRPC:          GRPC{MaxMessageSize: 64 << 20},
 	}

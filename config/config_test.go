@@ -122,7 +122,7 @@ func TestEveryField(t *testing.T) {
 		Ratelimit: Ratelimit{Store: LimitsInRedis, URL: "redis://redis/run", Prefix: "t:", Timeout: 20 * time.Millisecond, RefuseOnError: true, Headers: ratelimit.IETF},
 		DryRun:    true,
 		Statuses:  map[authz.Code]int{authz.Expired: 403, authz.Unavailable: 500},
-		Log:       Log{Level: slog.LevelDebug, Format: "json"},
+		Log:       Log{Level: slog.LevelDebug, Format: "json", Decisions: LogAll},
 		Shutdown:  Shutdown{Timeout: time.Minute},
 		GRPC:      GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
 		Memory:    Memory{Limit: 512 << 20, GCPercent: 150},

@@ -194,7 +194,8 @@ func (r *reader) log(n *yaml.Node) {
 			r.oneOf(n, &level, "debug", "info", "warn", "error")
 			r.c.Log.Level = levels[level]
 		},
-		"format": func(n *yaml.Node) { r.oneOf(n, &r.c.Log.Format, "text", "json") },
+		"format":    func(n *yaml.Node) { r.oneOf(n, &r.c.Log.Format, "text", "json") },
+		"decisions": func(n *yaml.Node) { r.oneOf(n, &r.c.Log.Decisions, LogSampled, LogAll) },
 	})
 }
 

@@ -37,7 +37,7 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *g
 	cfg.Shutdown = shutdown
 	s := testServer(cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
-	g, err := s.newGRPCServer(slow, nil, newDecisionLog(s.log, time.Now), nil)
+	g, err := s.newGRPCServer(slow, nil, newDecisionLog(s.log, false), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -199,12 +199,12 @@ type storeLog struct {
 	log     *slog.Logger
 	metrics *storeMetrics
 	ttl     time.Duration
-	lines   sample
+	lines   throttle
 }
 
 func (l *storeLog) broken(id string, err error) {
 	l.metrics.broken.Inc()
-	if l.lines.take(time.Now().Unix()) {
+	if l.lines.allow(time.Now()) {
 		l.log.Error("a key's record cannot be read whole, so it is refused", "key_id", id, "error", clip(oneLine(err)))
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -157,7 +156,7 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	s.atEnd(limits.Close)
-	s.decisions = newDecisionLog(s.log, time.Now)
+	s.decisions = newDecisionLog(s.log, cfg.Log.Decisions == config.LogAll)
 	s.atEnd(s.decisions.flush)
 	recorder, err := s.openUsage(ctx)
 	if err != nil {
