@@ -27,7 +27,7 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 // wait for it.
 func captureLogs(log *slog.Logger) {
 	slog.SetDefault(log)
-	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer()
+	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer() //nolint:forbidigo // what gRPC needs; it ends in log
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errors))
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -13,7 +14,7 @@ import (
 func TestObservePanicked(t *testing.T) {
 	var b strings.Builder
 	at := time.Unix(1_800_000_000, 0)
-	m := newMetrics(Options{})
+	m := newMetrics(Options{Log: NewLogWriter(io.Discard)})
 	l := &panicLog{log: slog.New(slog.NewTextHandler(&b, nil)), metrics: m, now: func() time.Time { return at }}
 	for range 3 {
 		l.observePanicked(errors.New("the check panicked (string) in\nx"))

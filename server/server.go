@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -124,8 +125,8 @@ func (s *server) close() {
 	closers := s.closers
 	s.closed, s.closers = true, nil
 	s.mu.Unlock()
-	for i := len(closers) - 1; i >= 0; i-- {
-		closers[i]()
+	for _, f := range slices.Backward(closers) {
+		f()
 	}
 }
 
