@@ -78,6 +78,11 @@ func TestFilesAreValid(t *testing.T) {
 func start(t *testing.T, name string, replace ...string) (tr *tree, envoy string) {
 	t.Helper()
 	tr = newTree(t, ownPorts(t), name)
+	return tr, tr.start(t, name, replace...)
+}
+
+func (tr *tree) start(t *testing.T, name string, replace ...string) (envoy string) {
+	t.Helper()
 	var setup strings.Builder
 	for line := range strings.Lines(strings.Join(shellBlocks(t, filepath.Join(name, "README.md")), "")) {
 		if parseExpectation(line).status != 0 {
@@ -93,7 +98,7 @@ func start(t *testing.T, name string, replace ...string) (tr *tree, envoy string
 		}
 		return strings.HasSuffix(p.Log(), "started\n")
 	})
-	return tr, tr.replace("127.0.0.1:10000")
+	return tr.replace("127.0.0.1:10000")
 }
 
 // get sends a request from a loopback address.
@@ -238,6 +243,38 @@ func TestPublicRouteTrustsNoIdentity(t *testing.T) {
 		if strings.HasPrefix(name, "x-extauthz-") || name == "x-api-key" {
 			t.Errorf("the upstream was sent %s: %q", name, sent.Headers[name])
 		}
+	}
+}
+
+// While extauthz does not answer, a dry run lets every request through, without a made-up identity.
+func TestDryRunWithoutExtauthz(t *testing.T) {
+	t.Parallel()
+	tr, envoy := start(t, "dry-run")
+	if err := syscall.Kill(tr.pids(t, "extauthz")[0], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	status, body := get(t, envoy, "/", "127.0.0.1", http.Header{"X-Extauthz-Key-Id": {"key_admin"}, "X-Extauthz-Anything": {"1"}, "X-Api-Key": {"demo_partner"}})
+	if status != http.StatusOK || strings.Contains(body, "x-extauthz-") {
+		t.Errorf("got %d %s", status, body)
+	}
+}
+
+// No route can be chosen by an identity that a caller claims.
+func TestNoRouteByAClaimedIdentity(t *testing.T) {
+	t.Parallel()
+	ports := ownPorts(t)
+	tr := newTree(t, func(text string) string {
+		return ports(strings.Replace(text, "                        - match: {path_separated_prefix: /public}\n",
+			"                        - match: {prefix: /, headers: [{name: x-extauthz-key-id, present_match: true}]}\n"+
+				"                          direct_response: {status: 418}\n"+
+				"                        - match: {path_separated_prefix: /public}\n", 1))
+	}, "per-route")
+	if text := readFile(t, filepath.Join(tr.dir, "examples/per-route/envoy.yaml")); !strings.Contains(text, "418") {
+		t.Fatal("the route is not there")
+	}
+	envoy := tr.start(t, "per-route")
+	if status, body := get(t, envoy, "/public/logo", "127.0.0.1", http.Header{"X-Extauthz-Key-Id": {"key_admin"}}); status != http.StatusOK {
+		t.Errorf("got %d %s", status, body)
 	}
 }
 
