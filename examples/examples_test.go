@@ -30,7 +30,7 @@ func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			newTree(t, ownPorts(t), name).runREADME(t, filepath.Join(name, "README.md"))
+			newTree(t, ownPorts(t), name).runREADME(t, filepath.Join(name, "README.md"), "-e")
 		})
 	}
 }
@@ -90,7 +90,7 @@ func (tr *tree) start(t *testing.T, name string, replace ...string) (envoy strin
 		}
 		setup.WriteString(line)
 	}
-	p := tr.paste(t, "trap 'kill -KILL $(jobs -p); wait; exit' TERM\n"+strings.NewReplacer(replace...).Replace(setup.String())+"echo started; wait\n")
+	p := tr.paste(t, "trap 'kill -KILL $(jobs -p); wait; exit' TERM\n"+strings.NewReplacer(replace...).Replace(setup.String())+"echo started; wait\n", "-e")
 	t.Cleanup(func() { p.Stop() })
 	polltest.Until(t, "the example has started", func() bool {
 		if !p.Running() {

@@ -94,11 +94,11 @@ func (tr *tree) rewrite(t *testing.T, file, old, replacement string) {
 	}
 }
 
-// paste gives the text to a shell at once, as a paste into a terminal does. Unlike a terminal's, the
-// shell ends where a command fails.
-func (tr *tree) paste(t *testing.T, text string) *proctest.Process {
+// paste gives the text to a shell at once, as a paste into a terminal does. With the option -e, and
+// unlike a terminal's, the shell ends where a command fails.
+func (tr *tree) paste(t *testing.T, text string, options ...string) *proctest.Process {
 	t.Helper()
-	cmd := exec.Command("bash", "-e")
+	cmd := exec.Command("bash", options...)
 	cmd.Dir = tr.dir
 	cmd.Stdin = strings.NewReader(tr.replace(text))
 	cmd.Env = []string{"PATH=" + filepath.Join(tr.dir, "path") + ":" + os.Getenv("PATH"), "HOME=" + tr.dir, "LC_ALL=C.UTF-8"}

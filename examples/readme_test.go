@@ -12,12 +12,12 @@ import (
 )
 
 // runREADME pastes a README's shell blocks, and holds every answer against what stands beside its
-// curl: `# 403 FORBIDDEN` is a status, then words of the answer.
-func (tr *tree) runREADME(t *testing.T, path string) {
+// curl: `# 403 FORBIDDEN` is a status, then words of the answer. It returns what the shell showed.
+func (tr *tree) runREADME(t *testing.T, path string, options ...string) (shown string) {
 	t.Helper()
 	text := strings.Join(shellBlocks(t, path), "")
 	checkTargets(t, text)
-	p := tr.paste(t, text)
+	p := tr.paste(t, text+"true\n", options...)
 	if code := p.Wait(); code != 0 {
 		t.Fatalf("the shell ended with %d", code)
 	}
@@ -43,6 +43,7 @@ func (tr *tree) runREADME(t *testing.T, path string) {
 	if checked == 0 {
 		t.Errorf("%s says of no curl what it gets", path)
 	}
+	return p.Log()
 }
 
 var envoyLogLine = regexp.MustCompile(`(?m)^\[[^\n]*\]\[(trace|debug|info|warning|error)\].*$`)

@@ -40,7 +40,7 @@ func TestStoreREADMEs(t *testing.T) {
 					checkDocker(t, name, written, strings.TrimSpace(line))
 				}
 			}
-			tr.runREADME(t, readme)
+			tr.runREADME(t, readme, "-e")
 		})
 	}
 }

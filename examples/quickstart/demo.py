@@ -122,15 +122,15 @@ def key(secret, **more):
 
 # What is sent, from where, and what has to become of it.
 STORY = [
-    ("a key, from an address on its list", key("demo_listed"), "127.0.0.1", "200"),
+    ("a key, from an address in its whitelist", key("demo_listed"), "127.0.0.1", "200"),
     ("the same key, from another address", key("demo_listed"), "127.0.0.2", "403 FORBIDDEN"),
     ("… which claims x-forwarded-for: 127.0.0.1", key("demo_listed", **{"x-forwarded-for": "127.0.0.1"}), "127.0.0.2", "403 FORBIDDEN"),
     ("a key for other addresses", key("demo_elsewhere"), "127.0.0.1", "403 FORBIDDEN"),
-    ("a key without a list", key("demo_anywhere"), "127.0.0.2", "200"),
+    ("a key without a whitelist", key("demo_anywhere"), "127.0.0.2", "200"),
     ("no key", {}, "127.0.0.1", "401 MISSING_KEY"),
-    ("a key that nobody made", key("demo_guess"), "127.0.0.1", "401 NOT_FOUND"),
-    ("a key that was disabled", key("demo_disabled"), "127.0.0.1", "401 DISABLED"),
-    ("a key that has expired", key("demo_expired"), "127.0.0.1", "401 EXPIRED"),
+    ("an unknown key", key("demo_guess"), "127.0.0.1", "401 NOT_FOUND"),
+    ("a disabled key", key("demo_disabled"), "127.0.0.1", "401 DISABLED"),
+    ("an expired key", key("demo_expired"), "127.0.0.1", "401 EXPIRED"),
 ]
 
 
