@@ -7,6 +7,7 @@ import (
 	"extauthz/config"
 	keyspostgres "extauthz/keystore/postgres"
 	keysredis "extauthz/keystore/redis"
+	"extauthz/redisclient"
 	"extauthz/usage"
 	"extauthz/usage/boltfile"
 	"extauthz/usage/postgres"
@@ -42,7 +43,7 @@ func OpenUsage(ctx context.Context, c *config.Config) (usage.Store, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
-		conn, err := keysredis.Connect(ctx, c.Store.Redis.URL)
+		conn, err := redisclient.Connect(ctx, c.Store.Redis.URL)
 		if err != nil {
 			return nil, err
 		}

@@ -19,7 +19,7 @@ import (
 	"extauthz/keystore/postgres"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/redis"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // cachedRecords is how many records a replica caches, and is asked for.

@@ -18,8 +18,8 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/polltest"
+	"extauthz/redisclient/redistest"
 )
 
 // An hour is longer than any test: nothing that is spent comes back in it.

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"extauthz/e2e/harness"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // A lossy server passes checks on to extauthz, and loses every other answer.

@@ -12,8 +12,8 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/polltest"
+	"extauthz/redisclient/redistest"
 )
 
 // A database keeps the keys of several extauthz.

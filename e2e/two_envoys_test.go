@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"extauthz/e2e/harness"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // Of two Envoys in a row, each with an extauthz of its own over one Redis, the second needs the key,

@@ -9,7 +9,7 @@ import (
 
 	"extauthz/e2e/harness"
 	"extauthz/keystore/postgres/pgtest"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // databases start, by story, what its README starts by docker, and return the address that the

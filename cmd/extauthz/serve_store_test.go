@@ -13,7 +13,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // A database is a server that may be ended and started again.

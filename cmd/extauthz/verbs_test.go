@@ -15,7 +15,7 @@ import (
 	"extauthz/keystore"
 	"extauthz/keystore/postgres"
 	"extauthz/keystore/postgres/pgtest"
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 // stores returns, by kind, the store field of a configuration of a fresh store.

@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"extauthz/keystore"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
+	"extauthz/redisclient/redistest"
 )
 
 func BenchmarkLookup(b *testing.B) {

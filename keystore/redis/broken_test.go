@@ -7,9 +7,12 @@ import (
 	"testing"
 
 	"extauthz/keystore"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
+	"extauthz/redisclient/redistest"
 )
+
+// member returns the member of the index for a key.
+func member(id string, h keystore.Hash) string { return id + " " + h.String() }
 
 // A record that cannot be read refuses its key, is told with its id, and harms no other.
 func TestBrokenRecords(t *testing.T) {

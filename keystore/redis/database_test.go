@@ -6,8 +6,9 @@ import (
 	"testing"
 
 	"extauthz/keystore"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
+	"extauthz/redisclient/redistest"
 )
 
 // A database that was prepared elsewhere and takes the place of the one in use counts at once,
@@ -27,13 +28,13 @@ func TestDatabaseSwapped(t *testing.T) {
 	disabled.Enabled = false
 	must(t, prepared.Add(t.Context(), &disabled))
 	r.CLI("SWAPDB", "1", "0")
-	until(t, "the key is disabled", func() bool {
+	polltest.Until(t, "the key is disabled", func() bool {
 		got, err := b.cache.Lookup(t.Context(), k.Hash)
 		return err == nil && !got.Enabled
 	})
 	r.CLI("CONFIG", "RESETSTAT") // after which the server has counted none
 	r.CLI("SWAPDB", "1", "0")
-	until(t, "the key is enabled", func() bool {
+	polltest.Until(t, "the key is enabled", func() bool {
 		got, err := b.cache.Lookup(t.Context(), k.Hash)
 		return err == nil && got.Enabled
 	})
@@ -82,14 +83,14 @@ func TestReplicaLosesItsMaster(t *testing.T) {
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	r := redistest.Start(t)
 	r.CLI("REPLICAOF", "127.0.0.1", master.Port())
-	until(t, "it is in step", func() bool { return strings.Contains(r.CLI("INFO", "replication"), "master_link_status:up") })
+	polltest.Until(t, "it is in step", func() bool { return strings.Contains(r.CLI("INFO", "replication"), "master_link_status:up") })
 	a, b := open(t, Options{URL: master.URL()}), newReplica(t, r.URL())
 	b.awaitUp(t, 1)
 	k := storetest.NewKey("key_a")
 	must(t, a.Add(t.Context(), k))
 	b.knows(t, k)
 	must(t, a.Delete(t.Context(), k.ID))
-	until(t, "it is refused", func() bool {
+	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
 	})
@@ -103,7 +104,7 @@ func TestReplicaLosesItsMaster(t *testing.T) {
 
 	other := redistest.Start(t, "--repl-diskless-sync-delay", "0") // which holds nothing
 	r.CLI("REPLICAOF", "127.0.0.1", other.Port())
-	until(t, "it is refused", func() bool {
+	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
 	})

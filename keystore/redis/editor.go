@@ -236,7 +236,7 @@ func outcome(id string, code int64, err error) error {
 
 // run executes a script on the index and the named records.
 func (s *Store) run(ctx context.Context, script *rueidis.Lua, names []string, args ...string) rueidis.RedisResult {
-	return s.link.do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	return s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return script.Exec(ctx, client, append([]string{s.names.ids}, names...), append([]string{s.names.records}, args...))
 	})
 }

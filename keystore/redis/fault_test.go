@@ -4,21 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"extauthz/keystore"
 	"extauthz/keystore/cache"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
+	"extauthz/redisclient/redistest"
 )
-
-// patience is how long anything may take on a busy machine.
-const patience = 30 * time.Second
 
 // A replica is what one server runs: a store, the cache in front of it, and its Watch.
 type replica struct {
@@ -75,18 +71,18 @@ func (r *replica) state() (up bool, ups int) {
 // awaitUp waits until the channel has come up n times and stands.
 func (r *replica) awaitUp(t *testing.T, n int) {
 	t.Helper()
-	until(t, fmt.Sprintf("the channel is up for time %d", n), func() bool { up, ups := r.state(); return up && ups >= n })
+	polltest.Until(t, fmt.Sprintf("the channel is up for time %d", n), func() bool { up, ups := r.state(); return up && ups >= n })
 }
 
 func (r *replica) awaitDown(t *testing.T) {
 	t.Helper()
-	until(t, "the channel is down", func() bool { up, _ := r.state(); return !up })
+	polltest.Until(t, "the channel is down", func() bool { up, _ := r.state(); return !up })
 }
 
 // awaitWarning waits until Watch has warned of something.
 func (r *replica) awaitWarning(t *testing.T, text string) {
 	t.Helper()
-	until(t, "there is a warning of "+text, func() bool {
+	polltest.Until(t, "there is a warning of "+text, func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return strings.Contains(strings.Join(r.warnings, "\n"), text)
@@ -95,7 +91,7 @@ func (r *replica) awaitWarning(t *testing.T, text string) {
 
 func (r *replica) knows(t *testing.T, k *keystore.Key) {
 	t.Helper()
-	until(t, k.ID+" is known", func() bool { got, err := r.cache.Lookup(t.Context(), k.Hash); return err == nil && got.ID == k.ID })
+	polltest.Until(t, k.ID+" is known", func() bool { got, err := r.cache.Lookup(t.Context(), k.Hash); return err == nil && got.ID == k.ID })
 }
 
 // refuses fails the test unless the key is unknown now.
@@ -120,15 +116,6 @@ func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 	defer cancel()
 	if err := r.Ready(ctx); err == nil {
 		t.Error("ready without a store")
-	}
-}
-
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s it is still not so: %s", patience, what)
-		}
 	}
 }
 
@@ -163,7 +150,7 @@ func TestTwoReplicas(t *testing.T) {
 		b.knows(t, k)
 		revoke(k)
 		start := time.Now()
-		until(t, name, func() bool {
+		polltest.Until(t, name, func() bool {
 			_, err := b.cache.Lookup(t.Context(), k.Hash)
 			return errors.Is(err, keystore.ErrNotFound)
 		})
@@ -183,7 +170,7 @@ func TestDownAtStart(t *testing.T) {
 		t.Errorf("ready: %v, want that the connection is refused", err)
 	}
 	r.Restart()
-	until(t, "it is ready", func() bool { return b.Ready(ctx) == nil })
+	polltest.Until(t, "it is ready", func() bool { return b.Ready(ctx) == nil })
 	b.awaitUp(t, 1)
 }
 
@@ -206,7 +193,7 @@ func TestServerFaults(t *testing.T) {
 			b.awaitUp(t, 2)
 			b.knows(t, other)
 			b.knows(t, k)
-			until(t, "it is ready", func() bool { return b.Ready(t.Context()) == nil })
+			polltest.Until(t, "it is ready", func() bool { return b.Ready(t.Context()) == nil })
 		})
 	}
 }
@@ -226,55 +213,9 @@ func TestLookupEndsInTime(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v, want that the deadline passed", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(polltest.Patience):
 		t.Error("the look-up hangs")
 	}
-}
-
-// However many look-ups a Redis leaves unanswered, no more than maxWaiting wait for it, and
-// those on top are told that it is busy.
-func TestHungRedisHoldsFewGoroutines(t *testing.T) {
-	r := redistest.Start(t)
-	p := newProxy(t, r.Addr())
-	s := open(t, Options{URL: "redis://" + p.addr() + "?write_timeout=1h"})
-	must(t, s.Ready(within(t)))
-	p.cut(true)
-	const callers, each = 100, 300
-	before := runtime.NumGoroutine()
-	var most, busy, late atomic.Int64
-	var wg sync.WaitGroup
-	for range callers {
-		wg.Go(func() {
-			for range each {
-				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-				_, err := s.Lookup(ctx, anyHash)
-				cancel()
-				switch {
-				case errors.Is(err, keystore.ErrBusy):
-					busy.Add(1)
-				case errors.Is(err, context.DeadlineExceeded):
-					late.Add(1)
-				default:
-					t.Errorf("%v, want that it is busy or late", err)
-				}
-			}
-			most.Store(max(most.Load(), int64(runtime.NumGoroutine()-before)))
-		})
-	}
-	wg.Wait()
-	t.Logf("%d goroutines, %d late, %d busy", most.Load(), late.Load(), busy.Load())
-	if most.Load() > maxWaiting+callers+100 {
-		t.Errorf("%d goroutines, want at most about %d", most.Load(), maxWaiting)
-	}
-	if busy.Load() == 0 {
-		t.Error("none was told that it is busy")
-	}
-	p.mend()
-	until(t, "it answers again", func() bool {
-		_, err := s.Lookup(t.Context(), anyHash)
-		return errors.Is(err, keystore.ErrNotFound)
-	})
-	until(t, "the goroutines are gone", func() bool { return runtime.NumGoroutine() < before+100 })
 }
 
 func TestTrackingKilled(t *testing.T) {
@@ -288,7 +229,7 @@ func TestTrackingKilled(t *testing.T) {
 	b.awaitUp(t, 2)
 	b.knows(t, k)
 	r.CLI("DEL", b.names.record(k.Hash))
-	until(t, "it is refused", func() bool {
+	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
 	})
@@ -299,18 +240,18 @@ func TestCut(t *testing.T) {
 	for name, silent := range map[string]bool{"closed": false, "silent": true} {
 		t.Run(name, func(t *testing.T) {
 			r := redistest.Start(t)
-			p := newProxy(t, r.Addr())
-			b := newReplica(t, "redis://"+p.addr())
+			p := redistest.StartProxy(t, r.Addr())
+			b := newReplica(t, "redis://"+p.Addr())
 			b.awaitUp(t, 1)
 			k, other := storetest.NewKey("key_a"), storetest.NewKey("key_b")
 			must(t, b.Put(t.Context(), []*keystore.Key{k, other}))
 			b.knows(t, k)
 			b.knows(t, other)
-			p.cut(silent)
+			p.Cut(silent)
 			r.CLI("DEL", b.names.record(k.Hash))
 			b.awaitDown(t)
 			b.bridges(t, other)
-			p.mend()
+			p.Mend()
 			b.awaitUp(t, 2)
 			b.refuses(t, k)
 			b.knows(t, other)
@@ -325,13 +266,13 @@ func TestFailover(t *testing.T) {
 	k := storetest.NewKey("key_a")
 	must(t, b.Add(t.Context(), k))
 	b.knows(t, k)
-	until(t, "the replica has it", func() bool { return r.Replica.CLI("EXISTS", b.names.record(k.Hash)) == "1" })
+	polltest.Until(t, "the replica has it", func() bool { return r.Replica.CLI("EXISTS", b.names.record(k.Hash)) == "1" })
 	r.Master.Kill()
 	b.awaitDown(t)
 	b.bridges(t, k)
 	b.awaitUp(t, 2)
-	until(t, "the new master takes writes", func() bool { return b.Delete(t.Context(), k.ID) == nil })
-	until(t, "it is refused", func() bool {
+	polltest.Until(t, "the new master takes writes", func() bool { return b.Delete(t.Context(), k.ID) == nil })
+	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
 	})
@@ -349,7 +290,7 @@ func TestSlotMoves(t *testing.T) {
 	b.awaitUp(t, 2)
 	b.knows(t, k)
 	other.CLI("DEL", b.names.record(k.Hash))
-	until(t, "it is refused", func() bool {
+	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)
 		return errors.Is(err, keystore.ErrNotFound)
 	})

@@ -52,11 +52,8 @@ func (n names) hash(name string) (keystore.Hash, bool) {
 	return h, ok && err == nil && h.String() == digits
 }
 
-// member is the entry of a key in the index. A space is below every character of an id, so
-// that the byte order of the members is that of the ids.
-func member(id string, h keystore.Hash) string { return id + " " + h.String() }
-
-// splitMember undoes member.
+// splitMember returns the id and the hash of a member of the index, "<id> <hash>". A space is below
+// every character of an id, so that the byte order of the members is that of the ids.
 func splitMember(m string) (id string, h keystore.Hash, ok bool) {
 	id, digits, ok := strings.Cut(m, " ")
 	h, err := keystore.ParseHash(digits)

@@ -74,28 +74,13 @@ import (
 	"github.com/redis/rueidis"
 
 	"extauthz/keystore"
+	"extauthz/redisclient"
 )
 
 // Options say where the keys are and who hears of trouble. Hooks may be nil; they must be
 // quick and safe for concurrent use.
 type Options struct {
-	// URL is one of
-	//
-	//	redis://[user:password@]host[:6379][/db]        one server
-	//	redis://…@host:6379,host2:6379,host3:6379       a cluster; one host is enough to find it
-	//	redis://…@host:26379,host2:26379?master_set=NAME  sentinels; [/db]
-	//	unix:///run/redis/redis.sock[?db=N]             a unix socket
-	//
-	// rediss:// is the same over TLS; valkey:// and valkeys:// are other names for the two.
-	// What is not a letter or a digit in a password is percent-encoded. Parameters:
-	//
-	//	sentinel_username, sentinel_password   for the sentinels; the user is the server's
-	//	ca_file, cert_file, key_file           PEM; who is trusted, and who we are: read again
-	//	                                       for each new connection
-	//	server_name                            what the certificate must be for; the host by default
-	//	skip_verify=true                       any certificate will do: for tests
-	//	dial_timeout, write_timeout            such as 2s; what they are by default
-	//	client_name                            in CLIENT LIST; extauthz by default
+	// URL names the Redis, as [redisclient.Connect] describes it.
 	URL string
 
 	// Prefix begins the name of everything in the store; "extauthz:" by default. Names have
@@ -120,7 +105,7 @@ type Options struct {
 type Store struct {
 	options Options
 	names   names
-	link    link
+	client  *redisclient.Client
 }
 
 var (
@@ -133,25 +118,23 @@ var (
 // first attempt to connect, at most until ctx ends, and where it fails goes on trying in the
 // background; [Store.Ready] tells. The store must be closed.
 func Open(ctx context.Context, o Options) (*Store, error) {
-	option, err := parseURL(o.URL)
-	if err != nil {
-		return nil, err
-	}
 	n, err := newNames(o.Prefix)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{options: o, names: n}
-	s.link.dial(ctx, option)
-	return s, nil
+	c, err := redisclient.Connect(ctx, o.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{options: o, names: n, client: c}, nil
 }
 
 // Close ends all connections. Calls that are under way fail, and so do later ones.
-func (s *Store) Close() { s.link.close() }
+func (s *Store) Close() { s.client.Close() }
 
 // Ready returns nil when look-ups can be answered, and otherwise why not.
 func (s *Store) Ready(ctx context.Context) error {
-	if err := failure(s.link.get(ctx, s.names.probe)); err != nil {
+	if err := failure(s.client.Get(ctx, s.names.probe)); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
 	return nil
@@ -160,11 +143,11 @@ func (s *Store) Ready(ctx context.Context) error {
 // Lookup implements [keystore.Store], in one round trip. It waits for the answer until ctx
 // ends, which should therefore have a deadline.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
-	m, err := s.link.get(ctx, s.names.record(h)).ToMessage()
+	m, err := s.client.Get(ctx, s.names.record(h)).ToMessage()
 	if rueidis.IsRedisNil(err) {
 		return nil, keystore.ErrNotFound
 	}
-	if errors.Is(err, errBusy) {
+	if errors.Is(err, redisclient.ErrBusy) {
 		return nil, fmt.Errorf("redis: %w: %w", keystore.ErrBusy, err)
 	}
 	if err != nil && !isWrongType(err) {

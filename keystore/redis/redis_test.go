@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"extauthz/keystore"
-	"extauthz/keystore/redis/redistest"
 	"extauthz/keystore/storetest"
+	"extauthz/redisclient/redistest"
 )
 
 // open opens a store that closes with the test.

@@ -23,48 +23,26 @@ const (
 // that is out of reach is tried again, at most a second after the last try ended, until ctx
 // ends: it returns for nothing else.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
-	tell := func(up bool, err error) {
-		if s.options.OnChannel != nil {
-			s.options.OnChannel(up, err)
-		}
-	}
-	wait, down := retryFirst, false
-	for {
-		wasUp, err := s.listen(ctx, inv, func() { tell(true, nil) })
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if wasUp {
-			wait = retryFirst
-		}
-		if wasUp || !down {
-			tell(false, fmt.Errorf("redis: %w", err))
-			down = true
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		wait = min(2*wait, retryLast)
-	}
+	return keystore.KeepListening(ctx, func(ctx context.Context, up func()) error {
+		return fmt.Errorf("redis: %w", s.listen(ctx, inv, up))
+	}, s.options.OnChannel)
 }
 
-// listen passes changes on to inv until the connection fails, and reports whether it ever stood.
-func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) (wasUp bool, err error) {
+// listen passes changes on to inv until the channel fails, with the reason.
+func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	t, err := s.connect(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer t.conn.Close()
 	if err := t.track(ctx); err != nil {
-		return false, err
+		return err
 	}
 	seen, err := t.state(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	// Now, not earlier: from here on no change is missed.
 	inv.InvalidateAll()
@@ -74,7 +52,7 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 	for {
 		select {
 		case <-ctx.Done():
-			return true, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-t.told.ready:
 		}
 		changed, all := t.told.take()
@@ -85,7 +63,7 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 			// The database was flushed or swapped; or the connection was lost, and then what
 			// is cached must go on serving.
 			if err := t.alive(ctx); err != nil {
-				return true, err
+				return err
 			}
 			inv.InvalidateAll()
 			s.warn(t.empty(ctx))
@@ -113,10 +91,10 @@ func (s *Store) connect(ctx context.Context) (*tracker, error) {
 	// A look-up first, which follows a failover or a slot that has moved.
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
-	if err := failure(s.link.get(ctx, s.names.probe)); err != nil {
+	if err := failure(s.client.Get(ctx, s.names.probe)); err != nil {
 		return nil, err
 	}
-	client, err := s.link.connected()
+	client, err := s.client.Connected()
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"extauthz/keystore/redis"
 	"extauthz/ratelimit"
+	"extauthz/redisclient"
 )
 
 // What an Options leaves out.
@@ -28,7 +28,7 @@ const (
 
 // Options say where the counters are.
 type Options struct {
-	URL     string        // as for a store of keys in Redis
+	URL     string        // as redisclient.Connect describes it
 	Prefix  string        // of every counter's name, without braces; empty: DefaultPrefix
 	Timeout time.Duration // of one request, well under that of Envoy's call; 0: DefaultTimeout
 }
@@ -41,11 +41,11 @@ type Options struct {
 //
 // Lua counts exactly up to 2⁵³. A request that was not answered in time may have been counted.
 type Limiter struct {
-	connection *redis.Connection
-	prefix     string
-	timeout    time.Duration
-	breaker    breaker
-	now        func() time.Time // the server's clock where nil; tests set another
+	client  *redisclient.Client
+	prefix  string
+	timeout time.Duration
+	breaker breaker
+	now     func() time.Time // the server's clock where nil; tests set another
 }
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
@@ -73,15 +73,15 @@ func Open(ctx context.Context, o Options) (*Limiter, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
 	}
-	connection, err := redis.Connect(ctx, o.URL)
+	client, err := redisclient.Connect(ctx, o.URL)
 	if err != nil {
 		return nil, err
 	}
-	return &Limiter{connection: connection, prefix: o.Prefix, timeout: o.Timeout}, nil
+	return &Limiter{client: client, prefix: o.Prefix, timeout: o.Timeout}, nil
 }
 
 // Close ends the connection to Redis.
-func (l *Limiter) Close() { l.connection.Close() }
+func (l *Limiter) Close() { l.client.Close() }
 
 // Take spends the charges, or nothing.
 func (l *Limiter) Take(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
@@ -130,7 +130,7 @@ func (l *Limiter) ask(ctx context.Context, s ratelimit.Subject, charges []rateli
 	}
 	timeout, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
-	numbers, err := l.connection.Do(timeout, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	numbers, err := l.client.Do(timeout, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return script.Exec(ctx, client, keys, args)
 	}).AsIntSlice()
 	switch {

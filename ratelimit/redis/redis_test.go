@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"extauthz/keystore/redis/redistest"
+	"extauthz/polltest"
 	"extauthz/ratelimit"
 	"extauthz/ratelimit/ratelimittest"
+	"extauthz/redisclient/redistest"
 )
 
 // open returns a Limiter that a busy machine does not make late.
@@ -59,16 +60,6 @@ func take(t *testing.T, l *Limiter, s ratelimit.Subject, c []ratelimit.Charge) r
 	return r
 }
 
-// until waits for something that takes a machine's time.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
-		}
-	}
-}
-
 func TestServerClock(t *testing.T) {
 	server := redistest.Start(t)
 	l := open(t, server.URL(), "")
@@ -76,12 +67,12 @@ func TestServerClock(t *testing.T) {
 	if r := take(t, l, alice, c); r.Limited() || r.Limits[0].Reset > time.Second+ratelimit.SlotWidth(1, time.Second) {
 		t.Fatalf("%+v", r)
 	}
-	until(t, "room again", func() bool {
+	polltest.Until(t, "room again", func() bool {
 		r, err := l.Look(t.Context(), alice, c)
 		return err == nil && !r.Limited()
 	})
 	// A counter goes by itself.
-	until(t, "no counters", func() bool { return server.CLI("DBSIZE") == "0" })
+	polltest.Until(t, "no counters", func() bool { return server.CLI("DBSIZE") == "0" })
 }
 
 // Eight clients of two replicas are never let through more often than the limit says.
@@ -119,7 +110,7 @@ func TestKilledAndBack(t *testing.T) {
 		t.Fatalf("an answer from the dead: %+v", r)
 	}
 	server.Restart()
-	until(t, "an answer", func() bool {
+	polltest.Until(t, "an answer", func() bool {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
@@ -148,7 +139,7 @@ func TestDownAtTheStart(t *testing.T) {
 		t.Fatal("an answer from the dead")
 	}
 	server.Restart()
-	until(t, "an answer", func() bool {
+	polltest.Until(t, "an answer", func() bool {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
@@ -193,7 +184,7 @@ func TestHung(t *testing.T) {
 	}
 	server.Resume()
 	l.timeout = 10 * time.Second
-	until(t, "an answer", func() bool {
+	polltest.Until(t, "an answer", func() bool {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
@@ -236,7 +227,7 @@ func TestCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t)
 	l := open(t, cluster.URL(), "")
 	for _, s := range []ratelimit.Subject{alice, bob, {Key: "key_carol"}, {Key: "key_dan", Owner: "}"}} {
-		until(t, "an answer for "+s.Key, func() bool {
+		polltest.Until(t, "an answer for "+s.Key, func() bool {
 			r, err := l.Take(t.Context(), s, one(100, time.Hour))
 			return err == nil && !r.Limited()
 		})

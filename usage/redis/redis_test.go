@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/rueidis"
 
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 	"extauthz/usage"
 	"extauthz/usage/redis"
 	"extauthz/usage/usagetest"

@@ -1,13 +1,11 @@
-package redis
+package redisclient
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"extauthz/keystore/redis/redistest"
+	"extauthz/redisclient/redistest"
 )
 
 func TestParseURL(t *testing.T) {
@@ -58,10 +56,10 @@ func TestMalformedURL(t *testing.T) {
 		"rediss://:hunter2@h?ca_file=":       "empty ca_file",
 		"unix://:hunter2@h":                  "socket",
 	} {
-		s, err := Open(t.Context(), Options{URL: url})
+		c, err := Connect(t.Context(), url)
 		if err == nil {
-			s.Close()
-			t.Errorf("%s: taken", url)
+			c.Close()
+			t.Errorf("%s: accepted", url)
 			continue
 		}
 		if !strings.Contains(err.Error(), why) || strings.Contains(err.Error(), "hunter2") {
@@ -70,30 +68,13 @@ func TestMalformedURL(t *testing.T) {
 	}
 }
 
-func TestPasswordUntold(t *testing.T) {
+func TestPasswordNotShown(t *testing.T) {
 	r := redistest.Start(t, "--requirepass", "correct")
-	s := open(t, Options{URL: strings.Replace(r.URL(), "//", "//:hunter2@", 1)})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	err := s.Ready(ctx)
+	err := ping(t, connect(t, strings.Replace(r.URL(), "//", "//:hunter2@", 1)))
 	if err == nil || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "hunter2") {
-		t.Errorf("ready: %v; want WRONGPASS and no password", err)
+		t.Errorf("%v; want WRONGPASS and no password", err)
 	}
-	right := open(t, Options{URL: strings.Replace(r.URL(), "//", "//:correct@", 1)})
-	if err := right.Ready(ctx); err != nil {
+	if err := ping(t, connect(t, strings.Replace(r.URL(), "//", "//:correct@", 1))); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestPrefix(t *testing.T) {
-	for prefix, want := range map[string]string{"": "{extauthz}:ids", "a:b:": "{a:b}:ids", "x{t}y:": "x{t}y:ids"} {
-		if n, err := newNames(prefix); err != nil || n.ids != want {
-			t.Errorf("%q: %q, %v, want %q", prefix, n.ids, err, want)
-		}
-	}
-	for _, prefix := range []string{":", "a b", "{", "{}:", "a}"} {
-		if _, err := newNames(prefix); err == nil {
-			t.Errorf("%q: taken", prefix)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package redis
+package redisclient
 
 import (
 	"fmt"
@@ -25,7 +25,7 @@ func badURL(format string, args ...any) error {
 	return fmt.Errorf("redis: the url "+format, args...)
 }
 
-// parseURL reads a URL as [Options] describes it.
+// parseURL reads a URL as [Connect] describes it.
 func parseURL(s string) (rueidis.ClientOption, error) {
 	var none rueidis.ClientOption
 	if scheme, _, ok := strings.Cut(s, ":"); !ok || !slices.Contains(schemes, scheme) {

@@ -1,4 +1,4 @@
-package redis
+package redisclient
 
 import (
 	"crypto/ecdsa"
@@ -14,30 +14,38 @@ import (
 	"testing"
 	"time"
 
-	"extauthz/keystore/redis/redistest"
+	"extauthz/polltest"
+	"extauthz/redisclient/redistest"
 )
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // certificate writes a self-signed one for 127.0.0.1, valid for so long, and its key; both
 // readable by the server.
 func certificate(t *testing.T, valid time.Duration) (cert, key string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "redistls") //nolint:usetesting // the server's user cannot enter those of t.TempDir
-	must(t, err)
+	check(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	must(t, os.Chmod(dir, 0o755))
+	check(t, os.Chmod(dir, 0o755))
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	check(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(valid), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	must(t, err)
+	check(t, err)
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
+	check(t, err)
 	write := func(name, kind string, b []byte) string {
 		path := filepath.Join(dir, name)
-		must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o644))
+		check(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: b}), 0o644))
 		return path
 	}
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
@@ -52,9 +60,9 @@ type tlsServer struct {
 func startTLS(t *testing.T, cert, key, clients string) tlsServer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	check(t, err)
 	addr := l.Addr().(*net.TCPAddr)
-	must(t, l.Close())
+	check(t, l.Close())
 	return tlsServer{
 		redistest.Start(t, "--tls-port", strconv.Itoa(addr.Port), "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", clients),
 		"rediss://" + addr.String(),
@@ -65,7 +73,7 @@ func TestTLS(t *testing.T) {
 	cert, key := certificate(t, time.Hour)
 	r := startTLS(t, cert, key, cert)
 	url := r.url + "?ca_file=" + cert
-	if err := open(t, Options{URL: url + "&cert_file=" + cert + "&key_file=" + key}).Ready(within(t)); err != nil {
+	if err := ping(t, connect(t, url+"&cert_file="+cert+"&key_file="+key)); err != nil {
 		t.Errorf("with a certificate: %v", err)
 	}
 	for name, url := range map[string]string{
@@ -73,8 +81,8 @@ func TestTLS(t *testing.T) {
 		"nobody that we trust":       r.url + "?cert_file=" + cert + "&key_file=" + key,
 		"another name than expected": url + "&cert_file=" + cert + "&key_file=" + key + "&server_name=other",
 	} {
-		if err := open(t, Options{URL: url}).Ready(within(t)); err == nil {
-			t.Errorf("%s: ready", name)
+		if err := ping(t, connect(t, url)); err == nil {
+			t.Errorf("%s: connected", name)
 		}
 	}
 }
@@ -83,9 +91,9 @@ func TestTLS(t *testing.T) {
 func replace(t *testing.T, path, with string) {
 	t.Helper()
 	text, err := os.ReadFile(with)
-	must(t, err)
-	must(t, os.WriteFile(path+".new", text, 0o644))
-	must(t, os.Rename(path+".new", path))
+	check(t, err)
+	check(t, os.WriteFile(path+".new", text, 0o644))
+	check(t, os.Rename(path+".new", path))
 }
 
 // A certificate, its key and the authorities that are replaced on disk count for the next
@@ -106,18 +114,18 @@ func TestCertificatesAreReplaced(t *testing.T) {
 			replace(t, ca, serverCert)
 			replace(t, cert, goodCert)
 			replace(t, key, goodKey)
-			s := open(t, Options{URL: r.url + "?ca_file=" + ca + "&cert_file=" + cert + "&key_file=" + key})
-			must(t, s.Ready(within(t)))
+			c := connect(t, r.url+"?ca_file="+ca+"&cert_file="+cert+"&key_file="+key)
+			check(t, ping(t, c))
 
 			replace(t, ca, stale.ca)
 			replace(t, cert, stale.cert)
 			replace(t, key, stale.key)
 			r.Restart() // which ends the connection
-			until(t, "it is not ready", func() bool { return s.Ready(within(t)) != nil })
+			polltest.Until(t, "it does not connect", func() bool { return ping(t, c) != nil })
 			replace(t, ca, serverCert)
 			replace(t, cert, goodCert)
 			replace(t, key, goodKey)
-			until(t, "it is ready", func() bool { return s.Ready(within(t)) == nil })
+			polltest.NoError(t, func() error { return ping(t, c) })
 		})
 	}
 }

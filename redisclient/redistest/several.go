@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"extauthz/polltest"
 )
 
 // Sentinels are a master, its replica, and a sentinel that makes the replica the master when
@@ -22,7 +24,7 @@ func StartSentinels(t testing.TB) *Sentinels {
 	t.Helper()
 	s := &Sentinels{Master: Start(t)}
 	s.Replica = Start(t, "--replicaof", "127.0.0.1 "+s.Master.port, "--repl-diskless-sync-delay", "0")
-	until(t, "the replica is in step", func() bool {
+	polltest.Until(t, "the replica is in step", func() bool {
 		return strings.Contains(s.Replica.CLI("INFO", "replication"), "master_link_status:up")
 	})
 	conf := filepath.Join(folder(t), "sentinel.conf") // which it writes to
@@ -33,7 +35,7 @@ func StartSentinels(t testing.TB) *Sentinels {
 	}
 	give(t, conf)
 	s.Sentinel = start(t, []string{conf, "--sentinel"})
-	until(t, "the sentinel knows the replica", func() bool {
+	polltest.Until(t, "the sentinel knows the replica", func() bool {
 		out := s.Sentinel.CLI("SENTINEL", "REPLICAS", masterSet)
 		return strings.Contains(out, s.Replica.port) && !strings.Contains(out, "disconnected")
 	})
@@ -60,7 +62,7 @@ func StartCluster(t testing.TB) *Cluster {
 	}
 	c.Nodes[0].CLI(append(args, "--cluster-yes")...)
 	for _, n := range c.Nodes {
-		until(t, "the cluster serves", func() bool {
+		polltest.Until(t, "the cluster serves", func() bool {
 			return strings.Contains(n.CLI("CLUSTER", "INFO"), "cluster_state:ok")
 		})
 	}

@@ -1,13 +1,14 @@
-package redis
+package redistest
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
 )
 
-// A proxy passes TCP connections on until it is cut.
-type proxy struct {
+// A Proxy passes TCP connections on until it is cut. It is safe for concurrent use.
+type Proxy struct {
 	listener net.Listener
 	target   string
 
@@ -18,11 +19,14 @@ type proxy struct {
 	conns  []net.Conn
 }
 
-func newProxy(t *testing.T, target string) *proxy {
+// StartProxy starts a proxy in front of the address, which ends with the test.
+func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	p := &proxy{listener: l, target: target}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{listener: l, target: target}
 	p.mended = sync.NewCond(&p.mu)
 	go func() {
 		for {
@@ -33,20 +37,21 @@ func newProxy(t *testing.T, target string) *proxy {
 			p.serve(c)
 		}
 	}()
-	t.Cleanup(func() { _ = l.Close(); p.cut(false) })
+	t.Cleanup(func() { _ = l.Close(); p.Cut(false) })
 	return p
 }
 
-func (p *proxy) addr() string { return p.listener.Addr().String() }
+// Addr returns the proxy's address.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-func (p *proxy) serve(c net.Conn) {
+func (p *Proxy) serve(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isCut && !p.silent {
 		_ = c.Close()
 		return
 	}
-	up, err := net.Dial("tcp", p.target)
+	up, err := new(net.Dialer).DialContext(context.Background(), "tcp", p.target)
 	if err != nil {
 		_ = c.Close()
 		return
@@ -57,7 +62,7 @@ func (p *proxy) serve(c net.Conn) {
 }
 
 // pass copies until an end closes; while the proxy is cut it holds everything back.
-func (p *proxy) pass(from, to net.Conn) {
+func (p *Proxy) pass(from, to net.Conn) {
 	defer from.Close()
 	defer to.Close()
 	buf := make([]byte, 32<<10)
@@ -74,8 +79,8 @@ func (p *proxy) pass(from, to net.Conn) {
 	}
 }
 
-// cut closes every connection, or leaves them open and silent.
-func (p *proxy) cut(silent bool) {
+// Cut closes every connection and refuses new ones, or leaves all open and silent.
+func (p *Proxy) Cut(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.isCut, p.silent = true, silent
@@ -87,7 +92,8 @@ func (p *proxy) cut(silent bool) {
 	}
 }
 
-func (p *proxy) mend() {
+// Mend ends what Cut did. Connections that were silent go on.
+func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.isCut = false

@@ -3,7 +3,7 @@
 package redistest
 
 import (
-	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -13,21 +13,18 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
-)
 
-// patience is how long a server, or several together, may take for something.
-const patience = 30 * time.Second
+	"extauthz/proctest"
+)
 
 // A Server is one redis-server process. Its methods fail the test where they cannot do what
 // they say. It is not safe for concurrent use.
 type Server struct {
-	t    testing.TB
-	dir  string // its working folder
-	port string
-	args []string
-	cmd  *exec.Cmd // nil while it is not running
-	done chan struct{}
+	t       testing.TB
+	dir     string // its working folder
+	port    string
+	args    []string
+	process *proctest.Process // nil while it is not running
 }
 
 // Start starts a server that keeps every write at once in its folder. The settings are further
@@ -48,7 +45,6 @@ func start(t testing.TB, args []string) *Server {
 	s.args = append(append(args[:first:first],
 		"--port", s.port, "--bind", "127.0.0.1", "--dir", s.dir, "--save", "", "--daemonize", "no",
 		"--unixsocket", s.Socket(), "--unixsocketperm", "777"), args[first:]...)
-	t.Cleanup(s.Kill)
 	s.Restart()
 	return s
 }
@@ -81,12 +77,10 @@ func (s *Server) Wipe() {
 
 // Kill ends the process by SIGKILL, as a crash does, and waits until it is gone.
 func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
+	if s.process != nil {
+		s.process.Kill()
+		s.process = nil
 	}
-	_ = s.cmd.Process.Kill() // it may be gone already
-	<-s.done
-	s.cmd = nil
 }
 
 // Restart ends the server where it runs, starts it over what is in its folder, and waits until
@@ -94,42 +88,25 @@ func (s *Server) Kill() {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
-	cmd := exec.Command(binary(s.t, "redis-server"), s.args...) //nolint:noctx // Kill ends it, after all cleanups that need it
+	cmd := exec.Command(binary(s.t, "redis-server"), s.args...) //nolint:noctx // it ends after all cleanups that need it
 	cmd.Dir = s.dir
 	if uid, gid, ok := unprivileged(s.t); ok {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 	}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(done) }()
-	s.cmd, s.done = cmd, done
-	until(s.t, "redis-server answers", func() bool {
-		select {
-		case <-done:
-			s.t.Fatalf("redis-server %s ended:\n%s", strings.Join(s.args, " "), out.String())
-		default:
+	s.process = proctest.Start(s.t, "redis-server", cmd, func() error {
+		reply, err := s.try("PING")
+		if strings.HasPrefix(reply, "PONG") || strings.Contains(reply, "NOAUTH") {
+			return nil
 		}
-		reply, _ := s.try("PING")
-		return strings.HasPrefix(reply, "PONG") || strings.Contains(reply, "NOAUTH")
+		return errors.Join(errors.New(reply), err)
 	})
 }
 
 // Pause stops the process by SIGSTOP: its connections stay, and nothing answers on them.
-func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Pause() { s.process.Signal(syscall.SIGSTOP) }
 
 // Resume lets a paused process go on.
-func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
-
-func (s *Server) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
-	}
-}
+func (s *Server) Resume() { s.process.Signal(syscall.SIGCONT) }
 
 // CLI returns what redis-cli prints for a command, without the line's end.
 func (s *Server) CLI(command ...string) string {
@@ -206,13 +183,4 @@ func freePort(t testing.TB) string {
 	}
 	defer l.Close()
 	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
-}
-
-func until(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("after %s it is still not so: %s", patience, what)
-		}
-	}
 }
