@@ -35,6 +35,7 @@ func TestMutationRules(t *testing.T) {
 		secret              bool // the upstream sees the secret
 	}{
 		{"set_path, no rules", "", "", false},
+		{"set_path, validate_mutations", "validate_mutations: true", "", false},
 		{"set_path: false, no rules", "", "set_path: false", false},
 		{"set_path: false, no system headers", "decoder_header_mutation_rules: {disallow_system: true}", "set_path: false", false},
 		{"set_path: false, nothing may change", "decoder_header_mutation_rules: {disallow_all: true}", "set_path: false", false},
