@@ -89,16 +89,16 @@ func fields(all []string, t reflect.Type, path string) []string {
 		}
 		return all
 	case reflect.Struct:
-		for i := range t.NumField() {
-			name := t.Field(i).Name
-			if t == reflect.TypeFor[Config]() && name == "Warnings" {
+		for f := range t.Fields() {
+			if t == reflect.TypeFor[Config]() && f.Name == "Warnings" {
 				continue // is no field of the file
 			}
-			all = fields(all, t.Field(i).Type, strings.TrimPrefix(path+"."+snakeCase(name), "."))
+			all = fields(all, f.Type, strings.TrimPrefix(path+"."+snakeCase(f.Name), "."))
 		}
 		return all
+	default:
+		return append(all, path)
 	}
-	return append(all, path)
 }
 
 // The reference has a row for each field of the configuration, and no other.
@@ -240,6 +240,7 @@ func show(shown map[string]bool, n *yaml.Node, path string) {
 				show(shown, item, path+"[]")
 			}
 		}
+	default:
 	}
 	delete(shown, path+"[]")
 }
