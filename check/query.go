@@ -9,7 +9,8 @@ import (
 
 // Query is the source of a secret that is the value of a query parameter, in whatever way its
 // name is percent-encoded. The query is split where Envoy splits it: after the first "?", at
-// each "&", and at the first "="; it ends before a "#".
+// each "&", and at the first "="; it ends before a "#". A secret in the query is also in every
+// log of the whole path, such as the proxy's own access log of a refused request.
 func Query(name string) KeySource { return querySource{name} }
 
 type querySource struct{ name string }

@@ -35,6 +35,8 @@ type gateway struct {
 	TLS              string // the transport_socket of the listener, in flow style
 	Connections      string // more settings of the HTTP connection manager, in flow style
 	Route            string // more settings of the one route's action, in flow style: ", name: …"
+	Routes           string // routes before that one, each an item of a list in flow style on its line
+	AccessLog        string // the format of the access log; the path and the metadata where empty
 	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
 }
 
@@ -64,12 +66,15 @@ static_resources:
                   - name: envoy.access_loggers.stdout
                     typed_config:
                       "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
-                      log_format: {text_format_source: {inline_string: "ACCESS %RESPONSE_CODE% %REQ(:PATH)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz)%\n"}}
+                      log_format: {text_format_source: {inline_string: "ACCESS %RESPONSE_CODE% {{or .AccessLog "%REQ(:PATH)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz)%"}}\n"}}
                 route_config:
                   virtual_hosts:
                     - name: all
                       domains: ["*"]
                       routes:
+                        {{- range .RouteLines}}
+                        {{.}}
+                        {{- end}}
                         - match: {prefix: /}
                           route: {cluster: upstream{{.Route}} }
                           typed_per_filter_config:
@@ -138,6 +143,7 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 		ServerAddresses []string
 		OptionLines     []string
 		FilterLines     []string
+		RouteLines      []string
 		ConnectionLines []string
 	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
 	for _, s := range g.Servers {
@@ -145,6 +151,9 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 	}
 	if g.Options != "" {
 		data.OptionLines = strings.Split(g.Options, "\n")
+	}
+	if g.Routes != "" {
+		data.RouteLines = strings.Split(g.Routes, "\n")
 	}
 	if g.Filters != "" {
 		data.FilterLines = strings.Split(g.Filters, "\n")
