@@ -1,0 +1,75 @@
+package check
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"extauthz/authz"
+	"extauthz/ratelimit"
+	"extauthz/route"
+)
+
+// Config configures a [Checker]. Only Authorizer is required.
+type Config struct {
+	Authorizer Authorizer
+
+	// KeySources are the places where a request may carry the secret, in order: the first that
+	// is present is used. None: [DefaultKeySources].
+	KeySources []KeySource
+
+	// ForwardKey leaves the secret that was checked in the request that goes upstream. The
+	// other key sources are stripped all the same: they were not checked.
+	ForwardKey bool
+
+	// ClientAddress says where the client address comes from. Nil: [Peer].
+	ClientAddress AddressSource
+
+	// Statuses overrides the HTTP statuses of refusals, from 400 to 599.
+	Statuses map[authz.Code]int
+
+	// Routes holds what routes require of a key. The context extensions permissions and
+	// ratelimits, if the front end sends them, each replace the rule's field, even when empty.
+	// Nil: no rules.
+	Routes *route.Table
+
+	// LimitHeaders is the form of the headers that report rate limits to callers. The zero
+	// value: x-ratelimit fields.
+	LimitHeaders ratelimit.HeaderStyle
+
+	// DryRun lets every request through, whatever the decision. Only Observe and the metadata
+	// show what would have been refused; the caller sees no difference.
+	DryRun bool
+
+	// UnknownExtension, if non-nil, is called with the name of a context extension that has no
+	// meaning here, such as a misspelt one: once for each of the first hundred names.
+	UnknownExtension func(name string)
+
+	// Observe, if non-nil, is called after each check, before its outcome is used. It must be
+	// safe for concurrent use, and must not keep the Observation or any string of it after it
+	// returns: their memory is reused.
+	Observe func(context.Context, *Observation)
+
+	// ObservePanicked, if non-nil, is called when Observe panics; err says where. The request
+	// is refused.
+	ObservePanicked func(err error)
+}
+
+// An Observation is what happened in one check. It holds no secret.
+type Observation struct {
+	Decision    authz.Decision
+	Err         error      // why no decision could be made; nil where one was
+	Panicked    bool       // the check panicked; Err says where
+	LetThrough  bool       // the decision refuses the request, and a dry run lets it through
+	ClientAddr  netip.Addr // the zero Addr where there is none
+	AddrFrom    string     // the source of ClientAddr: "peer", "x-forwarded-for", or such as "header x-client-ip"
+	AddrErr     error      // why there is no ClientAddr
+	Permissions string     // the permissions that the route requires, as it was configured
+	Ratelimits  string     // the rate limits that the route charges, as it was configured
+	RouteErr    error      // why the requirements of the route are unknown
+	RequestID   string     // x-request-id, cut to 128 bytes
+	Method      string     // cut to 32 bytes
+	Host        string     // cut to 255 bytes
+	Path        string     // without query and fragment, cut to 1024 bytes
+	Duration    time.Duration
+}
