@@ -6,7 +6,7 @@ import (
 	"extauthz/config"
 )
 
-// configFlags are the flags of every command that works on what a configuration names.
+// configFlags are the flags of every command that needs a configuration.
 type configFlags struct {
 	file      string
 	overrides config.Overrides

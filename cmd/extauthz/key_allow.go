@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,30 +14,30 @@ import (
 
 func newKeyAllowCommand() *cobra.Command {
 	restrict := false
-	v := &keyVerb{change: func(k *keystore.Key, args []string) (string, error) { return allow(k, args, restrict) }}
-	cmd := v.command(&cobra.Command{
+	c := &editCommand{change: func(k *keystore.Key, args []string) (string, error) { return allow(k, args, restrict) }}
+	cmd := c.command(&cobra.Command{
 		Use:   "allow ID ADDRESS|CIDR…",
-		Short: "Let a key be used from more addresses",
+		Short: "Add addresses to a key's whitelist",
 		Long: `Add addresses or CIDR ranges to those from which a key may be used.
 
-A key without such a list may be used from everywhere, so that a first entry takes all other
-addresses away. That is done only with --restrict.`,
+A key without a whitelist may be used from everywhere, so its first entry excludes all other
+addresses. Such a key is changed only with --restrict.`,
 		Example: `  extauthz key allow key_acme 10.1.0.0/16 --config extauthz.yaml
   extauthz key allow key_open 192.0.2.7 --restrict --config extauthz.yaml`,
 		Args: cobra.MinimumNArgs(2),
 	})
-	cmd.Flags().BoolVar(&restrict, "restrict", false, "begin a list for a key that may be used from everywhere")
+	cmd.Flags().BoolVar(&restrict, "restrict", false, "start a whitelist for a key that may be used from everywhere")
 	return cmd
 }
 
 func newKeyDisallowCommand() *cobra.Command {
-	v := &keyVerb{change: disallow}
-	return v.command(&cobra.Command{
+	c := &editCommand{change: disallow}
+	return c.command(&cobra.Command{
 		Use:   "disallow ID ADDRESS|CIDR…",
-		Short: "Take addresses away from a key",
-		Long: `Remove addresses or CIDR ranges from those from which a key may be used. Each must be as it
-stands in the list: one address cannot be cut out of a range. The last entry cannot be removed;
-a key that may be used from nowhere is a disabled one.`,
+		Short: "Remove addresses from a key's whitelist",
+		Long: `Remove addresses or CIDR ranges from a key's whitelist. Each must be an entry of it: one address
+cannot be removed from within a range. The last entry cannot be removed: to refuse a key from
+everywhere, disable it.`,
 		Example: "  extauthz key disallow key_acme 10.1.0.0/16 --config extauthz.yaml",
 		Args:    cobra.MinimumNArgs(2),
 	})
@@ -50,7 +49,7 @@ func allow(k *keystore.Key, entries []string, restrict bool) (string, error) {
 		return "", err
 	}
 	if !k.Whitelist.Restricted() && !restrict {
-		return "", fmt.Errorf("%s may be used from everywhere, and an entry would take all other addresses away: add --restrict if that is meant", k.ID)
+		return "", fmt.Errorf("%s may be used from everywhere, and an entry would exclude all other addresses: add --restrict to do so", k.ID)
 	}
 	list := slices.Clone(k.Whitelist.Prefixes())
 	var fresh []netip.Prefix
@@ -67,32 +66,32 @@ func allow(k *keystore.Key, entries []string, restrict bool) (string, error) {
 }
 
 func disallow(k *keystore.Key, entries []string) (string, error) {
-	gone, err := parseEntries(entries)
+	removed, err := parseEntries(entries)
 	if err != nil {
 		return "", err
 	}
 	if !k.Whitelist.Restricted() {
-		return "", fmt.Errorf("%s may be used from everywhere, so there is no entry to remove: begin a list by `extauthz key allow --restrict`", k.ID)
+		return "", fmt.Errorf("%s may be used from everywhere, so there is no entry to remove: start a whitelist with `extauthz key allow --restrict`", k.ID)
 	}
 	before := k.Whitelist.Prefixes()
-	left := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(gone, p) })
-	for _, p := range gone {
+	left := slices.DeleteFunc(slices.Clone(before), func(p netip.Prefix) bool { return slices.Contains(removed, p) })
+	for _, p := range removed {
 		for _, l := range left {
 			if l.Overlaps(p) && (l.Bits() <= p.Bits() || !slices.Contains(before, p)) {
-				return "", fmt.Errorf("%s would still be allowed, in whole or in part, by the entry %s: remove that, or write narrower ones in its place first",
+				return "", fmt.Errorf("%s would still be allowed, in whole or in part, by the entry %s: remove that, or replace it by narrower entries first",
 					keystore.FormatWhitelistEntry(p), keystore.FormatWhitelistEntry(l))
 			}
 		}
 	}
 	switch len(left) {
 	case len(before):
-		return "not allowed anyway from " + formatEntries(gone), errNoChange
+		return "not allowed anyway from " + formatEntries(removed), errNoChange
 	case 0:
-		return "", fmt.Errorf("%s would be left without an entry, which says neither \"anyone\" nor \"no one\": disable the key to allow no one", k.ID)
+		return "", fmt.Errorf("%s would have an empty whitelist, which says neither \"anyone\" nor \"no one\": disable the key to allow no one", k.ID)
 	}
 	k.Whitelist = keystore.NewWhitelist(left)
-	done := "not allowed any more from " + formatEntries(gone)
-	within := slices.DeleteFunc(slices.Clone(left), func(l netip.Prefix) bool { return !slices.ContainsFunc(gone, l.Overlaps) })
+	done := "not allowed any more from " + formatEntries(removed)
+	within := slices.DeleteFunc(slices.Clone(left), func(l netip.Prefix) bool { return !slices.ContainsFunc(removed, l.Overlaps) })
 	if len(within) > 0 {
 		done += ", but for " + formatEntries(within)
 	}
@@ -118,21 +117,4 @@ func formatEntries(prefixes []netip.Prefix) string {
 		entries = append(entries, keystore.FormatWhitelistEntry(p))
 	}
 	return strings.Join(entries, " ")
-}
-
-// expire sets the moment that the one argument names.
-func expire(k *keystore.Key, args []string) (string, error) {
-	var moment time.Time
-	if args[0] != "never" {
-		var err error
-		if moment, err = parseExpiry(args[0], time.Now()); err != nil {
-			return "", fmt.Errorf("%w; or write never", err)
-		}
-	}
-	verb := "expires "
-	if moment.Equal(k.Expires) {
-		return verb + expiry(k) + " already", errNoChange
-	}
-	k.Expires = moment
-	return verb + expiry(k), nil
 }

@@ -26,18 +26,17 @@ func newKeyExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [--to FILE|-]",
 		Short: "Write the keys of a store as a key file",
-		Long: `Write all keys as a key file, in the order of their ids, with their hashes. It is a backup, and
-what import reads.
+		Long: `Write all keys as a key file, in the order of their ids, with their hashes: a backup, which import
+reads.
 
-A key whose record cannot be read whole is left out and told on standard error, and the exit
-code is 1 then. A file is written under another name first, so that it is there whole or not at
-all; one that exists is not overwritten.`,
+A key whose record cannot be read is left out and reported on standard error, and the exit code
+is 1. The file is complete or not there at all; one that exists is not overwritten.`,
 		Example: `  extauthz key export --config extauthz.yaml --to keys.yaml`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&f.to, "to", "-", "the file to write; - for standard output")
+	cmd.Flags().StringVar(&f.to, "to", "-", "the file to write, or - for standard output")
 	_ = cmd.MarkFlagFilename("to", "yaml", "yml")
 	return cmd
 }

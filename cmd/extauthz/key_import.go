@@ -64,7 +64,7 @@ written, and the import prints how far it came: --after ID continues from there.
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&f.from, "from", "", "the key file; - for standard input")
+	cmd.Flags().StringVar(&f.from, "from", "", "the key file, or - for standard input")
 	cmd.Flags().StringVar(&f.after, "after", "", "skip the file's keys up to the one with this id")
 	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace keys that are different in the store, also disabled ones")
 	_ = cmd.MarkFlagRequired("from")

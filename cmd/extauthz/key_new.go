@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -158,27 +156,4 @@ func (f *keyNewFlags) key(now time.Time) (*keystore.Key, error) {
 		}
 	}
 	return k, errors.Join(errs...)
-}
-
-// parseExpiry reads a moment by RFC 3339, or a time from now: a Go duration, or whole days.
-func parseExpiry(s string, now time.Time) (time.Time, error) {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		var span time.Duration
-		if days, ok := strings.CutSuffix(s, "d"); ok {
-			var n uint64
-			n, err = strconv.ParseUint(days, 10, 16)
-			span = time.Duration(n) * 24 * time.Hour
-		} else {
-			span, err = time.ParseDuration(s)
-		}
-		t = now.Add(span).UTC().Truncate(time.Second)
-	}
-	switch {
-	case err != nil:
-		return time.Time{}, fmt.Errorf("%q is neither a moment nor a time from now: write one such as 2027-01-31T00:00:00Z, 720h or 90d", s)
-	case !t.After(now):
-		return time.Time{}, fmt.Errorf("%s is over already: write a later one", t.Format(time.RFC3339))
-	}
-	return t, nil
 }

@@ -33,8 +33,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "extauthz",
 		Short: "An API key works only from the addresses its owner listed",
-		Long: `extauthz is an Envoy external authorization server over gRPC. It decides whether a
-request may go on: by the API key that it carries, and by the address that it comes from.
+		Long: `extauthz is an external authorization server for Envoy. It allows or refuses a request by the
+API key that it carries and the address that it comes from.
 
 Exit codes: 0 on success, 1 on an error; check has its own.`,
 		SilenceErrors: true,
@@ -54,12 +54,12 @@ Exit codes: 0 on success, 1 on an error; check has its own.`,
 	return root
 }
 
-// An exitError ends the program with a code and nothing more to say.
+// An exitError ends the program with an exit code and without a message.
 type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
-// exitCode tells what went wrong in cmd, if anything, and returns the program's exit code.
+// exitCode prints the error of cmd, if any, and returns the program's exit code.
 func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
@@ -67,19 +67,19 @@ func exitCode(cmd *cobra.Command, err error, stderr io.Writer) int {
 	if code, ok := errors.AsType[exitError](err); ok {
 		return int(code)
 	}
-	tell(stderr, err)
+	printError(stderr, err)
 	if cmd.Name() == checkName {
 		return exitUndecided
 	}
 	return 1
 }
 
-// tell writes an error. One that is about places in files is left as it is: each of its lines
-// begins with the file already.
-func tell(w io.Writer, err error) {
+// printError prints an error. A list of errors in files is printed without a prefix: each line
+// starts with the name of the file.
+func printError(w io.Writer, err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
-			tell(w, err)
+			printError(w, err)
 		}
 		return
 	}

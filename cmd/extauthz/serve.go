@@ -30,7 +30,7 @@ Exit codes: 0 after SIGTERM or SIGINT, 1 if it cannot start or cannot continue.`
 				Load: f.load, Log: log, Signals: signals.C, Version: version, Revision: revision,
 			})
 			if err != nil {
-				tell(log, err) // and not to standard error, whose reader may hang
+				printError(log, err) // and not to standard error, whose reader may hang
 				return exitError(1)
 			}
 			return nil

@@ -13,7 +13,7 @@ import (
 func newStoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Work on the store of keys",
+		Short: "Manage the store of keys",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -25,13 +25,12 @@ func newStoreMigrateCommand() *cobra.Command {
 	f := &configFlags{}
 	cmd := &cobra.Command{
 		Use:   "migrate",
-		Short: "Make the store's tables, or bring them up to date",
-		Long: `Make the schema extauthz in the Postgres database that the configuration names, or bring it
-up to what this program needs, and print what was applied. It is safe to run twice, from two
-places at once, and while servers run. Other stores need none of it.
+		Short: "Create or update the tables in Postgres",
+		Long: `Create the schema extauthz in the Postgres database that the configuration names, or update it to
+what this program needs, and print which migrations were applied. It can be run again, by several
+processes at the same time, and while servers run. Other stores have no migrations.
 
-The database's user must own the schema, or be allowed to create one. The servers themselves
-need SELECT alone.`,
+The user in the DSN must own the schema, or be allowed to create one. Servers need only SELECT.`,
 		Example: `  extauthz store migrate --config extauthz.yaml`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.migrate(cmd) },
@@ -40,7 +39,7 @@ need SELECT alone.`,
 	return cmd
 }
 
-// migrateTimeout is how long migrations may take, with the wait for another that is under way.
+// migrateTimeout is how long migrations may take, including the wait for another process's.
 const migrateTimeout = 10 * time.Minute
 
 func (f *configFlags) migrate(cmd *cobra.Command) error {

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"extauthz/backend"
 	"extauthz/config"
+	"extauthz/ratelimit"
 )
 
 func newValidateCommand() *cobra.Command {
@@ -15,12 +18,10 @@ func newValidateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate",
 		Short: "Check a configuration and its keys",
-		Long: `Read the configuration and the keys that it names as the server would, and print every
-error and every warning with its file, line and column.
+		Long: `Read the configuration and the keys as the server does, and print every error and every warning
+with its file, line and column. A Postgres or Redis server that does not answer is a warning.
 
-A store in Postgres or Redis that cannot be reached is a warning: the configuration may be right.
-
-Exit codes: 0 without errors, 1 with any. Warnings are no errors.`,
+Exit codes: 0 if there are no errors, warnings or not; 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.validate(cmd) },
 	}
@@ -35,7 +36,7 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 		warn(w)
 	}
 	if cfg.Store == (config.Store{}) {
-		return err // there are no keys to look at
+		return err // there are no keys to check
 	}
 	store, storeErr := backend.OpenStore(cmd.Context(), cfg.Store, backend.StoreHooks{})
 	if storeErr != nil {
@@ -61,9 +62,24 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 		return err
 	}
 	if keys < 0 {
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: the configuration alone\n")
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: the configuration; its keys were not checked\n")
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "ok: %s in %s\n", countKeys(keys), cfg.Store.Name())
 	return err
+}
+
+// validateLimiter opens the rate limiter. One that does not answer is a warning: the configuration
+// may be right.
+func validateLimiter(ctx context.Context, c config.Ratelimit, warn func(error)) error {
+	l, err := backend.OpenLimiter(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, err = l.Look(ctx, ratelimit.Subject{Key: "validate"}, []ratelimit.Charge{{Name: "validate", Limit: 1, Duration: time.Second}})
+	if err != nil {
+		warn(fmt.Errorf("the rate limiter does not answer: %s", oneLine(err)))
+	}
+	return nil
 }

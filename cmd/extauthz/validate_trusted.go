@@ -35,7 +35,7 @@ func (t *trustedCheck) cover(p netip.Prefix) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-func (t *trustedCheck) look(k *keystore.Key) {
+func (t *trustedCheck) add(k *keystore.Key) {
 	if len(t.proxies) == 0 || k.Broken != nil {
 		return
 	}

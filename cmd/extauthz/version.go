@@ -28,8 +28,7 @@ func newVersionCommand() *cobra.Command {
 	}
 }
 
-// buildVersion returns what the binary was built from: the version, and the commit where the
-// build knows it.
+// buildVersion returns the version of the binary, and the commit if the build recorded it.
 func buildVersion() (v, revision string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
