@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -344,4 +346,40 @@ func TestLateAnswerKeepsTheConnection(t *testing.T) {
 	if _, err := store.Lookup(ctx, k.Hash); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a database that is frozen for longer: %v", err)
 	}
+}
+
+// A server that hangs holds no more goroutines than look-ups may be under way, and what they leave
+// behind is bounded by the pool.
+func TestHungServerBoundsGoroutines(t *testing.T) {
+	s := pgtest.Start(t)
+	store := open(t, Options{DSN: s.URL(freshDatabase(t, s), s.Addr())})
+	cfg := cache.DefaultConfig()
+	cfg.MaxInFlight, cfg.LookupTimeout = 100, 100*time.Millisecond
+	c, err := cache.New(store, cfg)
+	must(t, err)
+	defer c.Close()
+	if _, err := c.Lookup(t.Context(), keystore.Hash{1}); !errors.Is(err, keystore.ErrNotFound) {
+		t.Fatal(err)
+	}
+	s.Pause()
+	defer s.Resume()
+	before := runtime.NumGoroutine()
+	worst := 0
+	for round := range 20 {
+		var callers sync.WaitGroup
+		for i := range 1000 {
+			callers.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				defer cancel()
+				c.Lookup(ctx, keystore.Secret(fmt.Sprint(round, i)).Hash())
+			})
+		}
+		callers.Wait()
+		worst = max(worst, runtime.NumGoroutine())
+		time.Sleep(100 * time.Millisecond)
+	}
+	if limit := before + 3*cfg.MaxInFlight; worst > limit {
+		t.Errorf("%d goroutines, %d before; want at most %d", worst, before, limit)
+	}
+	t.Logf("%d goroutines at most, %d before", worst, before)
 }
