@@ -46,10 +46,11 @@ type Key struct {
 // hold. The zero value refuses it.
 type WhitelistMode uint8
 
-// The modes.
 const (
-	Enforce WhitelistMode = iota // refuse it
-	Report                       // let it through, and report that it would have been refused
+	// Enforce refuses it.
+	Enforce WhitelistMode = iota
+	// Report lets it through, and reports that it would have been refused.
+	Report
 )
 
 // String returns the mode as it is written in a record.
@@ -105,6 +106,15 @@ func (k *Key) Clone() *Key {
 	return &c
 }
 
+// Break makes the key one that refuses, because its record cannot be read whole. One without a sound
+// id is named after its hash. Stores call it before they hand the key out.
+func (k *Key) Break(err error) {
+	if ValidateID(k.ID) != nil {
+		k.ID = "sha256:" + k.Hash.String()[:16]
+	}
+	k.Whitelist, k.Broken = Whitelist{}, err
+}
+
 // Validate reports everything that is wrong with the key, as errors joined by
 // [errors.Join], each about one field. Stores call it before they write a key.
 func (k *Key) Validate() error {
@@ -137,12 +147,14 @@ func (k *Key) Validate() error {
 	return errors.Join(errs...)
 }
 
+var errNoPreviousHash = errors.New("hash: missing: write the SHA-256 of the secret before the rotation, or leave previous out")
+
 func (k *Key) validatePrevious() error {
 	switch p := k.Previous; {
 	case p == PreviousSecret{}:
 		return nil
 	case p.Hash == Hash{}:
-		return errors.New("hash: missing: write the SHA-256 of the secret before the rotation, or leave previous out")
+		return errNoPreviousHash
 	case p.Hash == k.Hash:
 		return errors.New("hash: the same as the key's own: leave previous out")
 	case p.Until.IsZero():

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -118,7 +117,7 @@ func newKeyArray(w io.Writer) keyPrinter {
 	separator := "[\n  "
 	return keyPrinter{
 		key: func(k *keystore.Key) error {
-			b, err := json.Marshal(newListedKey(k))
+			b, err := keyJSON(k)
 			if err != nil {
 				return err
 			}

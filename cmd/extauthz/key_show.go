@@ -29,9 +29,12 @@ func newKeyShowCommand() *cobra.Command {
 				case err != nil:
 					return aboutKey(args[0], err)
 				case f.json:
-					enc := json.NewEncoder(cmd.OutOrStdout())
-					enc.SetEscapeHTML(false)
-					return enc.Encode(newListedKey(k))
+					b, err := keyJSON(k)
+					if err != nil {
+						return err
+					}
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), string(b))
+					return err
 				}
 				return printKey(cmd.OutOrStdout(), k)
 			})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,43 +34,12 @@ func aboutKey(id string, err error) error {
 	return err
 }
 
-// A listedKey is a key as list and show print it in JSON; the names are those of the key file.
-type listedKey struct {
-	ID          string            `json:"id"`
-	Name        string            `json:"name,omitempty"`
-	Enabled     bool              `json:"enabled"`
-	Expires     *time.Time        `json:"expires,omitempty"`
-	IPWhitelist []string          `json:"ip_whitelist,omitempty"` // absent: from anywhere
-	ExternalID  string            `json:"external_id,omitempty"`
-	Permissions []string          `json:"permissions,omitempty"`
-	Roles       []string          `json:"roles,omitempty"`
-	Ratelimits  []listedRatelimit `json:"ratelimits,omitempty"`
-	Meta        json.RawMessage   `json:"meta,omitempty"`
-	Broken      string            `json:"broken,omitempty"` // why the record refuses
-}
-
-type listedRatelimit struct {
-	Name      string `json:"name"`
-	Limit     int64  `json:"limit"`
-	Duration  string `json:"duration"`
-	AutoApply bool   `json:"auto_apply"`
-}
-
-func newListedKey(k *keystore.Key) listedKey {
-	l := listedKey{
-		ID: k.ID, Name: k.Name, Enabled: k.Enabled, IPWhitelist: whitelistEntries(k),
-		ExternalID: k.ExternalID, Permissions: k.Permissions, Roles: k.Roles, Meta: k.Meta,
-	}
-	if !k.Expires.IsZero() {
-		l.Expires = &k.Expires
-	}
-	for _, r := range k.Ratelimits {
-		l.Ratelimits = append(l.Ratelimits, listedRatelimit{r.Name, r.Limit, r.Duration.String(), !r.OnDemand})
-	}
-	if k.Broken != nil {
-		l.Broken = k.Broken.Error()
-	}
-	return l
+// keyJSON returns the key as list and show print it in JSON, without its hashes. The names are those of
+// the key file; broken says why a record is refused.
+func keyJSON(k *keystore.Key) ([]byte, error) {
+	shown := *k
+	shown.Previous.Hash = keystore.Hash{}
+	return keystore.EncodeKey(&shown)
 }
 
 // oneLine returns the error's text without its line breaks.

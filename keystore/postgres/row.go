@@ -1,8 +1,6 @@
 package postgres
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,9 +20,12 @@ const (
 // values returns the key's columns, in the order of columnList. What is not set is NULL, so
 // that a key has one way to be written.
 func values(k *keystore.Key) ([]any, error) {
-	limits, err := encodeRatelimits(k.Ratelimits)
-	if err != nil {
-		return nil, err
+	var limits []byte
+	if len(k.Ratelimits) > 0 {
+		var err error
+		if limits, err = keystore.EncodeRatelimits(k.Ratelimits); err != nil {
+			return nil, err
+		}
 	}
 	var expires *time.Time
 	if !k.Expires.IsZero() {
@@ -101,7 +102,7 @@ func decode(rows pgx.Rows) *keystore.Key {
 		err = k.Validate()
 	}
 	if err != nil {
-		k.Broken, k.Whitelist = err, keystore.Whitelist{}
+		k.Break(err)
 	}
 	return k
 }
@@ -193,58 +194,14 @@ func (r *reader) list(column string) []string {
 	return list
 }
 
-// A ratelimit is a rate limit as the ratelimits column and key files write it.
-type ratelimit struct {
-	Name      string `json:"name"`
-	Limit     int64  `json:"limit"`
-	Duration  string `json:"duration"`
-	AutoApply *bool  `json:"auto_apply,omitempty"` // true where it is left out
-}
-
-func encodeRatelimits(limits []keystore.Ratelimit) ([]byte, error) {
-	if len(limits) == 0 {
-		return nil, nil
-	}
-	rows := make([]ratelimit, len(limits))
-	for i, l := range limits {
-		rows[i] = ratelimit{Name: l.Name, Limit: l.Limit, Duration: l.Duration.String()}
-		if l.OnDemand {
-			rows[i].AutoApply = new(false)
-		}
-	}
-	return json.Marshal(rows)
-}
-
 func (r *reader) ratelimits() []keystore.Ratelimit {
 	raw := read[[]byte](r, "ratelimits")
 	if raw == nil {
 		return nil
 	}
-	limits, err := decodeRatelimits(raw)
+	limits, err := keystore.DecodeRatelimits(raw)
 	if err != nil {
 		r.wrong("ratelimits", err)
 	}
 	return limits
-}
-
-func decodeRatelimits(raw []byte) ([]keystore.Ratelimit, error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.DisallowUnknownFields()
-	var rows []ratelimit
-	err := d.Decode(&rows)
-	if err == nil && rows == nil {
-		err = errors.New("null")
-	}
-	if err != nil {
-		return nil, fmt.Errorf(`%w: write a list such as [{"name": "requests", "limit": 100, "duration": "1m"}]`, err)
-	}
-	limits := make([]keystore.Ratelimit, len(rows))
-	for i, row := range rows {
-		duration, err := time.ParseDuration(row.Duration)
-		if err != nil {
-			return nil, fmt.Errorf("duration: %q: write one such as 1m or 24h", row.Duration)
-		}
-		limits[i] = keystore.Ratelimit{Name: row.Name, Limit: row.Limit, Duration: duration, OnDemand: row.AutoApply != nil && !*row.AutoApply}
-	}
-	return limits, nil
 }

@@ -104,7 +104,7 @@ func newEntry(member string, record *rueidis.RedisMessage) entry {
 		e.key = read(h, record)
 		if e.key.ID != id {
 			if e.key.Broken == nil {
-				breakKey(e.key, fmt.Errorf("the index has it as %s, but its id is %s: put it again", id, e.key.ID))
+				e.key.Break(fmt.Errorf("the index has it as %s, but its id is %s: put it again", id, e.key.ID))
 			}
 			e.key.ID = id
 		}

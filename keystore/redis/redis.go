@@ -165,9 +165,11 @@ func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 func read(h keystore.Hash, m *rueidis.RedisMessage) *keystore.Key {
 	data, err := m.AsBytes()
 	if err != nil {
-		return breakKey(&keystore.Key{Hash: h, Enabled: true}, errNotString)
+		k := &keystore.Key{Hash: h, Enabled: true}
+		k.Break(errNotString)
+		return k
 	}
-	return decode(h, data)
+	return keystore.DecodeKey(h, data)
 }
 
 var errNotString = errors.New("not a string: write the record with SET, as one JSON object")

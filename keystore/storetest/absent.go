@@ -28,7 +28,7 @@ func (s suite) addAbsent(t *testing.T) {
 	finds(t, b, keys[299])
 
 	// What is there already is returned as it is there, and stays so.
-	disabled := full(keys[7].ID)
+	disabled := FullKey(keys[7].ID)
 	must(t, b.Put(t.Context(), []*keystore.Key{disabled}))
 	other := NewKey(keys[8].ID, "192.0.2.0/24")
 	other.Hash = SecretOf("rotated").Hash()

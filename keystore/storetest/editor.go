@@ -33,7 +33,7 @@ func (s suite) lookup(t *testing.T) {
 
 func (s suite) roundTrip(t *testing.T) {
 	b := s.open(t)
-	full := full("key_full")
+	full := FullKey("key_full")
 	must(t, full.Validate())
 	keys := []*keystore.Key{full, NewKey("key_bare")}
 	for i, entry := range []string{
@@ -140,7 +140,7 @@ func (s suite) put(t *testing.T) {
 	// New ones and known ones in one call: the known are replaced whole, the hash too.
 	changed, old := NewKey(keys[7].ID, "192.0.2.0/24"), keys[7].Hash
 	changed.Hash, changed.Name = SecretOf("rotated").Hash(), "changed"
-	fresh := full("key_fresh")
+	fresh := FullKey("key_fresh")
 	must(t, b.Put(t.Context(), []*keystore.Key{changed, fresh, keys[8]}))
 	for _, k := range []*keystore.Key{changed, fresh, keys[8]} {
 		holds(t, b, k)
@@ -168,7 +168,7 @@ func (s suite) putTaken(t *testing.T) {
 
 func (s suite) update(t *testing.T) {
 	b := s.open(t)
-	k := full("key_a")
+	k := FullKey("key_a")
 	must(t, b.Add(t.Context(), k))
 	must(t, b.Add(t.Context(), NewKey("key_b")))
 	finds(t, b, k)
@@ -253,7 +253,7 @@ func (s suite) updateConcurrent(t *testing.T) {
 
 func (s suite) rotateHash(t *testing.T) {
 	b := s.open(t)
-	k := full("key_a")
+	k := FullKey("key_a")
 	must(t, b.Add(t.Context(), k))
 	finds(t, b, k)
 	old := k.Hash
@@ -271,7 +271,7 @@ func (s suite) rotateHash(t *testing.T) {
 
 func (s suite) delete(t *testing.T) {
 	b := s.open(t)
-	k, other := full("key_a"), NewKey("key_b")
+	k, other := FullKey("key_a"), NewKey("key_b")
 	must(t, b.Add(t.Context(), k))
 	must(t, b.Add(t.Context(), other))
 	finds(t, b, k)

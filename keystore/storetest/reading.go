@@ -122,8 +122,8 @@ func (s suite) wholeRecords(t *testing.T) {
 					return
 				}
 				i, err := strconv.Atoi(k.ExternalID)
-				if err != nil || describe(k) != describe(version(i)) {
-					t.Errorf("a mix of versions:\n%s", describe(k))
+				if err != nil || Describe(k) != Describe(version(i)) {
+					t.Errorf("a mix of versions:\n%s", Describe(k))
 					return
 				}
 				select {
@@ -150,7 +150,7 @@ func (s suite) wholeRecords(t *testing.T) {
 // notShared: what goes in and what Update hands out is the caller's to change.
 func (s suite) notShared(t *testing.T) {
 	b := s.open(t)
-	want := full("key_a")
+	want := FullKey("key_a")
 	given := want.Clone()
 	must(t, b.Add(t.Context(), given))
 	spoil(given)

@@ -85,8 +85,8 @@ type suite struct {
 	open func(*testing.T) Backend
 }
 
-// full returns a key with every field set.
-func full(id string) *keystore.Key {
+// FullKey returns a key with every field set that stores hold.
+func FullKey(id string) *keystore.Key {
 	k := NewKey(id, "192.168.1.100", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::7", "0.0.0.0/0", "::/0")
 	k.Name = `Zürich & 東京: "prod" – #1, 'x' 🔑`
 	k.Enabled = false
@@ -102,8 +102,8 @@ func full(id string) *keystore.Key {
 	return k
 }
 
-// describe writes a key down for comparison, the same for keys that mean the same.
-func describe(k *keystore.Key) string {
+// Describe returns a key as text, the same for keys that mean the same.
+func Describe(k *keystore.Key) string {
 	if k == nil {
 		return "no key"
 	}
@@ -115,8 +115,12 @@ func describe(k *keystore.Key) string {
 	if !k.Expires.IsZero() {
 		expires = k.Expires.UTC().Format(time.RFC3339Nano)
 	}
-	return fmt.Sprintf("id %s\nname %s\nhash %s\nwhitelist %s\nenabled %t\nexpires %s\nexternal_id %s\npermissions %q\nroles %q\nratelimits %v\nmeta %s\nbroken %v\n",
-		k.ID, k.Name, k.Hash, whitelist, k.Enabled, expires, k.ExternalID,
+	previous := "none"
+	if p := k.Previous; p != (keystore.PreviousSecret{}) {
+		previous = p.Hash.String() + " until " + p.Until.UTC().Format(time.RFC3339Nano)
+	}
+	return fmt.Sprintf("id %s\nname %s\nhash %s\nwhitelist %s, %s\nenabled %t\nexpires %s\nprevious %s\nexternal_id %s\npermissions %q\nroles %q\nratelimits %v\nmeta %s\nbroken %v\n",
+		k.ID, k.Name, k.Hash, whitelist, k.WhitelistMode, k.Enabled, expires, previous, k.ExternalID,
 		k.Permissions, k.Roles, k.Ratelimits, canonical(k.Meta), k.Broken)
 }
 
@@ -137,7 +141,7 @@ func canonical(meta json.RawMessage) string {
 
 func same(t *testing.T, got, want *keystore.Key) {
 	t.Helper()
-	if g, w := describe(got), describe(want); g != w {
+	if g, w := Describe(got), Describe(want); g != w {
 		t.Fatalf("the key differs\ngot:\n%s\nwant:\n%s", g, w)
 	}
 }
@@ -169,7 +173,7 @@ func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
 		got, err := s.Lookup(t.Context(), want.Hash)
-		return err == nil && describe(got) == describe(want), fmt.Sprintf("%s(error: %v)\nwant:\n%s", describe(got), err, describe(want))
+		return err == nil && Describe(got) == Describe(want), fmt.Sprintf("%s(error: %v)\nwant:\n%s", Describe(got), err, Describe(want))
 	})
 }
 
@@ -178,7 +182,7 @@ func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
 		k, err := s.Lookup(t.Context(), h)
-		return k == nil && errors.Is(err, keystore.ErrNotFound), fmt.Sprintf("%s(error: %v)", describe(k), err)
+		return k == nil && errors.Is(err, keystore.ErrNotFound), fmt.Sprintf("%s(error: %v)", Describe(k), err)
 	})
 }
 
