@@ -56,12 +56,18 @@ func (a Address) String() string {
 // the same address or of all addresses.
 func (a Address) Conflicts(b Address) bool {
 	if a.Network != b.Network || a.Network != "tcp" {
-		return a.Network == b.Network && a.Network != "" && a.Address == b.Address
+		return a.Network == b.Network && a.Network != "" && filepath.Clean(a.Address) == filepath.Clean(b.Address)
 	}
 	hostA, portA, _ := net.SplitHostPort(a.Address)
 	hostB, portB, _ := net.SplitHostPort(b.Address)
 	return portA == portB && strings.Trim(portA, "0") != "" &&
-		(strings.EqualFold(hostA, hostB) || isWildcard(hostA) || isWildcard(hostB))
+		(strings.EqualFold(hostA, hostB) || isWildcard(hostA) || isWildcard(hostB) || a.Local() && b.Local() && (isName(hostA) || isName(hostB)))
+}
+
+// isName reports whether host is a name such as localhost, which may be any address.
+func isName(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err != nil
 }
 
 func isWildcard(host string) bool {

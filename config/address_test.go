@@ -19,7 +19,11 @@ func TestConflicts(t *testing.T) {
 		{"127.0.0.1:9191", "0.0.0.0:9191", true},
 		{"[::1]:9191", "[::]:9191", true},
 		{"localhost:9191", "LOCALHOST:9191", true},
+		{"localhost:9191", "127.0.0.1:9191", true},
+		{"localhost:9191", "[::1]:9191", true},
+		{"localhost:9191", "10.0.0.1:9191", false},
 		{"unix:/run/a.sock", "unix:/run/a.sock", true},
+		{"unix:/run/a.sock", "unix:/run//a.sock", true},
 		{"unix:/run/a.sock", "unix:/run/b.sock", false},
 		{"unix:/run/a.sock", "127.0.0.1:9191", false},
 	} {

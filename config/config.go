@@ -22,6 +22,7 @@ type Config struct {
 	// Default: 127.0.0.1:9191.
 	Listen Address
 
+	Socket        Socket // who may connect where listen or admin.listen is unix:/path
 	Admin         Admin
 	KeySources    []check.KeySource // where the secret is looked for, in order; default: header x-api-key
 	ForwardKey    bool              // whether the secret goes on to the upstream; default: false
@@ -188,6 +189,7 @@ func Default() *Config {
 	return &Config{
 		Listen:        Address{Network: "tcp", Address: "127.0.0.1:9191"},
 		Admin:         Admin{Listen: Address{Network: "tcp", Address: "127.0.0.1:9192"}},
+		Socket:        Socket{Mode: 0o660},
 		KeySources:    check.DefaultKeySources(),
 		SetPath:       true,
 		ClientAddress: ClientAddress{From: FromPeer, XFFAppended: true},

@@ -97,6 +97,7 @@ func TestEveryField(t *testing.T) {
 	}
 	want := &Config{
 		Listen:     Address{"unix", "/run/extauthz.sock"},
+		Socket:     Socket{Mode: 0o640, Group: "envoy"},
 		KeySources: []check.KeySource{check.Header("x-api-key"), check.WithPrefix(check.Scheme("authorization", "Bearer"), "sk_"), check.Query("api_key"), check.Cookie("api_key")},
 		Admin:      Admin{Pprof: true},
 		ForwardKey: true,

@@ -53,6 +53,7 @@ type reader struct {
 	addressFrom *yaml.Node // the header that client_address reads, where it reads one
 	listen      *yaml.Node // where the file has it
 	adminListen *yaml.Node // where the file has it
+	socketNode  *yaml.Node // where the file has it
 	usageNode   *yaml.Node // where the file has it
 	routeNodes  []routeNode
 }
@@ -69,6 +70,7 @@ func (r *reader) file() {
 	}
 	if r.Mapping(root, strictyaml.Fields{
 		"listen":         func(n *yaml.Node) { r.listen = n; r.address(n, ParseAddress, &r.c.Listen) },
+		"socket":         r.socket,
 		"admin":          r.admin,
 		"key_sources":    r.keySources,
 		"forward_key":    func(n *yaml.Node) { r.c.ForwardKey = r.Bool(n) },
@@ -135,15 +137,23 @@ func (r *reader) checkListeners(o Overrides) {
 	}
 }
 
-// warn tells what is allowed but hardly meant, wherever it was set.
+// warn reports settings that are allowed, but probably a mistake, wherever they were set.
 func (r *reader) warn(o Overrides) {
-	const open = "this can be reached from other machines, and asks for no password: let a firewall or a network policy guard it"
-	switch {
-	case r.c.Admin.Listen.Local():
-	case o.Admin != "":
-		r.Warnings = append(r.Warnings, &strictyaml.Error{File: "--admin", Message: open})
-	default:
-		r.Warnf(r.adminListen, open)
+	warn := func(flag, value string, n *yaml.Node, message string) {
+		if value != "" {
+			r.Warnings = append(r.Warnings, &strictyaml.Error{File: flag, Message: message})
+		} else {
+			r.Warnf(n, "%s", message)
+		}
+	}
+	if !r.c.Admin.Listen.Local() {
+		warn("--admin", o.Admin, r.adminListen, "this can be reached from other machines, and asks for no password: protect it with a firewall or a network policy")
+	}
+	if !r.c.Listen.Local() {
+		warn("--listen", o.Listen, r.listen, "this can be reached from other machines without TLS, and whoever can reach it can try secrets: protect it with a firewall or a network policy")
+	}
+	if r.socketNode != nil && r.c.Listen.Network != "unix" && r.c.Admin.Listen.Network != "unix" {
+		r.Warnf(r.socketNode, "socket has no effect, because no listener is a unix socket: write listen: unix:/path, or leave socket out")
 	}
 }
 

@@ -60,7 +60,7 @@ func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	if !d.all && !d.log.Enabled(ctx, slog.LevelDebug) && !d.sample(o) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 12)
+	attrs := make([]slog.Attr, 0, 14)
 	attrs = append(attrs, slog.String("code", o.Decision.Code.String()))
 	if k := o.Decision.Key; k != nil {
 		attrs = append(attrs, slog.String("key_id", k.ID))
@@ -76,6 +76,12 @@ func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 		attrs = append(attrs, slog.String("client_address_error", clip(o.AddrErr.Error())))
 	}
 	attrs = append(attrs, slog.String("method", o.Method), slog.String("host", o.Host), slog.String("path", o.Path))
+	if o.Permissions != "" {
+		attrs = append(attrs, slog.String("permissions", clip(o.Permissions)))
+	}
+	if o.Ratelimits != "" {
+		attrs = append(attrs, slog.String("ratelimits", clip(o.Ratelimits)))
+	}
 	if o.RequestID != "" {
 		attrs = append(attrs, slog.String("request_id", o.RequestID))
 	}

@@ -202,3 +202,19 @@ func TestLogInjection(t *testing.T) {
 		}
 	}
 }
+
+// A refusal's line names what the route asked for.
+func TestLogNamesWhatTheRouteAsks(t *testing.T) {
+	log := &buffer{}
+	d := newDecisionLog(newLogger(config.Log{Format: "text"}, log), false)
+	o := refusal(authz.InsufficientPermissions, "key_a")
+	o.Permissions, o.Ratelimits = "documents.read OR admin", "exports=1"
+	d.observe(t.Context(), o)
+	if want := ` path=/things permissions="documents.read OR admin" ratelimits="exports=1"`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log is %s, want %s", log, want)
+	}
+	d.observe(t.Context(), refusal(authz.Forbidden, "key_b"))
+	if n := strings.Count(log.String(), "permissions="); n != 1 {
+		t.Errorf("a route that asks for nothing is logged as one that does: %s", log)
+	}
+}

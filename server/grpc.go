@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,10 +26,12 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 	authorizer := backend.NewAuthorizer(s.cfg, keys, limits, backend.AuthorizerHooks{
 		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
 	})
+	peers := &peerLog{log: s.log, level: slog.LevelWarn}
 	checker, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
 		Observe: func(ctx context.Context, o *check.Observation) {
 			s.metrics.observe(o)
 			decisions.observe(ctx, o)
+			peers.observe(ctx)
 			recorder.observe(o)
 		},
 		ObservePanicked:  (&panicLog{log: s.log, metrics: s.metrics, now: time.Now}).observePanicked,

@@ -7,33 +7,71 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"extauthz/config"
 )
 
-// socketMode lets the owner and the group of a unix socket connect to it.
-const socketMode = 0o660
-
 // listen opens the listener. A unix socket that an earlier server left behind is replaced;
-// one that somebody listens on, and any other file in its place, is left alone.
-func listen(ctx context.Context, a config.Address) (net.Listener, error) {
-	if a.Network == "unix" {
-		if err := removeStaleSocket(ctx, a.Address); err != nil {
-			return nil, err
-		}
-	}
+// one on which another server listens, and any other file in its place, is left alone.
+func listen(ctx context.Context, a config.Address, socket config.Socket) (net.Listener, error) {
 	var lc net.ListenConfig
-	lis, err := lc.Listen(ctx, a.Network, a.Address)
+	if a.Network != "unix" {
+		return lc.Listen(ctx, a.Network, a.Address)
+	}
+	gid, err := groupID(socket.Group)
 	if err != nil {
 		return nil, err
 	}
-	if a.Network == "unix" {
-		if err := os.Chmod(a.Address, socketMode); err != nil {
-			return nil, errors.Join(err, lis.Close())
+	if err := removeStaleSocket(ctx, a.Address); err != nil {
+		return nil, err
+	}
+	umask := syscall.Umask(0o777) // no one connects before the socket has its mode
+	lis, err := lc.Listen(ctx, a.Network, a.Address)
+	syscall.Umask(umask)
+	if err != nil {
+		return nil, socketError(a.Address, err)
+	}
+	if gid >= 0 {
+		if err := os.Chown(a.Address, -1, gid); err != nil {
+			return nil, errors.Join(fmt.Errorf("socket.group: %s: the server must be a member of it: %w", socket.Group, err), lis.Close())
 		}
 	}
+	if err := os.Chmod(a.Address, socket.Mode); err != nil {
+		return nil, errors.Join(err, lis.Close())
+	}
 	return lis, nil
+}
+
+// groupID returns the number of the group with this name or number; -1 for "".
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	number := group
+	if g, err := user.LookupGroup(group); err == nil {
+		number = g.Gid
+	}
+	gid, err := strconv.ParseUint(number, 10, 31)
+	if err != nil {
+		return -1, fmt.Errorf("socket.group: there is no group %q on this machine: write the name or the number of one that the server is in", group)
+	}
+	return int(gid), nil
+}
+
+// socketError says what to do about a socket that could not be made.
+func socketError(path string, err error) error {
+	dir := filepath.Dir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("listen unix:%s: there is no folder %s: make it, or listen elsewhere", path, dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("listen unix:%s: user %d may not write to the folder %s: change its owner or mode, or listen elsewhere", path, os.Getuid(), dir)
+	}
+	return fmt.Errorf("listen unix:%s: %w", path, err)
 }
 
 func removeStaleSocket(ctx context.Context, path string) error {
@@ -42,7 +80,7 @@ func removeStaleSocket(ctx context.Context, path string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return socketError(path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("listen unix:%s: a file that is not a socket stands there: move it away, or listen elsewhere", path)

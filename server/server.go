@@ -112,7 +112,7 @@ func (s *server) listen(ctx context.Context, a config.Address) (net.Listener, er
 	if s.closed {
 		return nil, context.Canceled
 	}
-	lis, err := listen(ctx, a)
+	lis, err := listen(ctx, a, s.cfg.Socket)
 	if err == nil {
 		s.closers = append(s.closers, func() { _ = lis.Close() })
 	}
