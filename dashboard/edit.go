@@ -1,0 +1,297 @@
+package dashboard
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"extauthz/keystore"
+	"extauthz/usage"
+)
+
+// An editForm is one way to change a key.
+type editForm struct {
+	// parse reads the form, and returns what it does to a key, or what is wrong with it.
+	parse func(r *http.Request, now time.Time) (func(*keystore.Key) error, error)
+	done  string // what has happened then, in words
+}
+
+// editForms are the forms of a key's page, by the last part of their address.
+var editForms = map[string]editForm{
+	"allow":     {parseAllow, "The addresses were added."},
+	"disallow":  {parseDisallow, "The entry was removed."},
+	"whitelist": {parseWhitelist, "The list was replaced."},
+	"mode":      {parseMode, "The mode was set."},
+	"enable":    {parseEnabled(true), "The key is enabled."},
+	"disable":   {parseEnabled(false), "The key is disabled."},
+	"expire":    {parseExpire, "The expiry was set."},
+}
+
+// LineErrors are the mistakes in the lines of a form.
+type lineErrors []lineError
+
+type lineError struct {
+	Line int
+	Text string // what stands there
+	Err  string // what is wrong, and what to write instead
+}
+
+func (e lineErrors) Error() string { return fmt.Sprintf("%d lines cannot be used", len(e)) }
+
+const maxLines = 10_000
+
+// parseLines reads one entry a line. Empty lines, and what follows a #, do not count; a line may
+// end in a comma, and entries may be quoted, as in a key file.
+func parseLines(text string) ([]netip.Prefix, error) {
+	var entries []netip.Prefix
+	var wrong lineErrors
+	n := 0
+	for line := range strings.Lines(text) {
+		if n++; n > maxLines {
+			return nil, lineErrors{{n, "", fmt.Sprintf("more than %d lines: paste them in parts", maxLines)}}
+		}
+		line, _, _ = strings.Cut(line, "#")
+		line = strings.TrimSpace(line)
+		line = strings.TrimSpace(strings.TrimPrefix(line, "- "))
+		line = strings.Trim(strings.TrimSuffix(line, ","), `"'`)
+		if line == "" {
+			continue
+		}
+		p, err := keystore.ParseWhitelistEntry(line)
+		switch {
+		case err != nil:
+			wrong = append(wrong, lineError{n, clip(line), err.Error()})
+		case !slices.Contains(entries, p):
+			entries = append(entries, p)
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	if len(entries) == 0 {
+		return nil, lineErrors{{1, "", "nothing to add: write an IP address or a CIDR range, such as 192.0.2.7 or 2001:db8::/32"}}
+	}
+	return entries, nil
+}
+
+func parseAllow(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
+	entries, err := parseLines(r.PostFormValue("entries"))
+	return func(k *keystore.Key) error {
+		list := slices.Clone(k.Whitelist.Prefixes())
+		for _, p := range entries {
+			if !slices.Contains(list, p) {
+				list = append(list, p)
+			}
+		}
+		k.Whitelist = keystore.NewWhitelist(list)
+		return nil
+	}, err
+}
+
+func parseDisallow(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
+	p, err := keystore.ParseWhitelistEntry(r.PostFormValue("entry"))
+	return func(k *keystore.Key) error {
+		list := slices.DeleteFunc(slices.Clone(k.Whitelist.Prefixes()), func(o netip.Prefix) bool { return o == p })
+		switch {
+		case len(list) == len(k.Whitelist.Prefixes()):
+			return fmt.Errorf("%s is not in the list", keystore.FormatWhitelistEntry(p))
+		case len(list) == 0:
+			return errors.New("this is the last entry, and an empty list says neither \"anyone\" nor \"no one\": disable the key to allow no one")
+		}
+		k.Whitelist = keystore.NewWhitelist(list)
+		return nil
+	}, err
+}
+
+func parseWhitelist(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
+	entries, err := parseLines(r.PostFormValue("entries"))
+	return func(k *keystore.Key) error {
+		k.Whitelist = keystore.NewWhitelist(entries)
+		return nil
+	}, err
+}
+
+func parseMode(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
+	mode, err := keystore.ParseWhitelistMode(r.PostFormValue("mode"))
+	return func(k *keystore.Key) error {
+		k.WhitelistMode = mode
+		return nil
+	}, err
+}
+
+func parseEnabled(enabled bool) func(*http.Request, time.Time) (func(*keystore.Key) error, error) {
+	return func(*http.Request, time.Time) (func(*keystore.Key) error, error) {
+		return func(k *keystore.Key) error {
+			k.Enabled = enabled
+			return nil
+		}, nil
+	}
+}
+
+// parseExpire reads a moment as browsers send one, in UTC; empty is never.
+func parseExpire(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
+	text := strings.TrimSpace(r.PostFormValue("expires"))
+	var moment time.Time
+	var err error
+	if text != "" {
+		for _, layout := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339, time.DateOnly} {
+			if moment, err = time.ParseInLocation(layout, text, time.UTC); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			err = fmt.Errorf("%q is not a moment: write one such as 2027-01-31T00:00, in UTC, or leave it empty for never", clip(text))
+		}
+	}
+	return func(k *keystore.Key) error {
+		k.Expires = moment.UTC()
+		return nil
+	}, err
+}
+
+// A version is what a page shows of a key, so that a form can tell whether it changed meanwhile.
+func version(k *keystore.Key) string {
+	b, err := json.Marshal(fieldsOf(k))
+	if err != nil {
+		return "unknown"
+	}
+	sum := sha256.Sum256(append(b, k.Hash[:]...))
+	return hex.EncodeToString(sum[:12])
+}
+
+// errChanged says that a key is not as the form has it.
+var errChanged = errors.New("the key has changed meanwhile")
+
+// A confirmation is asked for before an edit that is more than it seems.
+type confirmation struct {
+	Key      *keystore.Key
+	Action   string     // the form's address
+	Fields   url.Values // of the form
+	Version  string     // of the key as it is now
+	Changed  []Edit     // what happened since the form was shown; nil: nothing
+	Conflict bool
+	ShutOut  *usage.Evaluation // what of the last week it would refuse; nil: nothing
+	Days     int
+}
+
+// lookBack is how far the addresses are looked at that an edit might shut out.
+const lookBack = 7 * 24 * time.Hour
+
+// edit changes the key that the request names.
+func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, form editForm) {
+	id := r.PathValue("id")
+	k, err := d.cfg.Keys.Key(r.Context(), id)
+	if err != nil {
+		d.failKey(w, r, err)
+		return
+	}
+	if err := r.ParseForm(); err != nil {
+		d.failForm(w, r, err)
+		return
+	}
+	change, err := form.parse(r, d.cfg.Now())
+	if err != nil {
+		d.keyPageWith(w, r, s, k, http.StatusUnprocessableEntity, &formState{Values: r.PostForm, Err: err})
+		return
+	}
+	after := k.Clone()
+	if err := change(after); err != nil {
+		d.keyPageWith(w, r, s, k, http.StatusUnprocessableEntity, &formState{Values: r.PostForm, Err: err})
+		return
+	}
+	if c := d.mustConfirm(r, k, after); c != nil {
+		d.render(w, r, http.StatusConflict, "confirm", "Please confirm", s, c)
+		return
+	}
+	if err := d.update(r.Context(), s, k, change); err != nil {
+		d.editFailed(w, r, s, k, err)
+		return
+	}
+	http.Redirect(w, r, keyPath(id)+"?done="+url.QueryEscape(lastPart(r.URL.Path)), http.StatusSeeOther)
+}
+
+func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// update writes a change of a key, unless the key is not what it was any more.
+func (d *Dashboard) update(ctx context.Context, s *session, before *keystore.Key, change func(*keystore.Key) error) error {
+	ctx = keystore.WithActor(ctx, s.user)
+	return d.cfg.Keys.Update(ctx, before.ID, func(k *keystore.Key) error {
+		if version(k) != version(before) {
+			return errChanged
+		}
+		return change(k)
+	})
+}
+
+// mustConfirm returns what the user is to be asked, or nil if the form may be carried out: the
+// key is as the form has it, and either nobody is shut out, or the user has seen who is.
+func (d *Dashboard) mustConfirm(r *http.Request, k, after *keystore.Key) *confirmation {
+	now := version(k)
+	conflict := r.PostFormValue("version") != now
+	shutOut := d.shutOut(r.Context(), k, after)
+	if !conflict && (shutOut == nil || r.PostFormValue("confirmed") == "yes") {
+		return nil
+	}
+	fields := url.Values{}
+	for name, values := range r.PostForm {
+		if name != "version" && name != "confirmed" {
+			fields[name] = values
+		}
+	}
+	c := &confirmation{Key: k, Action: r.URL.Path, Fields: fields, Version: now, Conflict: conflict, ShutOut: shutOut, Days: int(lookBack.Hours() / 24)}
+	if conflict && d.cfg.History != nil {
+		c.Changed, _ = d.cfg.History(r.Context(), k.ID, 3) // without it, the page says only that it changed
+	}
+	return c
+}
+
+// shutOut returns which requests of the last days would be refused after an edit, if it refuses
+// any that are not refused before.
+func (d *Dashboard) shutOut(ctx context.Context, before, after *keystore.Key) *usage.Evaluation {
+	if d.cfg.Usage == nil {
+		return nil
+	}
+	since := d.cfg.Now().Add(-lookBack)
+	u, err := d.cfg.Usage.Key(ctx, before.ID, since)
+	if err != nil {
+		d.cfg.Log.Warn("usage cannot be read", "error", err)
+		return nil
+	}
+	refusals := func(k *keystore.Key) usage.Evaluation {
+		list := k.Whitelist
+		switch {
+		case !k.Enabled:
+			list = keystore.Whitelist{} // refuses all
+		case k.WhitelistMode == keystore.Report:
+			list = keystore.Anywhere()
+		}
+		return usage.Evaluate(u, list, since)
+	}
+	was, is := refusals(before), refusals(after)
+	if is.RefusedRequests <= was.RefusedRequests {
+		return nil
+	}
+	return &is
+}
+
+func (d *Dashboard) editFailed(w http.ResponseWriter, r *http.Request, s *session, k *keystore.Key, err error) {
+	if errors.Is(err, errChanged) {
+		if fresh, keyErr := d.cfg.Keys.Key(r.Context(), k.ID); keyErr == nil {
+			k = fresh
+		}
+		d.render(w, r, http.StatusConflict, "confirm", "Please confirm", s,
+			&confirmation{Key: k, Action: r.URL.Path, Fields: r.PostForm, Version: version(k), Conflict: true})
+		return
+	}
+	d.cfg.Log.Error("an edit failed", "key_id", k.ID, "error", err)
+	d.fail(w, r, http.StatusBadGateway, "The store did not take the change. Nothing was changed; the program's log says why.")
+}

@@ -1,0 +1,120 @@
+package dashboard
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"extauthz/keystore"
+)
+
+type newKeyData struct {
+	Form *formState
+}
+
+type secretData struct {
+	Key     *keystore.Key
+	Secret  string // shown once
+	Rotated bool
+}
+
+func (d *Dashboard) newKeyPage(w http.ResponseWriter, r *http.Request, s *session) {
+	d.render(w, r, http.StatusOK, "new", "New key", s, newKeyData{})
+}
+
+func (d *Dashboard) newKey(w http.ResponseWriter, r *http.Request, s *session) {
+	if err := r.ParseForm(); err != nil {
+		d.failForm(w, r, err)
+		return
+	}
+	again := func(err error) {
+		d.render(w, r, http.StatusUnprocessableEntity, "new", "New key", s, newKeyData{&formState{Values: r.PostForm, Err: err}})
+	}
+	k, err := parseNewKey(r, d.cfg.Now())
+	if err != nil {
+		again(err)
+		return
+	}
+	secret := keystore.NewSecret("sk")
+	k.Hash = secret.Hash()
+	if err := k.Validate(); err != nil {
+		again(err)
+		return
+	}
+	err = d.cfg.Keys.Add(keystore.WithActor(r.Context(), s.user), k)
+	switch {
+	case errors.Is(err, keystore.ErrExists):
+		again(errors.New("id: there is a key with this id already: write another"))
+	case err != nil:
+		d.cfg.Log.Error("a key cannot be added", "key_id", k.ID, "error", err)
+		d.fail(w, r, http.StatusBadGateway, "The store did not take the key. The program's log says why.")
+	default:
+		d.render(w, r, http.StatusCreated, "secret", "New key", s, secretData{k, string(secret), false})
+	}
+}
+
+func parseNewKey(r *http.Request, now time.Time) (*keystore.Key, error) {
+	value := func(name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
+	k := &keystore.Key{ID: value("id"), Name: value("name"), ExternalID: value("external_id"), Enabled: true, Whitelist: keystore.Anywhere()}
+	if k.ID == "" {
+		k.ID = keystore.NewID()
+	}
+	if value("entries") != "" {
+		entries, err := parseLines(r.PostFormValue("entries"))
+		if err != nil {
+			return nil, err
+		}
+		k.Whitelist = keystore.NewWhitelist(entries)
+	} else if value("anywhere") != "yes" {
+		return nil, errors.New("write the addresses from which the key may be used, or say that it may be used from anywhere")
+	}
+	if value("mode") != "" {
+		mode, err := keystore.ParseWhitelistMode(value("mode"))
+		if err != nil {
+			return nil, err
+		}
+		k.WhitelistMode = mode
+	}
+	expire, err := parseExpire(r, now)
+	if err != nil {
+		return nil, err
+	}
+	k.Permissions = strings.Fields(r.PostFormValue("permissions"))
+	return k, expire(k)
+}
+
+// graces are how long the old secret of a rotated key may go on.
+var graces = map[string]time.Duration{"0": 0, "1h": time.Hour, "24h": 24 * time.Hour, "168h": 7 * 24 * time.Hour}
+
+// rotate gives a key a new secret, which it shows once.
+func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
+	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
+	if err != nil {
+		d.failKey(w, r, err)
+		return
+	}
+	if err := r.ParseForm(); err != nil {
+		d.failForm(w, r, err)
+		return
+	}
+	grace, ok := graces[r.PostFormValue("grace")]
+	if !ok {
+		d.failForm(w, r, errors.New("no such grace"))
+		return
+	}
+	if c := d.mustConfirm(r, k, k); c != nil {
+		d.render(w, r, http.StatusConflict, "confirm", "Please confirm", s, c)
+		return
+	}
+	secret := keystore.NewSecret("sk")
+	err = d.update(r.Context(), s, k, func(k *keystore.Key) error {
+		k.Rotate(secret.Hash(), d.cfg.Now().Add(grace), grace > 0)
+		return nil
+	})
+	if err != nil {
+		d.editFailed(w, r, s, k, err)
+		return
+	}
+	d.render(w, r, http.StatusOK, "secret", "New secret", s, secretData{k, string(secret), true})
+}
