@@ -2,9 +2,6 @@ package dashboard
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,7 +33,7 @@ var editForms = map[string]editForm{
 	"expire":    {parseExpire, "The expiry was set."},
 }
 
-// LineErrors are the mistakes in the lines of a form.
+// lineErrors are the mistakes in the lines of a form.
 type lineErrors []lineError
 
 type lineError struct {
@@ -156,16 +153,6 @@ func parseExpire(r *http.Request, _ time.Time) (func(*keystore.Key) error, error
 		k.Expires = moment.UTC()
 		return nil
 	}, err
-}
-
-// A version is what a page shows of a key, so that a form can tell whether it changed meanwhile.
-func version(k *keystore.Key) string {
-	b, err := json.Marshal(fieldsOf(k))
-	if err != nil {
-		return "unknown"
-	}
-	sum := sha256.Sum256(append(b, k.Hash[:]...))
-	return hex.EncodeToString(sum[:12])
 }
 
 // errChanged says that a key is not as the form has it.

@@ -108,8 +108,12 @@ func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	secret := keystore.NewSecret("sk")
+	var until time.Time
+	if grace > 0 {
+		until = d.cfg.Now().Add(grace).UTC().Truncate(time.Second)
+	}
 	err = d.update(r.Context(), s, k, func(k *keystore.Key) error {
-		k.Rotate(secret.Hash(), d.cfg.Now().Add(grace), grace > 0)
+		k.Rotate(secret.Hash(), until)
 		return nil
 	})
 	if err != nil {

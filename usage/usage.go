@@ -272,3 +272,22 @@ func Surplus(addresses []Address, n int) map[netip.Prefix]bool {
 	}
 	return surplus
 }
+
+// SummariesOf returns the summaries of some keys, whose ids are in byte order, by id. Keys that
+// were never used are not in it.
+func SummariesOf(ctx context.Context, s Store, ids []string) (map[string]*Summary, error) {
+	summaries := make(map[string]*Summary, len(ids))
+	for _, id := range ids {
+		u, err := s.Key(ctx, id, never)
+		if err != nil {
+			return nil, err
+		}
+		if !u.LastUsed.IsZero() {
+			summaries[id] = &u.Summary
+		}
+	}
+	return summaries, nil
+}
+
+// never is after every row.
+var never = time.Unix(1<<40, 0)

@@ -1,0 +1,49 @@
+package keystore
+
+import (
+	"crypto/rand"
+	"errors"
+	"regexp"
+	"time"
+
+	"github.com/mr-tron/base58"
+)
+
+const (
+	secretBytes = 24 // 192 bits
+	idBytes     = 8
+)
+
+var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
+
+// ValidateSecretPrefix checks what a new secret is to begin with.
+func ValidateSecretPrefix(prefix string) error {
+	if !secretPrefix.MatchString(prefix) {
+		return errors.New("not 1 to 32 letters, digits, - or _, with a letter or a digit first")
+	}
+	return nil
+}
+
+// NewSecret returns a fresh secret of 192 random bits in base58, after the prefix and a _.
+func NewSecret(prefix string) Secret { return Secret(prefix + "_" + randomText(secretBytes)) }
+
+// NewID returns a fresh id of a key, key_ and random characters.
+func NewID() string { return "key_" + randomText(idBytes) }
+
+// randomText returns n random bytes in base58, whose characters are hard to mistake.
+func randomText(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: crypto/rand ends the program rather than return an error
+	return base58.Encode(b)
+}
+
+// Rotate gives the key another secret. The one before goes on until the given moment; the zero
+// Time ends it at once. A secret that was still working from an earlier rotation ends.
+func (k *Key) Rotate(secret Hash, until time.Time) {
+	if until.IsZero() {
+		k.Previous = PreviousSecret{}
+	} else {
+		k.Previous = PreviousSecret{Hash: k.Hash, Until: until}
+	}
+	k.Hash = secret
+}
