@@ -28,7 +28,9 @@ import (
 // A roleLogin lets everyone in with a role.
 type roleLogin dashboard.Role
 
-func (roleLogin) Page(*http.Request) dashboard.LoginPage { return dashboard.LoginPage{Button: "Log in"} }
+func (roleLogin) Page(*http.Request) dashboard.LoginPage {
+	return dashboard.LoginPage{Button: "Log in"}
+}
 
 func (l roleLogin) Begin(http.ResponseWriter, *http.Request) (string, dashboard.Role, string, error) {
 	return "alice", dashboard.Role(l), "", nil

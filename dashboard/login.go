@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -28,6 +29,9 @@ type LoginPage struct {
 	Token  string // to be sent back by the form; empty for none
 	Button string // of the form; empty: there is nothing to do here
 	Text   string
+
+	// FormTarget is where the form leads beside the dashboard itself, as scheme://host.
+	FormTarget string
 }
 
 // LoginError is an error that the user who logs in may see.
@@ -81,7 +85,11 @@ func (l *TokenLogin) Callback(http.ResponseWriter, *http.Request) (user string, 
 }
 
 func (d *Dashboard) loginPage(w http.ResponseWriter, r *http.Request) {
-	d.render(w, r, http.StatusOK, "login", "Log in", nil, d.cfg.Login.Page(r))
+	page := d.cfg.Login.Page(r)
+	if page.FormTarget != "" {
+		w.Header().Set("Content-Security-Policy", strings.Replace(policy, "form-action 'self'", "form-action 'self' "+page.FormTarget, 1))
+	}
+	d.render(w, r, http.StatusOK, "login", "Log in", nil, page)
 }
 
 func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) {
