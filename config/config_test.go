@@ -128,6 +128,14 @@ func TestEveryField(t *testing.T) {
 		GRPC:      GRPC{MaxMessageSize: 8 << 20, MaxConnectionAge: 5 * time.Minute},
 		Memory:    Memory{Limit: 512 << 20, GCPercent: 150},
 		Usage:     Usage{Record: true, Retention: 48 * time.Hour, Flush: time.Second, AddressesPerKey: 8, Path: "testdata/usage.db"},
+		Dashboard: Dashboard{
+			Listen: Address{Network: "tcp", Address: "0.0.0.0:443"}, URL: "https://keys.example.com", Login: LoginByOIDC,
+			TLS: DashboardTLS{CertFile: "testdata/dashboard.crt", KeyFile: "/etc/dashboard.key"},
+			OIDC: OIDC{
+				Issuer: "https://accounts.example.com", ClientID: "extauthz", ClientSecret: "s", Scopes: []string{"email"},
+				Viewers: []string{"auditors"}, Editors: []string{"you@example.com"},
+			},
+		},
 	}
 	want.Warnings = got.Warnings // that it is a dry run
 	if !reflect.DeepEqual(got, want) {

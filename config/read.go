@@ -35,6 +35,7 @@ func Load(path string, o Overrides) (*Config, error) {
 	r.override(o)
 	r.checkListeners(o)
 	r.checkUsage()
+	r.checkDashboard()
 	r.warn(o)
 	slices.SortStableFunc(r.Errors, func(a, b *strictyaml.Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
@@ -55,7 +56,9 @@ type reader struct {
 	adminListen *yaml.Node // where the file has it
 	socketNode  *yaml.Node // where the file has it
 	usageNode   *yaml.Node // where the file has it
-	routeNodes  []routeNode
+
+	dashboardNode *yaml.Node // where the file has it
+	routeNodes    []routeNode
 }
 
 func (r *reader) file() {
@@ -90,6 +93,7 @@ func (r *reader) file() {
 		"grpc":           r.grpc,
 		"memory":         r.memory,
 		"usage":          r.usage,
+		"dashboard":      r.dashboard,
 	}) {
 		r.root = root
 		r.apart()

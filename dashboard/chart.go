@@ -37,7 +37,7 @@ func newDayChart(u *usage.KeyUsage, since, now time.Time) dayChart {
 	first, last := usage.DayOf(since), usage.DayOf(now)
 	bars := make([]dayBar, last-first+1)
 	for i := range bars {
-		bars[i].Day = first + usage.Day(i) //nolint:gosec // a month of days
+		bars[i].Day = first + usage.Day(i)
 	}
 	for i := range u.Rows {
 		r := &u.Rows[i]

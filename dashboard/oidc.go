@@ -107,7 +107,7 @@ func (l *OIDCLogin) Begin(w http.ResponseWriter, _ *http.Request) (user string, 
 	l.pending[state] = p
 	l.mu.Unlock()
 	// Lax, because the provider sends the user back.
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // secure where the dashboard is reached by https
 		Name: stateCookie, Value: browser, Path: "/login/callback", MaxAge: int(stateTimeout.Seconds()),
 		HttpOnly: true, Secure: strings.HasPrefix(l.cfg.RedirectURL, "https:"), SameSite: http.SameSiteLaxMode,
 	})

@@ -220,7 +220,7 @@ func TestLargeForms(t *testing.T) {
 	want(t, s.post("/keys/key_acme/allow", s.form("key_acme", "entries", strings.Repeat("192.0.2.7\n", 200_000)), 413), "larger than 1 MiB")
 	var lines strings.Builder
 	for i := range 10_000 {
-		lines.WriteString(fmt.Sprintf("172.16.%d.%d\n", i/256, i%256))
+		fmt.Fprintf(&lines, "172.16.%d.%d\n", i/256, i%256)
 	}
 	s.post("/keys/key_acme/allow", s.form("key_acme", "entries", lines.String()), 200)
 	if n := len(s.key("key_acme").Whitelist.Prefixes()); n != 10_001 {

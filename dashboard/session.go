@@ -58,7 +58,7 @@ func (s *sessions) start(user string, role Role, secure bool) *http.Cookie {
 }
 
 func sessionCookie(value string, maxAge int, secure bool) *http.Cookie {
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // secure where the dashboard is reached by https
 		Name: cookieName, Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
 	}

@@ -81,6 +81,7 @@ func (q *Query) Matches(k *Key) bool {
 		return false
 	}
 	switch q.State {
+	case StateAny:
 	case StateDisabled:
 		return !k.Enabled
 	case StateUnrestricted:

@@ -13,9 +13,9 @@ import (
 	"extauthz/config"
 )
 
-// newLogger returns a logger that writes one line an event to w. Both formats quote what
+// NewLogger returns a logger that writes one line an event to w. Both formats quote what
 // could be taken for another line or another attribute.
-func newLogger(c config.Log, w io.Writer) *slog.Logger {
+func NewLogger(c config.Log, w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))

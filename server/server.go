@@ -136,7 +136,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.cfg, s.log = cfg, newLogger(cfg.Log, s.options.Log)
+	s.cfg, s.log = cfg, NewLogger(cfg.Log, s.options.Log)
 	captureLogs(s.log)
 	setMemory(cfg.Memory, s.log)
 	s.warn(cfg.Warnings)

@@ -36,7 +36,7 @@ func (b *buffer) String() string {
 // testServer returns a server that logs into the buffer.
 func testServer(cfg *config.Config, log io.Writer) *server {
 	s := newServer(Options{Version: "test"})
-	s.cfg, s.log = cfg, newLogger(cfg.Log, log)
+	s.cfg, s.log = cfg, NewLogger(cfg.Log, log)
 	return s
 }
 

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"extauthz/authz"
+	"extauthz/backend"
+	"extauthz/check"
+	"extauthz/config"
+	"extauthz/dashboard"
+	"extauthz/keystore"
+)
+
+// fileKeys reads keys from memory and changes the files that they come from.
+type fileKeys struct {
+	keystore.Editor // changes
+
+	Reader backend.Store
+	files  backend.InMemory
+}
+
+func (f *fileKeys) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key, error] {
+	return f.Reader.Keys(ctx, after)
+}
+
+func (f *fileKeys) Key(ctx context.Context, id string) (*keystore.Key, error) {
+	return f.Reader.Key(ctx, id)
+}
+
+func (f *fileKeys) Add(ctx context.Context, k *keystore.Key) error {
+	return f.reload(f.Editor.Add(ctx, k))
+}
+
+func (f *fileKeys) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
+	return f.reload(f.Editor.Update(ctx, id, change))
+}
+
+// reload reads the files again after a change, so that the next page shows it.
+func (f *fileKeys) reload(err error) error {
+	if err != nil {
+		return err
+	}
+	_ = f.files.Reload() // the change is made, and is read soon in any case
+	return nil
+}
+
+// explainFor explains the decision that the server would make on a request with a key's secret.
+func explainFor(ctx context.Context, cfg *config.Config, store backend.Store, r *dashboard.CheckRequest) (*dashboard.CheckResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := store.Key(ctx, r.KeyID); err != nil {
+		return nil, errors.New(oneLine(aboutKey(r.KeyID, err)))
+	}
+	limits, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
+	if err != nil {
+		return nil, err
+	}
+	defer limits.Close()
+	e := &explainer{byID: true, secret: "the key's own", noPeer: !r.Peer.IsValid()}
+	c := *cfg
+	if r.Path == "" {
+		c.Routes = nil
+		if cfg.Routes != nil {
+			e.result.Notes = append(e.result.Notes, "The configuration's routes were not applied: write a path.")
+		}
+	}
+	e.authorizer = backend.NewAuthorizer(&c, keyByID{store, r.KeyID}, limits, backend.AuthorizerHooks{})
+	if err := e.explain(ctx, &c, attributesOf(r)); err != nil {
+		return nil, err
+	}
+	return checkResultOf(e), nil
+}
+
+func attributesOf(r *dashboard.CheckRequest) *check.Attributes {
+	a := &check.Attributes{Method: clean(r.Method), Path: clean(r.Path), Host: clean(r.Host)}
+	if r.Peer.IsValid() {
+		a.Peer = r.Peer.String()
+	}
+	if r.ForwardedFor != "" {
+		a.Headers = append(a.Headers, check.Field{Name: "x-forwarded-for", Value: clean(r.ForwardedFor)})
+	}
+	if r.Permissions != "" {
+		a.Extensions = append(a.Extensions, check.Field{Name: "permissions", Value: r.Permissions})
+	}
+	if r.RateLimitCosts != "" {
+		a.Extensions = append(a.Extensions, check.Field{Name: "ratelimits", Value: r.RateLimitCosts})
+	}
+	return a
+}
+
+func checkResultOf(e *explainer) *dashboard.CheckResult {
+	r := &dashboard.CheckResult{
+		Code: e.result.Code, Allowed: e.result.Valid, ClientAddress: e.result.ClientAddress, ClientAddressFrom: e.result.ClientAddressFrom,
+		ClientAddressError: e.result.ClientAddressError, Notes: e.result.Notes,
+	}
+	if e.err != nil {
+		r.Code, r.Notes = authz.Unavailable.String(), append(r.Notes, "No decision could be made: "+oneLine(e.err))
+	}
+	for _, s := range e.result.Checks {
+		r.Steps = append(r.Steps, dashboard.CheckStep{Code: s.Code, Detail: s.Detail, Ran: s.Ran, Holds: s.Holds})
+	}
+	return r
+}
