@@ -206,7 +206,7 @@ func TestLogInjection(t *testing.T) {
 // A refusal's line names what the route asked for.
 func TestLogNamesWhatTheRouteAsks(t *testing.T) {
 	log := &buffer{}
-	d := newDecisionLog(newLogger(config.Log{Format: "text"}, log), false)
+	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), false)
 	o := refusal(authz.InsufficientPermissions, "key_a")
 	o.Permissions, o.Ratelimits = "documents.read OR admin", "exports=1"
 	d.observe(t.Context(), o)

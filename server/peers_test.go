@@ -17,7 +17,7 @@ import (
 // Other machines that send checks are logged, each once, and not without end.
 func TestPeersAreLoggedOnce(t *testing.T) {
 	log := &buffer{}
-	l := &peerLog{log: newLogger(config.Log{Format: "text"}, log)}
+	l := &peerLog{log: NewLogger(config.Log{Format: "text"}, log)}
 	from := func(addr net.Addr) context.Context {
 		return peer.NewContext(t.Context(), &peer.Peer{Addr: addr})
 	}
