@@ -1,6 +1,6 @@
-// Package authz decides whether a request may go on: whether its secret belongs to a key that
-// may be used now, from this client address, for this. It knows no protocol and does no I/O
-// but the store's.
+// Package authz decides whether a request is allowed: whether its secret belongs to a key that
+// may be used now, from this client address, for this route. It knows no protocol, and does no
+// I/O except through the store and the rate limiter.
 package authz
 
 import (
@@ -17,47 +17,46 @@ import (
 	"extauthz/ratelimit"
 )
 
-// A Request is what a decision is made on.
+// A Request holds everything that a decision depends on.
 type Request struct {
-	// Secret is what the caller sent; empty for none. A secret that was sent more than once
-	// comes joined by commas, and so belongs to no key.
+	// Secret is what the caller sent; empty if nothing. Repeated secrets are joined by commas,
+	// and so belong to no key.
 	Secret keystore.Secret
 
-	// ClientAddr is the one address that the whitelist is held against. The zero Addr says
-	// that it could not be determined: a key with a whitelist is then refused.
+	// ClientAddr is the address that is checked against the whitelist. The zero Addr means that
+	// it could not be determined; a key with a whitelist is then refused.
 	ClientAddr netip.Addr
 
-	// Permissions is the query that the route asks of the key, as [permission.Parse] reads
-	// it; empty: it asks for none.
+	// Permissions is the query that the route requires the key to satisfy, in the syntax of
+	// [permission.Parse]; empty for no requirement.
 	Permissions string
 
-	// Ratelimits are what the request costs, as [ratelimit.ParseCosts] reads it; empty: 1,
-	// under each limit that counts every request.
+	// Ratelimits is the cost of the request, in the syntax of [ratelimit.ParseCosts]; empty for
+	// 1 under each limit that counts every request.
 	Ratelimits string
 
-	// ID identifies the request, so that it spends once although it is decided twice; empty where
-	// it is not known. The caller must not be able to choose it.
+	// ID identifies the request, so that a retry is charged once; empty if unknown. The caller
+	// must not be able to choose it.
 	ID string
 
-	// RouteErr, where set, says why it cannot be told what the route asks for: the request was
-	// made so that servers disagree on what it means. It is then refused with
-	// InsufficientPermissions.
+	// RouteErr, if non-nil, is why the route's requirements are unknown: servers disagree on
+	// the meaning of the request. It is then refused as InsufficientPermissions.
 	RouteErr error
 }
 
 // A Decision is the outcome for one request. Its zero value refuses.
 type Decision struct {
 	Code Code
-	Key  *keystore.Key // the key that the secret belongs to; nil where none was found
+	Key  *keystore.Key // the key that the secret belongs to; nil if none was found
 
-	// WouldRefuse says that the whitelist of the key, which only reports, does not hold the
-	// client address: enforced, it would have refused the request as Forbidden.
+	// WouldRefuse reports that the key's whitelist is in report mode and does not contain the
+	// client address: in enforce mode, the request would be refused as Forbidden.
 	WouldRefuse bool
 
-	// PreviousSecret says that the secret is the one that the key's last rotation replaced.
+	// PreviousSecret reports that the secret is the one that the key's last rotation replaced.
 	PreviousSecret bool
 
-	// Limits is what the key's rate limits said; nil where none was asked, or could tell.
+	// Limits is the state of the key's rate limits; nil if none applied or the limiter failed.
 	Limits *ratelimit.Result
 }
 
@@ -66,22 +65,22 @@ type Authorizer struct {
 	store keystore.Store
 	now   func() time.Time
 
-	roles   permission.Roles
-	limits  Limits
-	tellBad func(error) // may be nil
+	roles          permission.Roles
+	limits         Limits
+	badRequirement func(error) // may be nil
 
-	queries     texts[*permission.Query]
-	costs       texts[ratelimit.Costs]
+	queries     parseCache[*permission.Query]
+	costs       parseCache[ratelimit.Costs]
 	limiterDown atomic.Bool
 }
 
-// New returns an Authorizer over the store. now is the clock that expiry is held against;
-// [time.Now] in production.
+// New returns an Authorizer over the store. now is the clock for expiry; [time.Now] in
+// production.
 func New(store keystore.Store, now func() time.Time, options ...Option) *Authorizer {
 	a := &Authorizer{
 		store: store, now: now,
-		queries: newTexts("permissions", permission.Parse),
-		costs:   newTexts("ratelimits", ratelimit.ParseCosts),
+		queries: newParseCache("permissions", permission.Parse),
+		costs:   newParseCache("ratelimits", ratelimit.ParseCosts),
 	}
 	for _, set := range options {
 		set(a)
@@ -89,9 +88,9 @@ func New(store keystore.Store, now func() time.Time, options ...Option) *Authori
 	return a
 }
 
-// Authorize runs the checks in their order, and the first that fails decides. A refusal is a
-// Decision, not an error: an error says why no decision could be made, and the Decision
-// beside it is then [Unavailable]. The store is asked at most once.
+// Authorize runs the checks in order; the first that fails decides. A refusal is a Decision, not
+// an error. An error means that no decision could be made; the Decision is then [Unavailable].
+// It looks up at most one record in the store.
 func (a *Authorizer) Authorize(ctx context.Context, r Request) (Decision, error) {
 	e := evaluations.Get().(*evaluation)
 	defer e.release()
@@ -110,7 +109,7 @@ func (e *evaluation) decision(code Code) Decision {
 	return Decision{Code: code, Key: e.key, WouldRefuse: e.wouldRefuse, PreviousSecret: e.previous, Limits: e.limits}
 }
 
-// An evaluation is one decision under way: what the checks read and leave for each other.
+// An evaluation is the state of one decision, which the checks share.
 type evaluation struct {
 	a       *Authorizer
 	ctx     context.Context //nolint:containedctx // lives as long as one call
@@ -120,14 +119,14 @@ type evaluation struct {
 	previous    bool // set by known: the secret is the one before the key's rotation
 	wouldRefuse bool // set by listed
 
-	look     bool // at the limits, and spend nothing
+	peek     bool // report the rate limits without spending
 	charges  []ratelimit.Charge
 	limits   *ratelimit.Result // set by withinLimits
-	limitErr error             // why they could not tell
+	limitErr error             // of the limiter; set by withinLimits
 }
 
-// The checks are called through a table, so what they are given would be allocated for each
-// request if it were not kept here.
+// evaluations avoids an allocation per request: the checks are called through a table, so their
+// argument escapes.
 var evaluations = sync.Pool{New: func() any { return new(evaluation) }}
 
 func (e *evaluation) release() {
@@ -138,27 +137,27 @@ func (e *evaluation) release() {
 
 // A check is one row of the decision.
 type check struct {
-	code  Code // what a request is told where the check does not hold
+	code  Code // of the decision if the check fails
 	holds func(*evaluation) (bool, error)
-	// says explains the check's outcome to the operator, in a few words without the secret.
-	says func(e *evaluation, ok bool) string
+	// explain describes the result to the operator in a few words, without the secret.
+	explain func(e *evaluation, ok bool) string
 }
 
-// checks is the order in which a decision is made. Nothing after the first that fails runs.
+// checks are run in this order. None after the first that fails runs.
 var checks = [...]check{
-	{MissingKey, (*evaluation).present, (*evaluation).sayPresent},
-	{NotFound, (*evaluation).known, (*evaluation).sayKnown},
-	{Disabled, (*evaluation).enabled, (*evaluation).sayEnabled},
-	{Expired, (*evaluation).unexpired, (*evaluation).sayUnexpired},
-	{Forbidden, (*evaluation).listed, (*evaluation).sayListed},
-	{InsufficientPermissions, (*evaluation).permitted, (*evaluation).sayPermitted},
-	{RateLimited, (*evaluation).withinLimits, (*evaluation).sayWithinLimits},
+	{MissingKey, (*evaluation).present, (*evaluation).explainPresent},
+	{NotFound, (*evaluation).known, (*evaluation).explainKnown},
+	{Disabled, (*evaluation).enabled, (*evaluation).explainEnabled},
+	{Expired, (*evaluation).unexpired, (*evaluation).explainUnexpired},
+	{Forbidden, (*evaluation).listed, (*evaluation).explainListed},
+	{InsufficientPermissions, (*evaluation).permitted, (*evaluation).explainPermitted},
+	{RateLimited, (*evaluation).withinLimits, (*evaluation).explainWithinLimits},
 }
 
 func (e *evaluation) present() (bool, error) { return e.request.Secret != "", nil }
 
-// known finds the key. A secret that no key can have costs the store nothing: one that is too
-// long, or that holds a comma, as a header that was sent twice does.
+// known finds the key. It does not look up secrets that no key can have: those that are too
+// long, or contain a comma, as a repeated header does.
 func (e *evaluation) known() (bool, error) {
 	s := e.request.Secret
 	if len(s) > keystore.MaxSecretLen || strings.IndexByte(string(s), ',') >= 0 {
@@ -176,7 +175,7 @@ func (e *evaluation) known() (bool, error) {
 		return false, errNoAnswer
 	}
 	if k.Hash != h {
-		// A rotated key is found by its previous secret too. Stores do not look at the time.
+		// A rotated key is also found by its previous secret. Stores do not check the time.
 		if !k.Previous.WorksAt(h, e.a.now()) {
 			return false, nil
 		}
@@ -191,7 +190,7 @@ var errNoAnswer = errors.New("the key store returned neither a key nor an error"
 func (e *evaluation) enabled() (bool, error) { return e.key.Enabled, nil }
 
 func (e *evaluation) unexpired() (bool, error) {
-	// Reading the clock is a fifth of the whole decision, and most keys do not expire.
+	// Reading the clock takes a fifth of the decision's time, and most keys do not expire.
 	return e.key.Expires.IsZero() || !e.key.ExpiredAt(e.a.now()), nil
 }
 

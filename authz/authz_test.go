@@ -128,7 +128,7 @@ func TestAuthorize(t *testing.T) {
 	}
 	unknown(long+"s", 0)
 
-	// The order: who fails several checks is told the first.
+	// The order: the first check that fails decides.
 	deny(authz.Disabled, "disabled", "10.0.0.1", "203.0.113.9", "")
 	deny(authz.Disabled, "disabled and expired", "10.0.0.1", "203.0.113.9")
 	allow("expires now", "10.0.0.1") // the last moment
@@ -232,7 +232,7 @@ func TestExplainAgrees(t *testing.T) {
 			if s.Ran && !s.Holds {
 				decided = true
 				if s.Code != want.Code {
-					t.Fatalf("decided by %v, told %v", s.Code, want.Code)
+					t.Fatalf("decided by %v, but the code is %v", s.Code, want.Code)
 				}
 			}
 			if request.Secret != "" && strings.Contains(s.Detail, string(request.Secret)) {

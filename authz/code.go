@@ -1,7 +1,6 @@
 package authz
 
-// A Code is the outcome of one decision. Its zero value is [Unavailable]: what was never
-// decided is refused.
+// A Code is the outcome of a decision. Its zero value is [Unavailable], which refuses.
 type Code uint8
 
 // The codes, in the order of the checks that give them.
@@ -9,12 +8,12 @@ const (
 	Unavailable             Code = iota // no decision could be made
 	MissingKey                          // the request carries no secret
 	NotFound                            // no key has this secret
-	Disabled                            // the key is switched off
-	Expired                             // the key's time is over
+	Disabled                            // the key is disabled
+	Expired                             // the key has expired
 	Forbidden                           // the client address is not in the key's whitelist
-	InsufficientPermissions             // the key lacks a permission that the route asks for
-	RateLimited                         // a rate limit of the key has no room
-	Valid                               // every check holds: the only code that allows
+	InsufficientPermissions             // the key lacks a permission that the route requires
+	RateLimited                         // a rate limit of the key is exhausted
+	Valid                               // every check passed: the only code that allows
 )
 
 var codeNames = [...]string{
@@ -46,5 +45,5 @@ func (c Code) String() string {
 	return codeNames[Unavailable]
 }
 
-// Allowed reports whether a request with this outcome may go on: whether it is [Valid].
+// Allowed reports whether the request is allowed: whether the code is [Valid].
 func (c Code) Allowed() bool { return c == Valid }

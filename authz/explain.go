@@ -9,18 +9,18 @@ import (
 	"extauthz/keystore"
 )
 
-// A Step is one check of a decision, told to the operator.
+// A Step describes one check of a decision to the operator.
 type Step struct {
-	Code   Code   // what a request is told where this check does not hold
+	Code   Code   // of the decision if the check fails
 	Ran    bool   // false for the checks after the one that decided
-	Holds  bool   // false where it did not run
-	Detail string // a few words on what it found; never the secret
+	Holds  bool   // false if it did not run
+	Detail string // a few words on the result; never the secret
 }
 
-// Explain makes the decision that [Authorizer.Authorize] would make and tells every check of
-// it, in order. It spends nothing: the Decision's Limits are as they would be before.
+// Explain makes the decision that [Authorizer.Authorize] would make, and describes every check
+// in order. It spends no rate limits: the Decision's Limits are the state before the request.
 func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, error) {
-	e := &evaluation{a: a, ctx: ctx, request: r, look: true}
+	e := &evaluation{a: a, ctx: ctx, request: r, peek: true}
 	steps := make([]Step, len(checks))
 	decision, decided := Decision{}, false
 	var failure error
@@ -39,7 +39,7 @@ func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, 
 			decided, decision.Code = true, c.code
 			fallthrough
 		default:
-			steps[i].Detail = c.says(e, ok)
+			steps[i].Detail = c.explain(e, ok)
 		}
 	}
 	if !decided {
@@ -48,14 +48,14 @@ func (a *Authorizer) Explain(ctx context.Context, r Request) (Decision, []Step, 
 	return e.decision(decision.Code), steps, failure
 }
 
-func (e *evaluation) sayPresent(ok bool) string {
+func (e *evaluation) explainPresent(ok bool) string {
 	if !ok {
 		return "the request carries no secret"
 	}
 	return "the request carries a secret"
 }
 
-func (e *evaluation) sayKnown(ok bool) string {
+func (e *evaluation) explainKnown(ok bool) string {
 	switch {
 	case ok && e.previous:
 		return fmt.Sprintf("the secret is the previous one of %s, and works until %s", e.key.ID, e.key.Previous.Until.Format(time.RFC3339))
@@ -66,19 +66,19 @@ func (e *evaluation) sayKnown(ok bool) string {
 	case len(e.request.Secret) > keystore.MaxSecretLen:
 		return fmt.Sprintf("the secret is longer than %d bytes, so no key can have it", keystore.MaxSecretLen)
 	case strings.Contains(string(e.request.Secret), ","):
-		return "the secret holds a comma, as one that is sent twice does, so no key can have it"
+		return "the secret contains a comma, as a repeated one does, so no key can have it"
 	}
 	return "no key has this secret"
 }
 
-func (e *evaluation) sayEnabled(ok bool) string {
+func (e *evaluation) explainEnabled(ok bool) string {
 	if !ok {
 		return "the key is disabled"
 	}
 	return "the key is enabled"
 }
 
-func (e *evaluation) sayUnexpired(ok bool) string {
+func (e *evaluation) explainUnexpired(ok bool) string {
 	switch {
 	case e.key.Expires.IsZero():
 		return "the key does not expire"
@@ -88,7 +88,7 @@ func (e *evaluation) sayUnexpired(ok bool) string {
 	return "the key expired at " + e.key.Expires.Format(time.RFC3339)
 }
 
-func (e *evaluation) sayListed(ok bool) string {
+func (e *evaluation) explainListed(ok bool) string {
 	k, addr := e.key, e.request.ClientAddr.Unmap()
 	switch {
 	case k.Broken != nil:

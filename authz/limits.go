@@ -10,15 +10,15 @@ import (
 	"extauthz/ratelimit"
 )
 
-var errNoLimiter = errors.New("the key has rate limits, and there is nothing that holds them")
+var errNoLimiter = errors.New("the key has rate limits, but no limiter is configured")
 
-// withinLimits spends what the request costs under the key's limits. It is the last check, so
-// that nothing which is refused is spent.
+// withinLimits charges the request to the key's rate limits. It is the last check, so that a
+// refused request spends nothing.
 func (e *evaluation) withinLimits() (bool, error) {
 	var costs ratelimit.Costs
 	if e.request.Ratelimits != "" {
 		var err error
-		if costs, err = e.a.costs.get(e.request.Ratelimits, e.a.tellBad); err != nil {
+		if costs, err = e.a.costs.get(e.request.Ratelimits, e.a.badRequirement); err != nil {
 			return false, err
 		}
 	}
@@ -30,12 +30,12 @@ func (e *evaluation) withinLimits() (bool, error) {
 		return false, errNoLimiter
 	}
 	take := limits.Limiter.Take
-	if e.look {
+	if e.peek {
 		take = limits.Limiter.Look
 	}
 	result, err := take(e.ctx, ratelimit.Subject{Key: e.key.ID, Owner: e.key.ExternalID, Request: e.request.ID}, e.charges)
-	if !e.look {
-		e.a.noteLimiter(err)
+	if !e.peek {
+		e.a.reportLimiter(err)
 	}
 	if err != nil {
 		e.limitErr = err
@@ -48,8 +48,8 @@ func (e *evaluation) withinLimits() (bool, error) {
 	return !result.Limited(), nil
 }
 
-// charge lists what the request costs: 1 under a limit that counts every request, and what the
-// route says under the limits that it names.
+// charge lists the charges of the request: 1 for each limit that counts every request, and the
+// route's costs for the limits that it names.
 func (e *evaluation) charge(costs ratelimit.Costs) {
 	add := func(l *keystore.Ratelimit, shared bool) {
 		cost, named := costs.Of(l.Name)
@@ -75,8 +75,8 @@ func (e *evaluation) charge(costs ratelimit.Costs) {
 	}
 }
 
-// noteLimiter tells of the limiter's failures, and which of them begins a row.
-func (a *Authorizer) noteLimiter(err error) {
+// reportLimiter reports failures of the limiter, and which is the first of a series.
+func (a *Authorizer) reportLimiter(err error) {
 	if err == nil {
 		if a.limiterDown.Load() {
 			a.limiterDown.Store(false)
@@ -88,19 +88,19 @@ func (a *Authorizer) noteLimiter(err error) {
 	}
 }
 
-func (e *evaluation) sayWithinLimits(bool) string {
+func (e *evaluation) explainWithinLimits(bool) string {
 	switch {
 	case len(e.charges) == 0:
 		return "no rate limit counts this request"
 	case e.limitErr != nil:
-		return "the rate limits could not be asked, and the request is let through: " + e.limitErr.Error()
+		return "the rate limiter failed, so the request is allowed: " + e.limitErr.Error()
 	}
-	says := make([]string, len(e.limits.Limits))
+	lines := make([]string, len(e.limits.Limits))
 	for i, l := range e.limits.Limits {
-		says[i] = fmt.Sprintf("%s: cost %d, %d of %d in %s left", l.Name, l.Cost, l.Remaining, l.Limit, l.Duration)
+		lines[i] = fmt.Sprintf("%s: cost %d, %d of %d in %s left", l.Name, l.Cost, l.Remaining, l.Limit, l.Duration)
 		if l.Wait > 0 {
-			says[i] += fmt.Sprintf(", room in %s", l.Wait)
+			lines[i] += fmt.Sprintf(", room in %s", l.Wait)
 		}
 	}
-	return strings.Join(says, "; ")
+	return strings.Join(lines, "; ")
 }

@@ -11,71 +11,71 @@ import (
 	"extauthz/ratelimit"
 )
 
-// An Option sets up more of an Authorizer than its store.
+// An Option configures an Authorizer.
 type Option func(*Authorizer)
 
-// WithRoles says what the roles of keys stand for. The map must not change any more.
+// WithRoles defines the roles of keys. The map must not be modified afterwards.
 func WithRoles(roles permission.Roles) Option { return func(a *Authorizer) { a.roles = roles } }
 
-// WithLimits says how the rate limits of keys are held.
+// WithLimits enforces the rate limits of keys.
 func WithLimits(l Limits) Option { return func(a *Authorizer) { a.limits = l } }
 
-// WithBadTexts sets what is told of a route's Permissions or Ratelimits that cannot be read,
-// once for each text, so that it can be logged.
-func WithBadTexts(tell func(error)) Option { return func(a *Authorizer) { a.tellBad = tell } }
+// WithBadRequirement sets a function that is called once for each value of a route's Permissions
+// or Ratelimits that cannot be parsed, so that it can be logged.
+func WithBadRequirement(report func(error)) Option {
+	return func(a *Authorizer) { a.badRequirement = report }
+}
 
-// Limits say how rate limits are held. The zero value has no limiter: no decision can then be
-// made about a key with a limit.
+// Limits configures rate limiting. The zero value has no limiter: requests of a key with a rate
+// limit are then Unavailable.
 type Limits struct {
 	Limiter ratelimit.Limiter
 
-	// Owners are the limits that all keys with an external id share. A key's own limit stands
-	// in the place of a shared one of the same name. The map must not change any more.
+	// Owners are the limits that all keys with an external id share. A key's own limit replaces
+	// a shared one of the same name. The map must not be modified afterwards.
 	Owners map[string][]keystore.Ratelimit
 
-	// RefuseOnError refuses, as Unavailable, what the Limiter could not tell. Otherwise such a
-	// request is let through.
+	// RefuseOnError refuses a request as Unavailable if the Limiter fails. Otherwise the request
+	// is allowed.
 	RefuseOnError bool
 
-	// Failed, where set, is told each time that the Limiter could not tell; first is true for
-	// the first time since it last could. It must return soon.
+	// Failed, if non-nil, is called each time the Limiter fails; first is true for the first
+	// failure after a success. It must return quickly.
 	Failed func(err error, first bool)
 }
 
-// keptTexts is how many of the routes' texts are kept compiled, of each kind.
-const keptTexts = 1000
+// parseCacheSize is the number of entries in each parse cache.
+const parseCacheSize = 1000
 
-// texts keeps what the routes' texts were compiled to, and what is wrong with those that were
-// not, so that either is found out once.
-type texts[T any] struct {
-	kept  *lru.Cache[string, compiled[T]]
-	field string
-	parse func(string) (T, error)
+// A parseCache caches the result of parsing a field of a route's requirements, errors included.
+type parseCache[T any] struct {
+	entries *lru.Cache[string, parsed[T]]
+	field   string
+	parse   func(string) (T, error)
 }
 
-type compiled[T any] struct {
+type parsed[T any] struct {
 	value T
 	err   error
 }
 
-func newTexts[T any](field string, parse func(string) (T, error)) texts[T] {
-	kept, _ := lru.New[string, compiled[T]](keptTexts) // fails for a size below 1 alone
-	return texts[T]{kept, field, parse}
+func newParseCache[T any](field string, parse func(string) (T, error)) parseCache[T] {
+	entries, _ := lru.New[string, parsed[T]](parseCacheSize) // fails only for sizes below 1
+	return parseCache[T]{entries, field, parse}
 }
 
-// get returns what the text means. It calls tell, where set, with an error that it returns for
-// the first time.
-func (t texts[T]) get(text string, tell func(error)) (T, error) {
-	if c, ok := t.kept.Get(text); ok {
-		return c.value, c.err
+// get returns the parsed text. It calls report, if non-nil, with each error that is new.
+func (c parseCache[T]) get(text string, report func(error)) (T, error) {
+	if p, ok := c.entries.Get(text); ok {
+		return p.value, p.err
 	}
-	text = strings.Clone(text) // what is kept must not keep the whole request
-	var c compiled[T]
-	if c.value, c.err = t.parse(text); c.err != nil {
-		c.err = fmt.Errorf("the route's %s %.200q: %w", t.field, text, c.err)
+	text = strings.Clone(text) // an entry must not keep the memory of the request
+	var p parsed[T]
+	if p.value, p.err = c.parse(text); p.err != nil {
+		p.err = fmt.Errorf("the route's %s %.200q: %w", c.field, text, p.err)
 	}
-	if _, known, _ := t.kept.PeekOrAdd(text, c); !known && c.err != nil && tell != nil {
-		tell(c.err)
+	if _, known, _ := c.entries.PeekOrAdd(text, p); !known && p.err != nil && report != nil {
+		report(p.err)
 	}
-	return c.value, c.err
+	return p.value, p.err
 }

@@ -26,7 +26,7 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 	}
 	return authz.New(s, time.Now,
 		authz.WithRoles(c.Roles),
-		authz.WithBadTexts(hooks.BadRoute),
+		authz.WithBadRequirement(hooks.BadRoute),
 		authz.WithLimits(authz.Limits{
 			Limiter: l, Owners: owners, RefuseOnError: c.Ratelimit.RefuseOnError, Failed: hooks.LimiterFailed,
 		}))

@@ -13,7 +13,7 @@ import (
 	"extauthz/strictyaml"
 )
 
-// each reads a mapping whose fields have names of the operator's own.
+// each reads a mapping whose keys are chosen by the operator.
 func (r *reader) each(n *yaml.Node, read func(name, value *yaml.Node)) {
 	fields := strictyaml.Fields{}
 	if m := strictyaml.Resolve(n); m.Kind == yaml.MappingNode {
@@ -34,11 +34,11 @@ func (r *reader) roles(n *yaml.Node) {
 		if err := keystore.ValidatePermission(name.Value); err != nil {
 			r.Errorf(name, "the name of a role: %v", err)
 		}
-		r.c.Roles[name.Value] = r.texts(value, r.permission)
+		r.c.Roles[name.Value] = r.strings(value, r.permission)
 	})
 }
 
-// permission reads one name of a permission.
+// permission reads the name of a permission.
 func (r *reader) permission(n *yaml.Node) (string, bool) {
 	s, ok := value(r, n, r.String)
 	if !ok {
@@ -54,7 +54,7 @@ func (r *reader) permission(n *yaml.Node) (string, bool) {
 	return s, true
 }
 
-// refuse tells what is wrong with a text. What a variable in it stands for is not told.
+// refuse reports an error in a string, without the values of variables in it.
 func (r *reader) refuse(n *yaml.Node, s string, err error, what string) {
 	if s != written(n) {
 		r.Errorf(n, "%q does not stand for %s", written(n), what)
@@ -63,11 +63,10 @@ func (r *reader) refuse(n *yaml.Node, s string, err error, what string) {
 	r.Errorf(n, "%v", err)
 }
 
-// complain tells what is wrong with n, or with something in it, without what variables stand
-// for.
+// complain reports an error in n, without the values of variables in it.
 func (r *reader) complain(n *yaml.Node, err error) {
 	if hasVariable(n) {
-		r.Errorf(n, "what the variables in this stand for cannot be used here")
+		r.Errorf(n, "the values of the variables in this cannot be used here")
 		return
 	}
 	r.Errorf(n, "%v", err)
@@ -78,8 +77,8 @@ func hasVariable(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && strings.Contains(n.Value, "${") || slices.ContainsFunc(n.Content, hasVariable)
 }
 
-// texts reads a list, of which each takes one entry.
-func (r *reader) texts(n *yaml.Node, each func(*yaml.Node) (string, bool)) []string {
+// strings reads a list, each entry with each.
+func (r *reader) strings(n *yaml.Node, each func(*yaml.Node) (string, bool)) []string {
 	list := []string{}
 	r.Sequence(n, func(n *yaml.Node) {
 		if s, ok := each(n); ok {
@@ -89,7 +88,7 @@ func (r *reader) texts(n *yaml.Node, each func(*yaml.Node) (string, bool)) []str
 	return list
 }
 
-// A routeNode is where a rule and its fields stand.
+// A routeNode locates a rule and its fields.
 type routeNode struct {
 	rule   *yaml.Node
 	fields map[string]*yaml.Node
@@ -113,7 +112,7 @@ func (r *reader) paths(n *yaml.Node) {
 	})
 }
 
-// checkRoutes checks the rules together, once what goes for all of them is known too.
+// checkRoutes validates the rules together, after paths has been read.
 func (r *reader) checkRoutes() {
 	rules, nodes := r.c.Routes, r.routeNodes
 	for i := range rules {
@@ -142,9 +141,9 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 	list := func(field string, to *[]string) func(*yaml.Node) {
 		return func(n *yaml.Node) {
 			at.fields[field] = n
-			*to = r.texts(n, func(n *yaml.Node) (string, bool) { return value(r, n, r.String) })
+			*to = r.strings(n, func(n *yaml.Node) (string, bool) { return value(r, n, r.String) })
 			if len(*to) == 0 && empty(n) {
-				r.Errorf(n, "the list is empty, so that the rule would be for nothing: leave %s out for all of them", field)
+				r.Errorf(n, "the list is empty, so the rule would match nothing: leave %s out to match all", field)
 			}
 		}
 	}
@@ -155,7 +154,7 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 		"ignore_case": func(n *yaml.Node) { at.fields["ignore_case"] = n; rule.IgnoreCase = r.Bool(n) },
 		"permissions": func(n *yaml.Node) {
 			at.fields["permissions"] = n
-			rule.Permissions = r.demand(n, "a query such as documents.read OR admin", func(s string) error {
+			rule.Permissions = r.requirement(n, "a query such as documents.read OR admin", func(s string) error {
 				q, err := permission.Parse(s)
 				r.warnNames(n, q)
 				return err
@@ -163,16 +162,16 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 		},
 		"ratelimits": func(n *yaml.Node) {
 			at.fields["ratelimits"] = n
-			rule.Ratelimits = r.demand(n, "costs such as exports=1", func(s string) error { _, err := ratelimit.ParseCosts(s); return err })
+			rule.Ratelimits = r.requirement(n, "costs such as exports=1", func(s string) error { _, err := ratelimit.ParseCosts(s); return err })
 		},
 	})
 	if ok && at.fields["permissions"] == nil && at.fields["ratelimits"] == nil {
-		r.Errorf(n, "the rule asks for nothing: write `permissions: documents.read` or `ratelimits: exports=1`, or `permissions: \"\"` to ask for none below a rule that does")
+		r.Errorf(n, "the rule requires nothing: write `permissions: documents.read` or `ratelimits: exports=1`, or `permissions: \"\"` for an exception below another rule")
 	}
 	return rule, at
 }
 
-// warnNames warns of names in a rule's query that are likely mistakes.
+// warnNames warns about names in a rule's query that are probably mistakes.
 func (r *reader) warnNames(n *yaml.Node, q *permission.Query) {
 	for _, name := range q.Names() {
 		if why := permission.Suspicious(name); why != "" && !hasVariable(n) {
@@ -181,8 +180,8 @@ func (r *reader) warnNames(n *yaml.Node, q *permission.Query) {
 	}
 }
 
-// demand reads what a rule asks for; empty: nothing.
-func (r *reader) demand(n *yaml.Node, what string, check func(string) error) string {
+// requirement reads what a rule requires; empty for nothing.
+func (r *reader) requirement(n *yaml.Node, what string, check func(string) error) string {
 	s, ok := value(r, n, r.String)
 	if ok && s != "" {
 		if err := check(s); err != nil {
@@ -192,21 +191,20 @@ func (r *reader) demand(n *yaml.Node, what string, check func(string) error) str
 	return s
 }
 
-// methods are those of RFC 9110 section 9, RFC 5789, and of WebDAV (RFC 4918) that servers
-// see.
+// methods are those of RFC 9110 section 9, RFC 5789 and WebDAV (RFC 4918) in common use.
 var methods = []string{
 	"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 	"PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "QUERY",
 }
 
-// warnMethods tells of methods for which the rule is likely never chosen.
+// warnMethods warns about methods for which the rule probably never matches.
 func (r *reader) warnMethods(n *yaml.Node, rule route.Rule) {
 	for _, m := range rule.Methods {
 		switch {
 		case m == "CONNECT" && rule.PathPrefix != "" && rule.PathPrefix != "/":
-			r.Warnf(n, "CONNECT requests have no path, so that this rule is never for one, and they are refused")
+			r.Warnf(n, "CONNECT requests have no path, so this rule never matches one, and they are refused")
 		case !slices.Contains(methods, m) && !hasVariable(n):
-			r.Warnf(n, "%s is a method that hardly any client sends: is it spelled right?", m)
+			r.Warnf(n, "%s is not a common method: is it spelled correctly?", m)
 		}
 	}
 }

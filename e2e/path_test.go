@@ -40,8 +40,8 @@ func TestRulesThatIgnoreCase(t *testing.T) {
 	}
 }
 
-// Over HTTP/2, Envoy takes any byte in a path, sends it on, and shows extauthz a "!" for each
-// that is not UTF-8. Some upstreams ignore such bytes, or read them as slashes or dots.
+// Over HTTP/2, Envoy accepts any byte in a path, forwards it, and reports a "!" to extauthz for each
+// that is not UTF-8. Some upstreams ignore such bytes, or decode them as slashes or dots.
 func TestPathThatIsNotUTF8(t *testing.T) {
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: roles + "routes: [{path_prefix: /admin, permissions: admin}]\n"})

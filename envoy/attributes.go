@@ -10,12 +10,12 @@ import (
 	"extauthz/check"
 )
 
-// attributes are what a check request says that matters here, however it was encoded.
+// attributes are the parts of a check request that a decision uses, however it was encoded.
 type attributes struct{ check.Attributes }
 
 type field = check.Field
 
-// read fills a, which is empty, from the generated type. Everything in it may be missing.
+// read fills a, which is empty, from the generated type. Any part of req may be missing.
 func (a *attributes) read(req *authv3.CheckRequest) {
 	context := req.GetAttributes()
 	http := context.GetRequest().GetHttp()
@@ -43,8 +43,8 @@ func (a *attributes) read(req *authv3.CheckRequest) {
 	a.setPathCleaned(rawPath)
 }
 
-// setPathCleaned finds out whether the path may have been cleaned. raw is the header :path as it
-// was sent, where Envoy shows it: under encode_raw_headers.
+// setPathCleaned sets PathCleaned. raw is the :path header as the caller sent it, if Envoy reports
+// it (encode_raw_headers).
 func (a *attributes) setPathCleaned(raw string) {
 	a.PathCleaned = raw != a.Path && strings.Contains(a.Path, "!")
 }
@@ -64,8 +64,8 @@ func requestID(id string) string {
 	return id
 }
 
-// orderHeaders gives headers that came in a map an order of their own where it matters: where
-// two names may be the same but for their case. Envoy sends none such.
+// orderHeaders sorts headers from a map if their order matters: if two names may differ in case
+// only. Envoy sends no such names.
 func (a *attributes) orderHeaders() {
 	if slices.ContainsFunc(a.Headers, func(f field) bool { return hasUpper(f.Name) }) {
 		slices.SortFunc(a.Headers, func(f, g field) int { return strings.Compare(f.Name, g.Name) })

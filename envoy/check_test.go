@@ -158,7 +158,7 @@ func TestStrangeRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// TestBothEncodingsAtOnce: Envoy never sends both. Where both carry the secret, it is nobody's.
+// TestBothEncodingsAtOnce: Envoy never sends both. If both carry the secret, it belongs to no key.
 func TestBothEncodingsAtOnce(t *testing.T) {
 	req := send("x-api-key", "secret").mapped()
 	req.Attributes.Request.Http.HeaderMap = send("x-api-key", "secret").raw().Attributes.Request.Http.HeaderMap

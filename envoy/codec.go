@@ -16,15 +16,15 @@ import (
 	"extauthz/check"
 )
 
-// ErrTooLarge says that a check request is larger than the server reads.
+// ErrTooLarge means that a check request is larger than the server accepts.
 var ErrTooLarge = errors.New("the check request is too large")
 
-// ServerOptions returns the options that the service needs of its gRPC server. Other services
-// on it work as they would without, but take messages of any size. A check request of more than
-// maxMessageSize bytes is refused unread.
+// ServerOptions returns the options that the gRPC server must be created with. They do not affect
+// other services on it, except that these accept messages of any size. A check request of more
+// than maxMessageSize bytes is denied unread.
 //
-// gRPC itself must limit no message: one that it does not take ends in an RPC error, and Envoy's
-// failure_mode_allow lets that request through.
+// The limit of gRPC itself has to be off: a message over it is answered with an RPC error, and
+// Envoy's failure_mode_allow lets that request through.
 func (s *Server) ServerOptions(maxMessageSize int) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(maxMessageSize)),
@@ -32,8 +32,8 @@ func (s *Server) ServerOptions(maxMessageSize int) []grpc.ServerOption {
 	}
 }
 
-// A codec is gRPC's own for all messages but ours: it reads an encoded CheckRequest into a
-// *call or an *intercepted, and takes a reply that is encoded already.
+// A codec is gRPC's proto codec, except that it unmarshals a CheckRequest into a *call or an
+// *intercepted, and accepts a response that is already encoded.
 type codec struct {
 	encoding.CodecV2
 	maxSize int
@@ -41,8 +41,8 @@ type codec struct {
 
 func newCodec(maxSize int) codec { return codec{encoding.GetCodecV2(encodingproto.Name), maxSize} }
 
-// Unmarshal never fails for our own types, since gRPC would answer with an RPC error: they hold why
-// the message could not be read. It keeps nothing of data.
+// Unmarshal never fails for a *call or an *intercepted, since gRPC would answer with an RPC error:
+// it stores the error in them. It keeps no reference to data.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch into := v.(type) {
 	case *call:
@@ -74,8 +74,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-// serviceDesc is the service as the generated code describes it, with the handler that works
-// with our codec.
+// serviceDesc is the generated description of the service, with a handler for the codec.
 var serviceDesc = grpc.ServiceDesc{
 	ServiceName: authv3.Authorization_ServiceDesc.ServiceName,
 	HandlerType: authv3.Authorization_ServiceDesc.HandlerType,
@@ -83,9 +82,9 @@ var serviceDesc = grpc.ServiceDesc{
 	Metadata:    authv3.Authorization_ServiceDesc.Metadata,
 }
 
-// handleCheck answers one RPC from bytes to bytes. Like Check, it answers every message with a
-// response, one that cannot be read too. The errors of decode are those of a connection or a
-// deadline that ended: nobody waits for the answer.
+// handleCheck handles one RPC from bytes to bytes. Like Check, it answers every message with a
+// response, even one that it cannot read. decode returns errors only for a lost connection or an
+// expired deadline, when no client waits for the response.
 func handleCheck(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // gRPC's order
 	defer func() {
 		if recover() != nil { // a nil checker

@@ -10,15 +10,14 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// An intercepted is a check request of a gRPC server with an interceptor, which is given the
-// generated types.
+// An intercepted is a check request in the generated type, for a gRPC server with an interceptor.
 type intercepted struct {
-	request *authv3.CheckRequest // nil where the message could not be read
-	unread  error                // why not
+	request *authv3.CheckRequest // nil if the message could not be read
+	unread  error                // the reason
 }
 
-// read reads what the generated code accepts with it, and of any other message what a decision
-// uses.
+// read unmarshals with the generated code if that accepts the message, and otherwise only the
+// parts that a decision uses.
 func (i *intercepted) read(generated encoding.CodecV2, data mem.BufferSlice) error {
 	request := new(authv3.CheckRequest)
 	if generated.Unmarshal(data, request) == nil {
@@ -33,8 +32,8 @@ func (i *intercepted) read(generated encoding.CodecV2, data mem.BufferSlice) err
 	return nil
 }
 
-// intercept has the interceptor called around the check. A message that cannot be read is
-// refused before, since there is nothing to show.
+// intercept calls the interceptor around the check. It denies a message that cannot be read
+// without calling the interceptor.
 func (s *Server) intercept(ctx context.Context, c *call, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	var in intercepted
 	if err := decode(&in); err != nil {
@@ -49,7 +48,7 @@ func (s *Server) intercept(ctx context.Context, c *call, decode func(any) error,
 	})
 }
 
-// generated returns a in the generated type.
+// generated converts a to the generated type.
 func (a *attributes) generated() *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{
 		Method: a.Method, Path: a.Path, Host: a.Host, Scheme: a.Scheme, HeaderMap: new(corev3.HeaderMap),

@@ -6,10 +6,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// This file says once more, as plainly as it can, what the package does fast.
+// This file implements naively what the package does fast.
 
-// A used says what of a message's field a decision uses: all of it, as bytes; all of it, as
-// text; of a message, these fields; or only that it is there.
+// A used describes the part of a field that a decision uses: all of it, as bytes or as text;
+// some fields of a message; or only its presence.
 type used struct {
 	bytes, text bool
 	fields      map[protowire.Number]used
@@ -29,8 +29,8 @@ var (
 	}}}}
 )
 
-// onlyUsed encodes a message again with what a decision uses of it alone, cleaned. Its error
-// says that the message, or a message in it that has to be read, is malformed.
+// onlyUsed encodes a message again with only the parts that a decision uses, cleaned. It fails if
+// the message, or a used message in it, is malformed.
 func onlyUsed(b []byte, u used) (out []byte, err error) {
 	for len(b) > 0 {
 		number, kind, n := protowire.ConsumeTag(b)

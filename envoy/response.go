@@ -35,7 +35,7 @@ func rpcCode(code authz.Code) codes.Code {
 }
 
 // response returns the outcome as the generated type; appendResponse writes the same to the
-// wire. No other code makes a response: Envoy takes one without a status for one that allows.
+// wire. No other code makes a response: Envoy allows the request if a response has no status.
 func response(o *check.Outcome) *authv3.CheckResponse {
 	resp := &authv3.CheckResponse{DynamicMetadata: metadata(o)}
 	if o.Allowed() {

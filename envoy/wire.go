@@ -9,17 +9,16 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// ErrMalformed says that a message is not protobuf: it ends early, or has a tag that no
-// message has.
+// ErrMalformed means that a message is not valid protobuf: it is truncated, or has an invalid tag.
 var ErrMalformed = errors.New("the check request is not a valid protobuf message")
 
-// A decoder steps through an encoded message that lies in any number of buffers. It hands out
-// length-delimited fields and skips all others, for a check request has no other that is used.
-// What is skipped is neither looked at nor copied, so that a large body costs nothing.
+// A decoder iterates over the fields of an encoded message in any number of buffers. It yields
+// length-delimited fields and skips all others, since a check request has no others that are
+// used. It does not look at skipped fields, or copy them, so a large body costs nothing.
 //
-// The first error ends every loop over fields. Offsets count from the start of the message.
+// An error ends all loops over fields. Offsets are from the start of the message.
 type decoder struct {
-	buffer string // a copy of the buffer under way, or of its end; the strings read are parts of it
+	buffer string // a copy of the current buffer, or of its end; the decoded strings share it
 	start  int    // the offset of buffer
 	pos    int    // in buffer
 	rest   mem.BufferSlice
@@ -41,8 +40,8 @@ func (d *decoder) fields(n int) iter.Seq2[protowire.Number, int] {
 	}
 }
 
-// next moves to the next length-delimited field before end, and returns its number and length;
-// 0 where there is none. The caller then reads or skips that length.
+// next advances to the next length-delimited field before end and returns its number and length;
+// 0 if there is none. The caller reads or skips that length.
 func (d *decoder) next(end int) (number protowire.Number, length int) {
 	for d.err == nil && d.offset() < end {
 		number, kind := d.tag(end)
@@ -65,7 +64,7 @@ func (d *decoder) tag(end int) (protowire.Number, protowire.Type) {
 	return number, kind
 }
 
-// length reads the length of a field, which lies before end.
+// length reads the length of a field that ends before end.
 func (d *decoder) length(end int) int {
 	n := d.varint(end)
 	if n > uint64(end-d.offset()) { //nolint:gosec // never negative
@@ -75,7 +74,7 @@ func (d *decoder) length(end int) int {
 	return int(n) //nolint:gosec // at most end
 }
 
-// skipValue skips a value that follows its tag. depth is how deep groups in it may be nested.
+// skipValue skips the value after a tag. depth is how deeply groups may be nested in it.
 func (d *decoder) skipValue(number protowire.Number, kind protowire.Type, end, depth int) {
 	switch kind {
 	case protowire.VarintType:
@@ -117,7 +116,7 @@ func (d *decoder) skipFixed(n, end int) {
 	d.skip(n)
 }
 
-// varint reads a number, which may be encoded in more bytes than it needs.
+// varint reads a number, which may be encoded in more bytes than necessary.
 func (d *decoder) varint(end int) uint64 {
 	if d.pos < len(d.buffer) && d.offset() < end && d.buffer[d.pos] < 0x80 {
 		d.pos++
@@ -140,7 +139,7 @@ func (d *decoder) longVarint(end int) (v uint64) {
 	return 0
 }
 
-// fill makes the byte at the offset, which must be in the message, the one at pos.
+// fill moves to the next buffer if the current one is used up. The offset must be in the message.
 func (d *decoder) fill() {
 	for d.pos == len(d.buffer) {
 		d.start += d.pos
@@ -149,7 +148,7 @@ func (d *decoder) fill() {
 	}
 }
 
-// skip moves n bytes on, which must be in the message.
+// skip skips n bytes, which must be in the message.
 func (d *decoder) skip(n int) {
 	if n <= len(d.buffer)-d.pos {
 		d.pos += n
@@ -170,8 +169,8 @@ func (d *decoder) skip(n int) {
 	d.rest = d.rest[1:]
 }
 
-// text reads n bytes, which must be in the message, as a string. Bytes that are not UTF-8
-// become what Envoy makes of them.
+// text reads n bytes, which must be in the message, as a string. It replaces bytes that are not
+// UTF-8 as Envoy does.
 func (d *decoder) text(n int) string { return sanitizeUTF8(d.raw(n)) }
 
 func (d *decoder) raw(n int) string {

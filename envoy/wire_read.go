@@ -6,24 +6,24 @@ import (
 	"extauthz/check"
 )
 
-// A checkReader reads encoded check requests into attributes, by the rules of protobuf: a
-// message that comes twice is merged, the last value of a scalar or of a map's key counts, and
-// unknown fields are skipped. Only the fields that a decision uses are looked at, so whatever a
-// caller gets into another one, such as a server name that is not UTF-8, changes nothing.
+// A checkReader decodes check requests into attributes by the rules of protobuf: repeated messages
+// are merged, the last value of a scalar field or a map key wins, and unknown fields are skipped.
+// It only looks at fields that a decision uses, so the content of any other, such as a server
+// name that is not UTF-8, makes no difference.
 //
-// The numbers are those of envoy/service/auth/v3/attribute_context.proto and of what it
-// imports. The generated code defines what is right: see [attributes.read].
+// The field numbers are those of envoy/service/auth/v3/attribute_context.proto and its imports.
+// The generated code is the reference: see [attributes.read].
 type checkReader struct {
 	decoder
 	to         *attributes
 	headers    nameIndex
 	extensions nameIndex
-	listed     []field // the headers of header_map, which come after those of headers
-	rawPath    string  // the header :path as it was sent; empty where Envoy does not show it
+	listed     []field // the headers of header_map, which follow those of headers
+	rawPath    string  // the :path header as the caller sent it; empty if Envoy does not report it
 }
 
-// read fills to, which is empty, from an encoded CheckRequest. It keeps no reference to data.
-// Where it returns an error, what it has filled in is of no use.
+// read fills to, which is empty, from an encoded CheckRequest. It keeps no reference to data. If
+// it returns an error, to is undefined.
 func (r *checkReader) read(data mem.BufferSlice, to *attributes) error {
 	r.decoder, r.to = decoder{rest: data}, to
 	r.readRequest(data.Len())
@@ -39,7 +39,7 @@ func (r *checkReader) read(data mem.BufferSlice, to *attributes) error {
 	return err
 }
 
-// readRequest reads a CheckRequest of n bytes, as those below read theirs.
+// readRequest reads a CheckRequest of n bytes; the methods below read the messages in it.
 func (r *checkReader) readRequest(n int) {
 	for field, n := range r.fields(n) {
 		switch field {
@@ -77,8 +77,8 @@ func (r *checkReader) readPeer(n int) {
 	}
 }
 
-// readAddress reads an Address, of which the last kind counts: a pipe or an internal listener
-// takes the place of a socket address.
+// readAddress reads an Address, a oneof: a pipe or an internal listener replaces a socket address
+// before it.
 func (r *checkReader) readAddress(n int) {
 	for field, n := range r.fields(n) {
 		switch field {
@@ -132,7 +132,7 @@ func (r *checkReader) readHTTP(n int) {
 			r.to.Scheme = r.text(n)
 		case 13: // header_map
 			r.readHeaderMap(n)
-		default: // the body, too, however large it is
+		default: // including the body
 			r.skip(n)
 		}
 	}
@@ -149,7 +149,7 @@ func (r *checkReader) readHeaderMap(n int) {
 	}
 }
 
-// readHeaderValue reads a HeaderValue, whose raw_value counts where it is not empty.
+// readHeaderValue reads a HeaderValue, whose raw_value, unless empty, overrides value.
 func (r *checkReader) readHeaderValue(n int) (f field) {
 	raw := ""
 	for field, n := range r.fields(n) {
@@ -188,16 +188,16 @@ func (r *checkReader) readEntry(n int) (f field) {
 	return f
 }
 
-// manyNames is how many names are compared one by one before they are indexed.
+// manyNames is the length from which a list is indexed by a map.
 const manyNames = 128
 
-// A nameIndex finds out which names a list of fields holds.
+// A nameIndex finds fields by name in a list, which must only grow through put.
 type nameIndex struct {
-	seen [4]uint64      // a bit for each hash of a name, which tells at a glance that most names are new
-	all  map[string]int // where each name stands, of a list that is long
+	seen [4]uint64      // a Bloom filter, which most new names pass
+	all  map[string]int // the index of each name, for long lists
 }
 
-// put adds f to the list, or sets the value of the field that has its name.
+// put appends f to the list, or replaces the value of the field with its name.
 func (x *nameIndex) put(list []field, f field) []field {
 	if x.maySee(f.Name) {
 		if i := x.find(list, f.Name); i >= 0 {
@@ -232,7 +232,7 @@ func (x *nameIndex) find(list []field, name string) int {
 	return -1
 }
 
-// maySee notes the name, and reports whether it may have been noted before.
+// maySee adds the name to the filter, and reports whether it may have been there.
 func (x *nameIndex) maySee(name string) bool {
 	h := byte(len(name)) //nolint:gosec // any byte will do
 	if name != "" {

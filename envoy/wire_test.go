@@ -99,8 +99,8 @@ func TestWireMutations(t *testing.T) {
 	}
 }
 
-// TestWireOddities are the rules of the encoding that are easy to get wrong.
-func TestWireOddities(t *testing.T) {
+// TestWireEdgeCases are the rules of the encoding that are easy to get wrong.
+func TestWireEdgeCases(t *testing.T) {
 	msg := func(number protowire.Number, parts ...[]byte) []byte {
 		var inner []byte
 		for _, p := range parts {

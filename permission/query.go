@@ -1,5 +1,5 @@
-// Package permission says what a route asks of a key, "documents.read AND (documents.write OR
-// admin)", and whether a key has it.
+// Package permission evaluates the permissions that a route requires of a key, such as
+// "documents.read AND (documents.write OR admin)".
 package permission
 
 import (
@@ -7,21 +7,20 @@ import (
 	"strings"
 )
 
-// What a query may measure at most. They bound the work of one decision; nesting is bounded
-// by them too.
+// Limits of a query. They bound the work of a decision, and the nesting.
 const (
 	MaxLength = 1000 // characters
-	MaxTerms  = 100  // names, counting each as often as it stands
+	MaxTerms  = 100  // names, including repeated ones
 )
 
-// A Query is a compiled question to a key's permissions. It is immutable and safe for
-// concurrent use. The zero value, and nil, hold for no one.
+// A Query is a compiled boolean expression over permissions. It is immutable and safe for
+// concurrent use. The zero value and nil hold for no key.
 type Query struct {
 	program []step // in postfix order
 	text    string
 }
 
-// A step pushes whether a name is held, or joins the two topmost results.
+// A step pushes whether the key has a permission, or combines the two topmost results.
 type step struct {
 	op   operator
 	name string // of a permission, where op is name
@@ -32,14 +31,14 @@ type operator byte
 const (
 	name operator = iota
 	paren
-	or  // binds looser …
+	or  // binds less tightly …
 	and // … than this
 )
 
 var spelling = [...]string{paren: "(", or: "OR", and: "AND"}
 
-// Holds reports whether the query is true of a key for which has says which permissions it
-// holds. It allocates nothing.
+// Holds reports whether the query is true for a key whose permissions are those for which has
+// returns true. It does not allocate.
 func (q *Query) Holds(has func(permission string) bool) bool {
 	if q == nil || len(q.program) == 0 {
 		return false
@@ -60,10 +59,10 @@ func (q *Query) Holds(has func(permission string) bool) bool {
 	return stack[0]
 }
 
-// Names returns the names in the query, each once, in their order.
+// Names returns the names in the query, without repetitions, in their order.
 func (q *Query) Names() []string { return q.Missing(func(string) bool { return false }) }
 
-// Missing returns the names in the query for which has says no, each once, as they stand.
+// Missing returns the names in the query for which has returns false, without repetitions.
 func (q *Query) Missing(has func(permission string) bool) []string {
 	if q == nil {
 		return nil
@@ -77,16 +76,16 @@ func (q *Query) Missing(has func(permission string) bool) []string {
 	return missing
 }
 
-// String returns the query in its canonical form: operators in capitals, single spaces, and
-// no parentheses but those that are needed. Parsing it gives the same query, unless the spaces
-// take it past MaxLength.
+// String returns the query in canonical form: upper-case operators, single spaces, and only the
+// parentheses that are needed. Parsing it gives the same query, unless the spaces make it longer
+// than MaxLength.
 func (q *Query) String() string { return q.text }
 
-// format writes a program out again.
+// format returns the canonical form of a program.
 func format(program []step) string {
 	type part struct {
 		text strings.Builder
-		op   operator // the loosest one outside parentheses
+		op   operator // the outermost one outside parentheses
 	}
 	var stack []*part
 	for _, s := range program {

@@ -107,13 +107,13 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		{"", 1, "empty"},
 		{" \t\n", 1, "empty"},
-		{"()", 1, "nothing in it"},
-		{"a AND ()", 7, "nothing in it"},
-		{"(a", 1, "never closed"},
-		{"a AND (b OR (c)", 7, "never closed"},
-		{"a)", 2, "never opened"},
-		{")", 1, "never opened"},
-		{"a AND b) OR (c", 8, "never opened"},
+		{"()", 1, "empty parentheses"},
+		{"a AND ()", 7, "empty parentheses"},
+		{"(a", 1, "unmatched opening"},
+		{"a AND (b OR (c)", 7, "unmatched opening"},
+		{"a)", 2, "unmatched closing"},
+		{")", 1, "unmatched closing"},
+		{"a AND b) OR (c", 8, "unmatched closing"},
 		{"AND", 1, "AND has nothing before it"},
 		{"or a", 1, "OR has nothing before it"},
 		{"a AND", 3, "AND has nothing after it"},
@@ -193,8 +193,8 @@ func TestRoles(t *testing.T) {
 	}{
 		{"documents.write", []string{"documents.write"}, nil, true},
 		{"documents.write", nil, []string{"editor"}, true},
-		{"documents.write", nil, []string{"nobody", "editor"}, true},
-		{"documents.write", nil, []string{"nobody"}, false},
+		{"documents.write", nil, []string{"undefined", "editor"}, true},
+		{"documents.write", nil, []string{"undefined"}, false},
 		{"documents.write", nil, []string{"empty"}, false},
 		{"editor", nil, []string{"editor"}, false}, // a role's name is no permission
 	} {

@@ -8,13 +8,13 @@ import (
 	"golang.org/x/text/cases"
 )
 
-// A folded path is a normal path without its case, in two forms. Case-blind servers agree on
-// what is equal in the narrow form: letters are folded one by one, and none outside ASCII into
-// ASCII. Only some take for equal what is so in the wide form alone, such as "ß" and "SS", or
-// "K" (the Kelvin sign) and "k".
+// A folded path is a normal path without case, in two forms. Servers that ignore case agree that
+// paths are equal if their narrow forms are: letters are folded one to one, and never from
+// outside ASCII into ASCII. If only the wide forms are equal, as for "ß" and "SS" or for the
+// Kelvin sign and "k", servers disagree.
 type folded struct{ narrow, wide string }
 
-// fold folds a normal path. It allocates nothing where the path is lower-case ASCII.
+// fold folds a normal path. It does not allocate if the path is lower-case ASCII.
 func fold(path string) folded {
 	path = unescapeHigh(path)
 	if isASCII(path) {
@@ -25,8 +25,8 @@ func fold(path string) folded {
 	return folded{strings.Map(foldRune, path), cases.Fold().String(wide)}
 }
 
-// foldRune returns the first of the characters that are r but for its case; of a character
-// outside ASCII, the first outside ASCII.
+// foldRune returns the first of the characters that differ from r in case only, and are in ASCII
+// if r is.
 func foldRune(r rune) rune {
 	first := r
 	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
@@ -40,7 +40,7 @@ func foldRune(r rune) rune {
 	return first
 }
 
-// unescapeHigh decodes the escapes of what is not ASCII in a normal path.
+// unescapeHigh decodes the escapes of non-ASCII bytes in a normal path.
 func unescapeHigh(path string) string {
 	i := indexHigh(path)
 	if i < 0 {
@@ -57,7 +57,7 @@ func unescapeHigh(path string) string {
 	return b.String()
 }
 
-// indexHigh returns where the first escape of a byte above ASCII begins in a normal path.
+// indexHigh returns the index of the first escape of a non-ASCII byte in a normal path, or -1.
 func indexHigh(path string) int {
 	for i := range len(path) {
 		if path[i] == '%' && path[i+1] >= '8' {
@@ -76,19 +76,19 @@ func isASCII(s string) bool {
 	return true
 }
 
-// under reports whether the path is the prefix, or below it. Where servers that ignore case
-// disagree on that, the error is [ErrAmbiguous].
+// under reports whether the path is the prefix, or below it. If servers that ignore case
+// disagree, the error is [ErrAmbiguous].
 func (path folded) under(prefix folded) (bool, error) {
 	switch {
 	case under(path.narrow, prefix.narrow):
 		return true, nil
 	case under(path.wide, prefix.wide):
-		return false, ambiguous("a letter that only some servers take for one of a rule that ignores case")
+		return false, ambiguous("a letter that only some servers fold to one in a rule that ignores case")
 	}
 	return false, nil
 }
 
-// under reports whether the path is the prefix, or a segment of it ends where the prefix does.
+// under reports whether the path is the prefix, or below it by whole segments.
 func under(path, prefix string) bool {
 	rest, ok := strings.CutPrefix(path, prefix)
 	return ok && (rest == "" || rest[0] == '/')

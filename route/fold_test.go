@@ -119,8 +119,8 @@ func TestMatchCleaned(t *testing.T) {
 	}
 }
 
-// FuzzIgnoreCase holds that no rule is passed by a path that any of several ways to ignore case
-// takes for one below it, and that none is chosen but by one of them.
+// FuzzIgnoreCase checks that no path avoids a rule if any of several ways to ignore case puts it
+// below the rule's prefix, and that a rule only matches a path that one of them puts there.
 func FuzzIgnoreCase(f *testing.F) {
 	for _, s := range []string{"/Admin", "/ADMIN/x", "/caf%C3%89", "/claß", "/adm\u0131n", "/ﬁle", "/FILE/y", "/k/\u212a", "/ς", "/a%20B", "/µ", "/ǅ"} {
 		f.Add(s, "/admin/")

@@ -7,18 +7,17 @@ import (
 	"strings"
 )
 
-// NormalizeHost returns the one form in which hosts are compared, of a Host or :authority
-// header: lower case (RFC 4343), without its port, its trailing dot and the brackets of an
-// IPv6 address. An empty one stays empty. One with any character in it that no host name has,
-// such as those of user information, is [ErrAmbiguous]. It allocates only where there are
-// capitals.
+// NormalizeHost returns the normal form of a Host or :authority header, in which hosts are
+// compared: lower case (RFC 4343), without the port, the trailing dot and the brackets of an
+// IPv6 address. An empty host stays empty. A host with a character that no host name has, such as
+// those of user information, is [ErrAmbiguous]. NormalizeHost allocates only for upper case.
 func NormalizeHost(host string) (string, error) {
 	if strings.HasPrefix(host, "[") {
 		addr, rest, ok := strings.Cut(host[1:], "]")
 		if ip, err := netip.ParseAddr(addr); err == nil && ip.Is6() && ip.Zone() == "" && ok && (rest == "" || isPort(rest)) {
 			return ip.String(), nil
 		}
-		return "", ambiguous("a host with brackets that is no IPv6 address")
+		return "", ambiguous("a host in brackets that is not an IPv6 address")
 	}
 	if i := strings.IndexByte(host, ':'); i >= 0 {
 		if !isPort(host[i:]) {
@@ -41,18 +40,18 @@ func isHostByte(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
 }
 
-// parseHost reads a rule's host: a name, an IP address, or *. before a name.
+// parseHost parses a rule's host: a name, an IP address, or *. and a name.
 func parseHost(s string) (string, error) {
 	name, wildcard := strings.CutPrefix(s, "*.")
 	switch {
 	case s == "":
 		return "", errors.New("an empty host: write one such as api.example.com, or leave hosts out for every host")
 	case s == "*":
-		return "", errors.New("* stands for every host: leave hosts out instead")
+		return "", errors.New("* would match every host: leave hosts out instead")
 	case strings.Contains(name, "*"):
-		return "", fmt.Errorf("%q has a * that does not stand for whole names at the left: write *.example.com", s)
+		return "", fmt.Errorf("%q has a * that is not a whole label at the start: write *.example.com", s)
 	case strings.Contains(s, "/"):
-		return "", fmt.Errorf("%q is more than a host: write it without a scheme or a path, such as api.example.com", s)
+		return "", fmt.Errorf("%q is not just a host: write it without a scheme and a path, such as api.example.com", s)
 	}
 	if ip, err := netip.ParseAddr(name); err == nil && !wildcard && ip.Zone() == "" {
 		return ip.String(), nil
@@ -62,7 +61,7 @@ func parseHost(s string) (string, error) {
 		return "", fmt.Errorf("%q is not a host: write a name or an IP address, such as api.example.com", s)
 	}
 	if i := strings.LastIndexByte(name, ':'); i >= 0 && isPort(name[i:]) {
-		return "", fmt.Errorf("%q has a port, which is not compared: write %q", s, s[:len(s)-len(name)+i])
+		return "", fmt.Errorf("%q has a port, which is ignored in requests: write %q", s, s[:len(s)-len(name)+i])
 	}
 	if wildcard {
 		return "*." + host, nil

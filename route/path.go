@@ -6,24 +6,24 @@ import (
 	"unicode/utf8"
 )
 
-// ErrAmbiguous says that servers disagree on what a request's host or path means, so that no
-// rule can be chosen by it. The errors that are it say what the trouble is, without repeating
-// what the caller sent.
+// ErrAmbiguous means that servers disagree on the meaning of a request's host or path, so that
+// no rule can be chosen by it. Errors that match it name the cause, without repeating what the
+// caller sent.
 var ErrAmbiguous = errors.New("ambiguous request")
 
-// What a byte of a path is.
+// The classes of bytes in a path.
 const (
-	plain     = iota // stands for itself, and means the same when it is escaped
-	dot              // plain, but may make a dot segment
-	slash            // parts segments
+	plain     = iota // literal; the same when escaped
+	dot              // plain, but may be part of a dot segment
+	slash            // separates segments
 	escape           // %
-	other            // stands for itself, and is written as an escape
-	high             // part of a UTF-8 sequence, and is written as an escape
-	forbidden        // servers disagree on it, or it cannot be in a path
+	other            // literal; escaped in normal form
+	high             // part of a UTF-8 sequence; escaped in normal form
+	forbidden        // ambiguous, or not allowed in a path
 )
 
-// class holds what each byte is. The plain ones are the pchar of RFC 3986 section 3.3 without
-// ';', which some servers take for the end of the segment.
+// class is the class of each byte. The plain ones are pchar of RFC 3986 section 3.3 without ';',
+// at which some servers end the segment.
 var class = func() (t [256]byte) {
 	for c := range t {
 		switch {
@@ -46,20 +46,17 @@ var class = func() (t [256]byte) {
 	return t
 }()
 
-// NormalizePath returns the one form in which paths are compared, of a path that may be
-// followed by its query. Escapes of characters that may stand in a path unescaped are decoded
-// (RFC 3986 section 6.2.2.2 says so of the unreserved ones; servers treat the others alike
-// too), what may not is escaped in capitals, dot segments are removed (section 5.2.4), and
-// repeated slashes count as one.
+// NormalizePath returns the normal form of a path, in which paths are compared; the path may be
+// followed by a query. Characters that need no escape are unescaped (RFC 3986 section 6.2.2.2
+// for unreserved characters; servers treat the others alike), all others are escaped with
+// upper-case digits, dot segments are removed (section 5.2.4), and slashes are merged.
 //
-// A path that servers read in different ways is [ErrAmbiguous]: an escaped slash, or an
-// escaped dot in a dot segment; a backslash or a semicolon, also escaped; control characters;
-// an escape that is not one, or that is one of an escape; bytes that are not UTF-8; '#'; ".."
-// after an empty segment; and what does not begin with a slash (such as the absolute form,
-// "*", or CONNECT's, which has no path).
+// A path whose meaning servers disagree on is [ErrAmbiguous]: one with an escaped slash, or an
+// escaped dot in a dot segment; a backslash or semicolon, escaped or not; a control character;
+// an invalid or nested escape; bytes that are not UTF-8; '#'; ".." after an empty segment; and
+// one that does not begin with a slash (such as the absolute form, "*", or CONNECT's).
 //
-// It takes time in proportion to the path's length, and allocates only where the result is
-// another text.
+// NormalizePath takes linear time, and allocates only if the path is not in normal form.
 func NormalizePath(path string) (string, error) {
 	if i := strings.IndexByte(path, '?'); i >= 0 {
 		path = path[:i]
@@ -72,7 +69,7 @@ func NormalizePath(path string) (string, error) {
 	}
 	n := normalizer{out: make([]byte, 0, len(path)+16)}
 	for i := 0; i < len(path); {
-		size, err := n.take(path[i:])
+		size, err := n.next(path[i:])
 		if err != nil {
 			return "", err
 		}
@@ -90,8 +87,8 @@ func NormalizePath(path string) (string, error) {
 	return string(n.out), nil
 }
 
-// isNormal reports whether the path is in its normal form already; it may say no of some that
-// are.
+// isNormal reports whether the path is already in normal form. It may return false for some
+// that are.
 func isNormal(path string) bool {
 	before := byte(plain)
 	for i := range len(path) {
@@ -105,19 +102,19 @@ func isNormal(path string) bool {
 }
 
 type normalizer struct {
-	out     []byte // the normal form of what was read
-	decoded []byte // all that is not ASCII, decoded
-	start   int    // of the segment under way in out, after its slash
-	escaped bool   // a dot of the segment under way was escaped
-	empty   bool   // an empty segment was read
+	out     []byte // the normal form so far
+	decoded []byte // the decoded non-ASCII bytes so far
+	start   int    // the start of the current segment in out, after its slash
+	escaped bool   // a dot in the current segment was escaped
+	empty   bool   // there was an empty segment
 }
 
-// take reads one character, or one escape, and returns how many bytes that was.
-func (n *normalizer) take(rest string) (int, error) {
+// next normalizes one character or escape, and returns its length in bytes.
+func (n *normalizer) next(rest string) (int, error) {
 	c, size, escaped := rest[0], 1, false
 	if c == '%' {
 		if len(rest) < 3 || !isHex(rest[1]) || !isHex(rest[2]) {
-			return 0, ambiguous("a percent sign that begins no escape")
+			return 0, ambiguous("a percent sign without two hexadecimal digits")
 		}
 		c, size, escaped = unhex(rest[1])<<4|unhex(rest[2]), 3, true
 	}
@@ -135,7 +132,7 @@ func (n *normalizer) take(rest string) (int, error) {
 			n.start = 1
 		}
 	case forbidden:
-		// Names such as C%23 are common, and servers agree on an escaped # or ?, or space.
+		// Names such as C%23 are common, and servers agree on escaped #, ? and space.
 		if !escaped || c != '#' && c != '?' && c != ' ' {
 			return 0, ambiguous("a " + describe(c))
 		}
@@ -150,7 +147,7 @@ func (n *normalizer) take(rest string) (int, error) {
 		n.out = append(n.out, c)
 	}
 	if class[c] != high && len(n.decoded) > 0 && n.decoded[len(n.decoded)-1] >= utf8.RuneSelf {
-		n.decoded = append(n.decoded, ' ') // so that sequences do not run together
+		n.decoded = append(n.decoded, ' ') // keeps sequences apart
 	}
 	return size, nil
 }
@@ -160,7 +157,7 @@ func (n *normalizer) escape(c byte) {
 	n.out = append(n.out, '%', digits[c>>4], digits[c&15])
 }
 
-// endSegment removes a dot segment, and what it stands for, and lets the next segment begin.
+// endSegment resolves a dot segment and starts the next segment.
 func (n *normalizer) endSegment(last bool) error {
 	segment := string(n.out[n.start:])
 	switch {
@@ -170,8 +167,8 @@ func (n *normalizer) endSegment(last bool) error {
 		n.empty = n.empty || segment == "" && !last
 		n.out = n.out[:n.start]
 	case segment == "..":
-		// Whether ".." removes the empty segment or the one before it depends on which of
-		// the two steps a server takes first.
+		// Whether ".." removes the empty segment or the one before it depends on whether a
+		// server merges slashes first.
 		if n.empty {
 			return ambiguous("\"..\" after an empty segment")
 		}
@@ -191,8 +188,8 @@ func (n *normalizer) endSegment(last bool) error {
 	return nil
 }
 
-// hasNestedEscape reports whether decoding the path twice gives something else than decoding
-// it once, as in %252e.
+// hasNestedEscape reports whether decoding the path twice differs from decoding it once, as for
+// %252e.
 func hasNestedEscape(path []byte) bool {
 	for i := 0; i+5 <= len(path); i++ {
 		if path[i] == '%' && path[i+1] == '2' && path[i+2] == '5' && isHex(path[i+3]) && isHex(path[i+4]) {
@@ -228,13 +225,13 @@ func describe(c byte) string {
 	return "control character"
 }
 
-// An ambiguity is an ErrAmbiguous with what the trouble is.
+// An ambiguity is an ErrAmbiguous with its cause.
 type ambiguity string
 
 func ambiguous(what string) error { return ambiguity(what) }
 
 func (a ambiguity) Error() string {
-	return "the request has " + string(a) + ": servers disagree on what that means"
+	return "the request has " + string(a) + ": servers disagree on its meaning"
 }
 
 func (a ambiguity) Is(target error) bool { return target == ErrAmbiguous }

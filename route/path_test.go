@@ -15,7 +15,7 @@ import (
 const refused = ""
 
 // Each line is a request that was used, or could have been, to reach /admin past a rule for
-// it, and where that is told. It must come to the path of the rule or be refused.
+// it, with its source. It must normalize to the path of the rule or be refused.
 var bypasses = []struct{ path, want, source string }{
 	{"/info/../admin", "/admin", "CVE-2019-9901 (Envoy): dot segments reach RBAC and ext_authz as they are"},
 	{"/info/./../admin", "/admin", "CVE-2019-9901"},
@@ -25,7 +25,7 @@ var bypasses = []struct{ path, want, source string }{
 	{"//admin", "/admin", "CVE-2021-31920 (Istio): repeated slashes"},
 	{"/info//../../admin", refused, "the order of merging slashes and removing dot segments: Envoy removes dot segments first, nginx merges as it goes"},
 	{"/a//../admin", refused, "the same"},
-	{"//admin/secret", "/admin/secret", "CVE-2026-26205 (opa-envoy-plugin): // taken for an authority"},
+	{"//admin/secret", "/admin/secret", "CVE-2026-26205 (opa-envoy-plugin): // read as an authority"},
 	{"/info%2f..%2fadmin", refused, "CVE-2021-29492 (Envoy): %2F is a slash to some upstreams"},
 	{"/info%2F../admin", refused, "CVE-2021-29492"},
 	{"/info%5c..%5cadmin", refused, "CVE-2021-29492: and so is %5C"},
@@ -133,7 +133,7 @@ func TestNormalizePath(t *testing.T) {
 }
 
 // FuzzNormalizePath holds the result against the standard library's decoding and cleaning,
-// step by step where NormalizePath takes one pass.
+// step by step, where NormalizePath needs one pass.
 func FuzzNormalizePath(f *testing.F) {
 	for _, c := range bypasses {
 		f.Add(c.path)

@@ -1,5 +1,5 @@
-// Package route finds the rule that the operator wrote for a request's host, method and path,
-// in the way that leaves no second reading of the path to slip past it.
+// Package route finds the configured rule for a request's host, method and path, such that no
+// other spelling of the path avoids the rule.
 package route
 
 import (
@@ -9,39 +9,38 @@ import (
 	"strings"
 )
 
-// A Rule says what the routes that it is for ask of a key.
+// A Rule is what the operator requires of keys on the routes that it matches.
 type Rule struct {
 	// Hosts are names or IP addresses, without a port, compared without case; *.example.com
-	// stands for every name below example.com, at any depth. None: every host.
+	// matches every name below example.com, at any depth. Empty: every host.
 	Hosts []string
 
-	// PathPrefix begins with a slash and is compared by whole segments, so that /admin is for
-	// /admin, /admin/ and /admin/users, and neither for /administrator nor for /admin.json.
-	// Empty, or "/": every path, which is then not looked at.
+	// PathPrefix begins with a slash and is compared by whole segments: /admin matches /admin,
+	// /admin/ and /admin/users, but neither /administrator nor /admin.json. Empty or "/": every
+	// path, even an ambiguous one.
 	PathPrefix string
 
-	// IgnoreCase compares PathPrefix without case, for an upstream that does: /admin is then
-	// for /Admin too, and /caf%C3%A9 for /CAF%C3%89.
+	// IgnoreCase compares PathPrefix without case, for upstreams that ignore case: /admin then
+	// matches /Admin too, and /caf%C3%A9 matches /CAF%C3%89.
 	IgnoreCase bool
 
-	// Methods are compared without case; GET stands for HEAD too, unless a rule for the same
-	// hosts and path names HEAD. None: every method.
+	// Methods are compared without case; GET matches HEAD too, unless a rule for the same hosts
+	// and path names HEAD. Empty: every method.
 	Methods []string
 
-	Permissions string // a query; empty: asks for none
-	Ratelimits  string // costs; empty: names none
+	Permissions string // a query; empty for no requirement
+	Ratelimits  string // costs; empty for none
 }
 
-// A Table is a set of rules. It is immutable and safe for concurrent use. The zero value, and
-// nil, have no rule.
+// A Table is a set of rules. It is immutable and safe for concurrent use. The zero value and nil
+// have no rules.
 type Table struct {
 	exact map[string][]entry // by host
-	below map[string][]entry // by what a host ends in, .example.com for *.example.com
+	below map[string][]entry // by the end of the host, such as .example.com for *.example.com
 	every []entry            // for every host
 }
 
-// An entry is a rule for one of its hosts. Those of a host stand in the order in which they
-// are tried.
+// An entry is a rule for one of its hosts. The entries of a host are in the order of matching.
 type entry struct {
 	rule    *Rule
 	prefix  string // normal, without its trailing slash; empty for every path
@@ -49,7 +48,7 @@ type entry struct {
 	methods []string
 }
 
-// A RuleError is one thing wrong with one rule.
+// A RuleError is an error in a rule.
 type RuleError struct {
 	Index int    // of the rule in the list
 	Field string // hosts, path_prefix or methods
@@ -59,12 +58,11 @@ type RuleError struct {
 // Error returns the error as routes[i].field: message.
 func (e *RuleError) Error() string { return fmt.Sprintf("routes[%d].%s: %v", e.Index, e.Field, e.Err) }
 
-// Unwrap returns the error without its place.
+// Unwrap returns the error without its location.
 func (e *RuleError) Unwrap() error { return e.Err }
 
-// New returns a table of the rules. It returns no table but everything that is wrong with
-// them, each a [*RuleError], where a field cannot be read or two rules are for the same host,
-// path and method. It does not read what the rules ask for.
+// New returns a table of the rules, or every error in them: fields that cannot be parsed, and
+// rules for the same host, path and method. It does not parse Permissions and Ratelimits.
 func New(rules []Rule) (*Table, []*RuleError) {
 	t := &Table{exact: make(map[string][]entry), below: make(map[string][]entry)}
 	rules = slices.Clone(rules)
@@ -125,16 +123,17 @@ func add(entries []entry, e entry) ([]entry, error) {
 		if both || len(o.methods) == 0 && len(e.methods) == 0 {
 			switch {
 			case o.prefix == e.prefix:
-				return entries, errors.New("an earlier rule is for the same host, path and method: write them as one")
+				return entries, errors.New("an earlier rule is for the same host, path and method: merge them")
 			case o.folded.wide == e.folded.wide && (o.rule.IgnoreCase || e.rule.IgnoreCase):
-				return entries, errors.New("an earlier rule is for the same host, path and method but for the path's case, which is ignored: write them as one")
+				return entries, errors.New("an earlier rule is for the same host, path and method apart from the case of the path, which is ignored: merge them")
 			}
 		}
 	}
 	return append(entries, e), nil
 }
 
-// arrange puts the most specific entry first: the path with the most segments, then one that names methods.
+// arrange sorts the most specific entry first: the one with the most segments, then one with
+// methods.
 func arrange(entries []entry) {
 	for i, e := range entries {
 		if slices.Contains(e.methods, "GET") && !slices.ContainsFunc(entries, func(o entry) bool {
@@ -152,22 +151,20 @@ func arrange(entries []entry) {
 	})
 }
 
-// Match returns the most specific rule for a request, or nil where none is for it. A rule for
-// the exact host comes before one for *.name, a longer name before a shorter one, and those
-// before one for every host; then the longest path prefix wins, then a rule that names the
-// method.
+// Match returns the most specific rule for a request, or nil if no rule matches. A rule for the
+// exact host comes before one for *.name, a longer name before a shorter one, and those before
+// one for every host; then the longest path prefix wins, then a rule with the method.
 //
-// path may be followed by a query. Where a rule would have to be chosen by a host or a path on
-// which servers disagree, the error is [ErrAmbiguous], and the request must be refused; where
-// no rule depends on it, it is not looked at. See [NormalizeHost] and [NormalizePath].
+// path may be followed by a query. If the rule depends on a host or path whose meaning servers
+// disagree on, the error is [ErrAmbiguous], and the request must be refused. See [NormalizeHost]
+// and [NormalizePath].
 func (t *Table) Match(host, method, path string) (*Rule, error) {
 	return t.match(host, matcher{method: method, path: path})
 }
 
-// MatchCleaned is Match for a path in which a "!" may stand for a byte that was not UTF-8, as
-// Envoy shows it. Such bytes are sent to the upstream as they were, and some servers ignore
-// them, or decode them as slashes or dots. A path with a "!" is therefore one on which servers
-// disagree; "%21" is not.
+// MatchCleaned is Match for a path in which a "!" may stand for a byte that is not UTF-8, as
+// Envoy reports it. The upstream receives the byte itself, and some servers ignore such bytes or
+// decode them as slashes or dots. A path with a "!" is therefore ambiguous; "%21" is not.
 func (t *Table) MatchCleaned(host, method, path string) (*Rule, error) {
 	return t.match(host, matcher{method: method, path: path, cleaned: true})
 }
@@ -184,7 +181,7 @@ func (t *Table) match(host string, m matcher) (*Rule, error) {
 		if rule, err := m.among(t.exact[host]); rule != nil || err != nil {
 			return rule, err
 		}
-		// The names above it, the nearest first.
+		// The parent domains, the nearest first.
 		for i := range len(host) {
 			if host[i] == '.' && i > 0 {
 				if rule, err := m.among(t.below[host[i:]]); rule != nil || err != nil {
@@ -196,13 +193,13 @@ func (t *Table) match(host string, m matcher) (*Rule, error) {
 	return m.among(t.every)
 }
 
-// A matcher is one search. It normalizes the path when a rule first depends on it, and folds
-// it when one that ignores case does.
+// A matcher is the state of one Match. It normalizes the path when a rule first depends on it,
+// and folds it when a rule that ignores case does.
 type matcher struct {
 	method, path string
 	cleaned      bool
 	normal       bool   // path is normal
-	folded       folded // path without case; empty before it is needed
+	folded       folded // path without case; empty until it is needed
 }
 
 func (m *matcher) among(entries []entry) (*Rule, error) {
@@ -220,7 +217,7 @@ func (m *matcher) among(entries []entry) (*Rule, error) {
 	return nil, nil
 }
 
-// under reports whether the entry is for the path.
+// under reports whether the entry matches the path.
 func (m *matcher) under(e *entry) (bool, error) {
 	if e.prefix == "" {
 		return true, nil
@@ -249,7 +246,7 @@ func (m *matcher) normalize() error {
 	return err
 }
 
-// parsePrefix returns a path prefix in its normal form without its trailing slash.
+// parsePrefix returns a path prefix in normal form, without its trailing slash.
 func parsePrefix(s string) (string, error) {
 	if s == "" {
 		return "", nil
@@ -258,23 +255,23 @@ func parsePrefix(s string) (string, error) {
 		return "", fmt.Errorf("%q does not begin with a slash: write %q", s, "/"+s)
 	}
 	if strings.ContainsAny(s, "?#*") {
-		return "", fmt.Errorf("%q has a character that no prefix matches by: write the path alone, such as /admin, which is for all below it too", s)
+		return "", fmt.Errorf("%q contains a character that no prefix can match: write only the path, such as /admin, which also matches every path below it", s)
 	}
 	normal, err := NormalizePath(s)
 	if err != nil {
-		return "", fmt.Errorf("%q: a request for it would always be refused: %w", s, err)
+		return "", fmt.Errorf("%q: every request for it would be refused: %w", s, err)
 	}
 	return strings.TrimSuffix(normal, "/"), nil
 }
 
-// parseMethods checks the methods, which are tokens (RFC 9110 section 9.1).
+// parseMethods validates methods, which are tokens (RFC 9110 section 9.1).
 func parseMethods(methods []string) ([]string, error) {
 	for i, m := range methods {
 		switch {
 		case m == "" || strings.Trim(m, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "":
-			return nil, fmt.Errorf("%q is not a method: write one in capitals, such as GET or POST", m)
+			return nil, fmt.Errorf("%q is not a method: write it in upper case, such as GET or POST", m)
 		case slices.Contains(methods[:i], m):
-			return nil, fmt.Errorf("%q stands twice: write it once", m)
+			return nil, fmt.Errorf("%q is repeated: write it once", m)
 		}
 	}
 	return methods, nil

@@ -165,13 +165,13 @@ func TestNewRefuses(t *testing.T) {
 		{route.Rule{Hosts: []string{"a b"}}, "hosts", "not a host"},
 		{route.Rule{Hosts: []string{"a.com", "A.com."}}, "hosts", "an earlier rule"},
 		{route.Rule{PathPrefix: "admin"}, "path_prefix", `write "/admin"`},
-		{route.Rule{PathPrefix: "/admin/*"}, "path_prefix", "write the path alone"},
-		{route.Rule{PathPrefix: "/a?b"}, "path_prefix", "write the path alone"},
+		{route.Rule{PathPrefix: "/admin/*"}, "path_prefix", "write only the path"},
+		{route.Rule{PathPrefix: "/a?b"}, "path_prefix", "write only the path"},
 		{route.Rule{PathPrefix: "/a%2fb"}, "path_prefix", "an escaped slash"},
 		{route.Rule{PathPrefix: "/a;b"}, "path_prefix", "a semicolon"},
-		{route.Rule{Methods: []string{"get"}}, "methods", "in capitals"},
-		{route.Rule{Methods: []string{""}}, "methods", "in capitals"},
-		{route.Rule{Methods: []string{"GET", "GET"}}, "methods", "twice"},
+		{route.Rule{Methods: []string{"get"}}, "methods", "in upper case"},
+		{route.Rule{Methods: []string{""}}, "methods", "in upper case"},
+		{route.Rule{Methods: []string{"GET", "GET"}}, "methods", "repeated"},
 		{route.Rule{Methods: []string{"POST", "GET"}, PathPrefix: "/taken/"}, "path_prefix", "an earlier rule"},
 	}
 	for _, c := range cases {

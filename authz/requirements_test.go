@@ -17,7 +17,7 @@ import (
 	"extauthz/ratelimit/memory"
 )
 
-// A meter counts what is asked of a limiter, and fails where it is told to.
+// A meter counts the calls of a limiter, and fails if fail is set.
 type meter struct {
 	ratelimit.Limiter
 	takes, looks int
@@ -60,7 +60,7 @@ func TestPermissions(t *testing.T) {
 	keys := keyMap{}
 	keys.add("key_none", nil, nil)
 	keys.add("key_reader", nil, func(k *keystore.Key) { k.Permissions = []string{"documents.read"} })
-	keys.add("key_editor", nil, func(k *keystore.Key) { k.Roles = []string{"editor", "nobody"} })
+	keys.add("key_editor", nil, func(k *keystore.Key) { k.Roles = []string{"editor", "undefined"} })
 	a := authz.New(keys, clock, authz.WithRoles(permission.Roles{"editor": {"documents.read", "documents.write"}}))
 	for _, c := range []struct {
 		id, query string
@@ -72,7 +72,7 @@ func TestPermissions(t *testing.T) {
 		{"key_reader", "documents.read AND documents.write", authz.InsufficientPermissions},
 		{"key_reader", "documents.read and (documents.write or admin)", authz.InsufficientPermissions},
 		{"key_editor", "documents.read AND (documents.write OR admin)", authz.Valid},
-		{"key_editor", "nobody", authz.InsufficientPermissions},
+		{"key_editor", "undefined", authz.InsufficientPermissions},
 		{"key_gone", "documents.read AND", authz.NotFound},
 	} {
 		d, err := a.Authorize(t.Context(), asking(c.id, c.query))
@@ -86,12 +86,12 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// What the operator wrote badly is no caller's fault, and is told once.
+// A requirement that cannot be parsed refuses as Unavailable, and is reported once.
 func TestBadTexts(t *testing.T) {
 	keys := keyMap{}
 	keys.add("key_a", nil, func(k *keystore.Key) { k.Permissions = []string{"a"} })
-	var told []string
-	a := authz.New(keys, clock, authz.WithBadTexts(func(err error) { told = append(told, err.Error()) }))
+	var reported []string
+	a := authz.New(keys, clock, authz.WithBadRequirement(func(err error) { reported = append(reported, err.Error()) }))
 	for range 3 {
 		for _, r := range []authz.Request{asking("key_a", "a AND"), asking("key_a", "a b"), costing("key_a", "x=-1")} {
 			if d, err := a.Authorize(t.Context(), r); d.Code != authz.Unavailable || err == nil {
@@ -99,8 +99,8 @@ func TestBadTexts(t *testing.T) {
 			}
 		}
 	}
-	if len(told) != 3 || !strings.Contains(told[0], `the route's permissions "a AND": column 3`) || !strings.Contains(told[2], "the route's ratelimits") {
-		t.Errorf("told %q", told)
+	if len(reported) != 3 || !strings.Contains(reported[0], `the route's permissions "a AND": column 3`) || !strings.Contains(reported[2], "the route's ratelimits") {
+		t.Errorf("reported %q", reported)
 	}
 }
 
@@ -173,7 +173,7 @@ func TestLimiterOutOfReach(t *testing.T) {
 		var failures []bool
 		a := authz.New(keys, clock, authz.WithLimits(authz.Limits{Limiter: m, RefuseOnError: refuse, Failed: func(err error, first bool) {
 			if !errors.Is(err, m.fail) {
-				t.Errorf("told of %v", err)
+				t.Errorf("reported %v", err)
 			}
 			failures = append(failures, first)
 		}}))
@@ -195,7 +195,7 @@ func TestLimiterOutOfReach(t *testing.T) {
 		m.fail = errors.New("down again")
 		ask(want)
 		if !slices.Equal(failures, []bool{true, false, true}) {
-			t.Errorf("refuse %t: told of %v", refuse, failures)
+			t.Errorf("refuse %t: reported %v", refuse, failures)
 		}
 	}
 }
@@ -218,8 +218,8 @@ func TestExplainSpendsNothing(t *testing.T) {
 	for range 3 {
 		explain(asking("key_a", "documents.read"), authz.Valid, 6, "requests: cost 1, 2 of 2 in 1h0m0s left")
 	}
-	explain(asking("key_a", "documents.read"), authz.Valid, 5, "has what the route asks for: documents.read")
-	explain(asking("key_a", "documents.read and x or y"), authz.InsufficientPermissions, 5, "does not have x, y, and nobody says what its role gone stands for")
+	explain(asking("key_a", "documents.read"), authz.Valid, 5, "has what the route requires: documents.read")
+	explain(asking("key_a", "documents.read and x or y"), authz.InsufficientPermissions, 5, "does not have x, y, and its role gone is not defined")
 	explain(costing("key_a", "requests=3"), authz.RateLimited, 6, "room in 1h0m0s")
 	if m.takes != 0 {
 		t.Errorf("%d takes", m.takes)
