@@ -67,15 +67,15 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	return errors.Join(leftOut, err)
 }
 
-// A leftOutError names the keys that an export left out; all others are written.
+// A leftOutError is the errors of the keys that an export left out; all others were written.
 type leftOutError []error
 
 func (e leftOutError) Error() string { return errors.Join(e...).Error() }
 
 func (e leftOutError) Unwrap() []error { return e }
 
-// exportKeys writes all keys and returns how many, and a leftOutError where it had to leave out
-// some.
+// exportKeys writes all keys and returns how many. Its error is a leftOutError if only some keys
+// could not be written.
 func exportKeys(ctx context.Context, e keystore.Editor, to io.Writer) (n int, err error) {
 	w := bufio.NewWriterSize(to, 64<<10)
 	var leftOut leftOutError
@@ -104,8 +104,8 @@ func exportKeys(ctx context.Context, e keystore.Editor, to io.Writer) (n int, er
 	return n, leftOut
 }
 
-// newFile makes a file, for its owner's eyes only, which holds all that write writes or is not
-// there. What write had to leave out is no failure.
+// newFile creates a file that only its owner can read, with what write writes. If write fails there
+// is no file, unless it only left out keys, which is returned as leftOut.
 func newFile(path string, write func(io.Writer) error) (leftOut, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return nil, fmt.Errorf("%s: exists already: remove it, or write another name", path)

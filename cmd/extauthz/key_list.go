@@ -23,10 +23,9 @@ func newKeyListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys",
-		Long: `List the keys in the order of their ids. Hashes are left out: they are of no use to a
-reader, and what a store holds stays there.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		Long:  "List the keys in the order of their ids, without their hashes.",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print a JSON array")
@@ -90,19 +89,23 @@ func expiry(k *keystore.Key) string {
 	return k.Expires.Format(time.RFC3339)
 }
 
-// whitelist shows the first few ranges and how many more there are.
+// whitelist returns the first ranges, how many more there are, and whether they only report.
 func whitelist(k *keystore.Key) string {
 	const shown = 3
 	entries := whitelistEntries(k)
+	text := strings.Join(entries[:min(shown, len(entries))], " ")
 	switch {
 	case k.Broken != nil:
 		return "unreadable: refused"
 	case !k.Whitelist.Restricted():
 		return "anywhere"
 	case len(entries) > shown:
-		return fmt.Sprintf("%s … %d more", strings.Join(entries[:shown], " "), len(entries)-shown)
+		text = fmt.Sprintf("%s … %d more", text, len(entries)-shown)
 	}
-	return strings.Join(entries, " ")
+	if k.WhitelistMode == keystore.Report {
+		text += " (report only)"
+	}
+	return text
 }
 
 func whitelistEntries(k *keystore.Key) []string {

@@ -24,15 +24,15 @@ func newKeyNewCommand() *cobra.Command {
 	f := &keyNewFlags{}
 	cmd := &cobra.Command{
 		Use:   "new",
-		Short: "Make a key with a new secret",
-		Long: `Make a key with a new secret of 160 random bits. The secret is shown only this once: the record
+		Short: "Create a key with a new secret",
+		Long: `Create a key with a new secret of 160 random bits. The secret is shown only this once: the record
 holds its hash, from which nobody can find it. It is printed on the first line of standard
 output, or written to --secret-file, a new file that only its owner can read, without a line
 break at its end; a file that exists is never overwritten.
 
 The record is printed as a key file, or added to the store that --config or --keys names, or,
 with --append, to a key file. That file keeps its comments, mode and owner; if there is none, it
-is made so that only its owner can read it (mode 0600). Without --allow the key may be used from
+is created so that only its owner can read it (mode 0600). Without --allow the key may be used from
 every address.
 
 If the secret cannot be printed or written, no record is added.`,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,7 +20,7 @@ func newKeyShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "show ID",
 		Short:   "Show one key",
-		Long:    "Show everything about one key but its hash.",
+		Long:    "Show all fields of a key except its hash.",
 		Example: "  extauthz key show key_acme --config extauthz.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,13 +63,19 @@ func printKey(w io.Writer, k *keystore.Key) error {
 		allowed = "anywhere"
 	}
 	field("ip_whitelist", allowed)
+	if k.WhitelistMode == keystore.Report {
+		field("ip_whitelist_mode", k.WhitelistMode.String())
+	}
+	if k.Previous != (keystore.PreviousSecret{}) {
+		field("previous", "the secret before the last rotation works until "+k.Previous.Until.Format(time.RFC3339))
+	}
 	field("external_id", k.ExternalID)
 	field("permissions", strings.Join(k.Permissions, " "))
 	field("roles", strings.Join(k.Roles, " "))
 	for _, r := range k.Ratelimits {
 		text := fmt.Sprintf("%s: %d in %s", r.Name, r.Limit, r.Duration)
 		if r.OnDemand {
-			text += ", where a route names it"
+			text += ", only where a route names it"
 		}
 		field("ratelimit", text)
 	}

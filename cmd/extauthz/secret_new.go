@@ -42,7 +42,7 @@ func randomText(n int) string {
 func writeSecretFile(path string, secret keystore.Secret) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("--secret-file: %s exists already, and may hold the secret of another key: no key was made; write another name", path)
+		return fmt.Errorf("--secret-file: %s exists already, and may hold the secret of another key: no key was created; write another name", path)
 	}
 	if err != nil {
 		return fmt.Errorf("--secret-file: %w", err)
