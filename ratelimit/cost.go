@@ -12,11 +12,11 @@ import (
 // MaxCost is the most that one request may cost under one limit.
 const MaxCost = 1_000_000_000
 
-// maxCosts is how long, in bytes, a text of costs may be.
+// maxCosts is the length, in bytes, up to which costs are read.
 const maxCosts = 1000
 
-// Costs are what a route says a request costs, by the names of limits. They are immutable and
-// safe for concurrent use. Nil names none.
+// Costs are what a request costs under limits, by their names, as its route says. They are
+// immutable and safe for concurrent use. Nil names none.
 type Costs []Cost
 
 // A Cost is what a request costs under the limit with a name.
@@ -25,7 +25,7 @@ type Cost struct {
 	Cost int64
 }
 
-// Of returns what the costs say of a limit, and whether they name it.
+// Of returns the cost under the limit with this name, and whether there is one.
 func (c Costs) Of(name string) (cost int64, named bool) {
 	for _, one := range c {
 		if one.Name == name {
@@ -53,7 +53,7 @@ func (c Costs) String() string {
 // of key that the route serves.
 func ParseCosts(text string) (Costs, error) {
 	if len(text) > maxCosts {
-		return nil, fmt.Errorf("column %d: the costs are longer than %d characters: write those alone that differ from 1", maxCosts+1, maxCosts)
+		return nil, fmt.Errorf("column %d: the costs are longer than %d characters: write only those that differ from 1", maxCosts+1, maxCosts)
 	}
 	var costs Costs
 	at := 0
@@ -63,7 +63,7 @@ func ParseCosts(text string) (Costs, error) {
 		cost, err := parseCost(strings.Trim(part, " \t\r\n"))
 		if err == nil {
 			if _, twice := costs.Of(cost.Name); twice {
-				err = fmt.Errorf("%q stands twice: write each name once", cost.Name)
+				err = fmt.Errorf("%q is repeated: write each name once", cost.Name)
 			}
 		}
 		if err != nil {
@@ -78,7 +78,7 @@ func parseCost(part string) (Cost, error) {
 	name, number, priced := strings.Cut(part, "=")
 	name, number = strings.TrimRight(name, " \t\r\n"), strings.TrimLeft(number, " \t\r\n")
 	if name == "" {
-		return Cost{}, fmt.Errorf("a limit's name is missing: write one with its cost, such as exports=1")
+		return Cost{}, fmt.Errorf("the name of a limit is missing: write one with its cost, such as exports=1")
 	}
 	if err := keystore.ValidateID(name); err != nil {
 		return Cost{}, fmt.Errorf("the name of a limit: %w", err)

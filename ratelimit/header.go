@@ -9,8 +9,8 @@ import (
 // A Header is one HTTP field of an answer.
 type Header struct{ Name, Value string }
 
-// A HeaderStyle is a way to tell callers about their limits. The zero value is the common
-// one, with X-RateLimit fields.
+// A HeaderStyle is the form in which callers are informed about their limits. The zero value is
+// the common one, with X-RateLimit fields.
 type HeaderStyle uint8
 
 // The styles.
@@ -65,7 +65,7 @@ func (s HeaderStyle) String() string { return headerStyles[s].name }
 
 // Headers returns the fields for an answer to a request with this result, in lower case;
 // none for a request under no limit. All times are whole seconds, rounded up. Retry-After (RFC
-// 9110 section 10.2.3), which is at least 1, stands only where the request was refused.
+// 9110 section 10.2.3), which is at least 1, is there only where the request was refused.
 func (s HeaderStyle) Headers(r Result) []Header {
 	if len(r.Limits) == 0 {
 		return nil
@@ -87,8 +87,8 @@ func ofTightest(number func(Status) int64) func(Result) string {
 	}
 }
 
-// ofEach writes a list (RFC 9651 section 3.1) of the limits' names with their parameters. The
-// names have no character in them that a string would escape.
+// ofEach writes a list (RFC 9651 section 3.1) of the names of the limits with their parameters.
+// The names have no character that a string would escape.
 func ofEach(parameters func(Status) string) func(Result) string {
 	return func(r Result) string {
 		items := make([]string, len(r.Limits))

@@ -1,5 +1,5 @@
-// Package ratelimit says what a rate limit promises, what a limiter must do, and how its
-// answer is told to a caller. The limiters themselves are in the folders below it.
+// Package ratelimit defines what a rate limit guarantees, what a limiter must do, and how its
+// result is reported to a caller. The limiters are in the directories below it.
 //
 // A limit is a sliding window: of what is spent in any stretch of time as long as its
 // duration, never more than the limit is let through. Under a limit of at most [Slots], spending
@@ -30,7 +30,7 @@ func SlotWidth(limit int64, duration time.Duration) time.Duration {
 }
 
 // RepeatWithin is for how long after a request was charged its repetition is not charged again.
-// It is longer than a proxy goes on asking about one request.
+// It is longer than a proxy retries the check of one request.
 const RepeatWithin = 5 * time.Second
 
 // A Subject is whose spending is counted, and for which request.
@@ -43,9 +43,9 @@ type Subject struct {
 	Request string
 }
 
-// A Charge is what one request costs under one limit. Which counter it is under is told by
-// the Subject, the Name, the Duration, and whether it is Shared: another Limit finds what was
-// spent before, another Duration begins anew.
+// A Charge is what one request costs under one limit. Its counter is identified by the Subject,
+// the Name, the Duration, and whether it is Shared: a new Limit finds what was spent before, a new
+// Duration starts at zero.
 type Charge struct {
 	Name     string
 	Limit    int64
@@ -58,8 +58,8 @@ type Charge struct {
 type Limiter interface {
 	// Take spends all the charges of one request, or none of them: none where one has no
 	// room. The charges are of different counters, and are not kept. It returns a status for
-	// each, in their order, and an error where it could not tell, or not before ctx ended;
-	// then what was spent is not known.
+	// each, in their order, or an error where it had no answer before ctx ended; the charges may
+	// have been spent even so.
 	//
 	// Where the same charges were spent for the same Request less than [RepeatWithin] ago, they
 	// are not spent again, and have room. A proxy that lost the answer asks once more.
@@ -69,7 +69,7 @@ type Limiter interface {
 	Look(ctx context.Context, s Subject, charges []Charge) (Result, error)
 }
 
-// A Status is what one limit says, after what was spent.
+// A Status is the state of one limit after the charge.
 type Status struct {
 	Charge
 	Remaining int64         // how much cost there is room for now; never negative
@@ -78,10 +78,10 @@ type Status struct {
 	Wait      time.Duration // until there is room for the Cost; 0: there was
 }
 
-// Fits reports whether there is room for the charge under a counter on which so much counts.
+// Fits reports whether there is room for the charge under a counter that holds spent.
 func (c Charge) Fits(spent int64) bool { return c.Cost <= 0 || spent <= c.Limit-c.Cost }
 
-// A Result is what all limits of one request say. The zero value is that of a request under
+// A Result is the state of all limits of one request. The zero value is that of a request under
 // no limit.
 type Result struct {
 	Limits []Status
@@ -101,9 +101,9 @@ func (r Result) RetryAfter() time.Duration {
 	return wait
 }
 
-// Tightest returns the limit that the caller should mind first: of those without room the one
-// with the longest wait, else the one with the least remaining, and of equals the one that
-// takes longer to reset. It returns false where there is no limit.
+// Tightest returns the limit that matters most to the caller: of those without room the one with
+// the longest wait, else the one with the least remaining, and of equals the one that takes longer
+// to reset. It returns false where there is no limit.
 func (r Result) Tightest() (Status, bool) {
 	if len(r.Limits) == 0 {
 		return Status{}, false

@@ -34,10 +34,10 @@ func TestParseCosts(t *testing.T) {
 
 func TestParseCostsRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                        "column 1: a limit's name is missing",
-		"a=1,":                    "column 5: a limit's name is missing",
-		"a=1,, b=2":               "column 5: a limit's name is missing",
-		"=1":                      "column 1: a limit's name is missing",
+		"":                        "column 1: the name of a limit is missing",
+		"a=1,":                    "column 5: the name of a limit is missing",
+		"a=1,, b=2":               "column 5: the name of a limit is missing",
+		"=1":                      "column 1: the name of a limit is missing",
 		"a=1,  é=2":               "column 7: the name of a limit",
 		"a b=1":                   "column 1: the name of a limit",
 		"a=":                      "write one such as a=1",
@@ -48,7 +48,7 @@ func TestParseCostsRefuses(t *testing.T) {
 		"a=1=2":                   "from 0 to 1000000000",
 		"a=1000000001":            "from 0 to 1000000000",
 		"a=99999999999999999999":  "from 0 to 1000000000",
-		"a=1, b=1, a=2":           "column 11: \"a\" stands twice",
+		"a=1, b=1, a=2":           "column 11: \"a\" is repeated",
 		strings.Repeat("a", 1001): "column 1001: the costs are longer",
 	} {
 		costs, err := ratelimit.ParseCosts(text)

@@ -39,7 +39,7 @@ func ping(t *testing.T, c *Client) error {
 }
 
 // However many calls a Redis leaves unanswered, no more than maxWaiting wait for it, and
-// those on top are told that it is busy.
+// further ones fail as busy.
 func TestHungRedisHoldsFewGoroutines(t *testing.T) {
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())
@@ -77,7 +77,7 @@ func TestHungRedisHoldsFewGoroutines(t *testing.T) {
 		t.Errorf("%d goroutines, want at most about %d", most.Load(), maxWaiting)
 	}
 	if busy.Load() == 0 {
-		t.Error("none was told that it is busy")
+		t.Error("none failed as busy")
 	}
 	p.Mend()
 	polltest.Until(t, "it answers again", func() bool { return answers(t.Context()) })

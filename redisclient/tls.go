@@ -17,13 +17,13 @@ import (
 // connection, so that what is replaced on disk is used without a restart.
 type tlsFiles struct{ ca, cert, key string }
 
-// setTLS makes each connection use TLS as the parameters of the URL say, if it is one for TLS.
-// It returns an error where the files cannot be used now.
+// setTLS makes each connection use TLS as the parameters say, where the URL is one for TLS. It
+// returns an error where the files cannot be used now.
 func setTLS(option *rueidis.ClientOption, q url.Values) error {
 	if option.TLSConfig == nil {
 		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name", "skip_verify"} {
 			if q.Has(name) {
-				return badURL("has %s, but is not one for TLS: write rediss:// in place of redis://", name)
+				return badURL("has %s without TLS: write rediss:// instead of redis://", name)
 			}
 		}
 		return nil
@@ -36,7 +36,7 @@ func setTLS(option *rueidis.ClientOption, q url.Values) error {
 	if q.Has("cert_file") != q.Has("key_file") {
 		return badURL("has one of cert_file and key_file: write both")
 	}
-	option.TLSConfig.ServerName = q.Get("server_name") // empty: the host that is dialled, of several
+	option.TLSConfig.ServerName = q.Get("server_name") // empty: the host that is dialed, of several
 	option.Sentinel.TLSConfig = option.TLSConfig
 	files := tlsFiles{ca: q.Get("ca_file"), cert: q.Get("cert_file"), key: q.Get("key_file")}
 	option.DialCtxFn = func(ctx context.Context, addr string, d *net.Dialer, c *tls.Config) (net.Conn, error) {

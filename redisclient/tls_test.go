@@ -77,8 +77,8 @@ func TestTLS(t *testing.T) {
 		t.Errorf("with a certificate: %v", err)
 	}
 	for name, url := range map[string]string{
-		"no certificate of ours":     url,
-		"nobody that we trust":       r.url + "?cert_file=" + cert + "&key_file=" + key,
+		"no client certificate":      url,
+		"another authority":          r.url + "?cert_file=" + cert + "&key_file=" + key,
 		"another name than expected": url + "&cert_file=" + cert + "&key_file=" + key + "&server_name=other",
 	} {
 		if err := ping(t, connect(t, url)); err == nil {

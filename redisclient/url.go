@@ -19,8 +19,8 @@ var (
 	}
 )
 
-// badURL is an error that repeats nothing of the URL: a password with a character in it that
-// should have been encoded may stand anywhere.
+// badURL returns an error that repeats nothing of the URL: a password with a character that should
+// have been encoded may be anywhere in it.
 func badURL(format string, args ...any) error {
 	return fmt.Errorf("redis: the url "+format, args...)
 }
@@ -42,7 +42,7 @@ func parseURL(s string) (rueidis.ClientOption, error) {
 	}
 	for name, values := range q {
 		if !slices.Contains(parameters, name) {
-			return none, badURL("has a parameter that is not known: write one of %s", strings.Join(parameters, ", "))
+			return none, badURL("has an unknown parameter: write one of %s", strings.Join(parameters, ", "))
 		}
 		if len(values) > 1 && name != "addr" {
 			return none, badURL("has the parameter %s more than once", name)
@@ -63,8 +63,8 @@ func parseURL(s string) (rueidis.ClientOption, error) {
 	return option, nil
 }
 
-// splitHosts takes all hosts but the first out of a URL whose hosts are separated by commas,
-// which net/url does not read.
+// splitHosts removes all hosts but the first from a URL whose hosts are separated by commas, which
+// net/url does not read.
 func splitHosts(s string) (first string, more []string) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || scheme == "unix" {
@@ -79,7 +79,7 @@ func splitHosts(s string) (first string, more []string) {
 	return scheme + "://" + rest[:at] + hosts[0] + rest[end:], hosts[1:]
 }
 
-// setHosts checks the hosts, and gives each a port: sentinels have another than servers.
+// setHosts checks the hosts, and gives each a port; the default for sentinels is another one.
 func setHosts(u *url.URL, q url.Values, more []string) error {
 	if u.Scheme == "unix" {
 		if u.Path == "" || u.Host != "" || q.Has("addr") || q.Has("master_set") {
@@ -131,14 +131,14 @@ func setDefaults(option *rueidis.ClientOption, q url.Values) {
 	option.Sentinel.Username, option.Sentinel.Password = q.Get("sentinel_username"), q.Get("sentinel_password")
 	option.Sentinel.ClientName = option.ClientName
 	option.Sentinel.Dialer = option.Dialer
-	option.Sentinel.TopologyRefreshInterval = 2 * time.Second // a switch may go unheard
+	option.Sentinel.TopologyRefreshInterval = 2 * time.Second // the message about a switch may be lost
 	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
 
 	option.DisableCache = true     // keystore/cache is the cache
-	option.AlwaysPipelining = true // so that a look-up that ends early leaves its connection alone
+	option.AlwaysPipelining = true // a look-up that ends early then leaves its connection open
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 64<<10, 64<<10
 	option.RetryDelay = func(attempts int, _ rueidis.Completed, _ error) time.Duration {
-		if attempts > 2 { // the first mends a connection that was cut since it was last used
+		if attempts > 2 { // the first is for a connection that was cut while it was idle
 			return -1
 		}
 		return 10 * time.Millisecond

@@ -47,7 +47,7 @@ func TestMalformedURL(t *testing.T) {
 		"redis://:hunter2%zz@h":              "malformed",
 		"redis://:x@h/hunter2":               "database",
 		"redis://:x@h?dial_timeout=hunter2":  "dial_timeout",
-		"redis://:x@h?hunter2=1":             "not known",
+		"redis://:x@h?hunter2=1":             "unknown parameter",
 		"redis://:x@h?master_set=":           "master_set",
 		"redis://:hunter2@a,b/1":             "cluster",
 		"redis://:hunter2@h?ca_file=x":       "rediss://",

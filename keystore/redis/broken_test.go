@@ -14,11 +14,11 @@ import (
 // member returns the member of the index for a key.
 func member(id string, h keystore.Hash) string { return id + " " + h.String() }
 
-// A record that cannot be read refuses its key, is told with its id, and harms no other.
+// A record that cannot be read refuses its key, is reported with its id, and affects no other.
 func TestBrokenRecords(t *testing.T) {
 	r := redistest.Start(t)
-	told := map[string]error{}
-	s := open(t, Options{URL: r.URL(), OnBroken: func(id string, err error) { told[id] = err }})
+	reported := map[string]error{}
+	s := open(t, Options{URL: r.URL(), OnBroken: func(id string, err error) { reported[id] = err }})
 	sound := storetest.NewKey("key_sound", "10.0.0.0/8")
 	must(t, s.Add(t.Context(), sound))
 	write := func(id, record string) *keystore.Key {
@@ -41,8 +41,8 @@ func TestBrokenRecords(t *testing.T) {
 		}
 	}
 	fallback := func(k *keystore.Key) string { return "sha256:" + k.Hash.String()[:16] }
-	if got, want := slices.Sorted(maps.Keys(told)), []string{"key_typo", fallback(text), fallback(list)}; len(got) != len(want) || told[want[0]] == nil || told[want[1]] == nil || told[want[2]] == nil {
-		t.Errorf("told of %q, want %q", got, want)
+	if got, want := slices.Sorted(maps.Keys(reported)), []string{"key_typo", fallback(text), fallback(list)}; len(got) != len(want) || reported[want[0]] == nil || reported[want[1]] == nil || reported[want[2]] == nil {
+		t.Errorf("reported %q, want %q", got, want)
 	}
 
 	broken := map[string]bool{}

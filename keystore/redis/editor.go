@@ -96,7 +96,7 @@ func newEntries(answer []rueidis.RedisMessage) ([]entry, error) {
 	return entries, nil
 }
 
-// newEntry returns the entry of a member of the index and what stands under its record's name.
+// newEntry returns the entry of a member of the index and the record that it names.
 func newEntry(member string, record *rueidis.RedisMessage) entry {
 	e := entry{member: member}
 	if id, h, ok := splitMember(member); ok && !record.IsNil() {
@@ -104,7 +104,7 @@ func newEntry(member string, record *rueidis.RedisMessage) entry {
 		e.key = read(h, record)
 		if e.key.ID != id {
 			if e.key.Broken == nil {
-				e.key.Break(fmt.Errorf("the index has it as %s, but its id is %s: put it again", id, e.key.ID))
+				e.key.Break(fmt.Errorf("the index lists it as %s, but its id is %s: write it again", id, e.key.ID))
 			}
 			e.key.ID = id
 		}
@@ -167,7 +167,7 @@ func (s *Store) inBatches(ctx context.Context, script *rueidis.Lua, keys []*keys
 		case err != nil:
 			return fmt.Errorf("redis: %w", err)
 		case n > 0 && n <= int64(len(batch)):
-			return outcome(batch[n-1].ID, taken, nil)
+			return outcome(batch[n-1].ID, exists, nil)
 		}
 		entries, err := newEntries(answer[1:])
 		if err != nil {
@@ -179,7 +179,7 @@ func (s *Store) inBatches(ctx context.Context, script *rueidis.Lua, keys []*keys
 }
 
 // Update implements [keystore.Editor]. A key that is broken cannot be updated, for what could
-// not be read of it would be lost: it is put anew, or deleted.
+// not be read of it would be lost: it is written again, or deleted.
 func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
 	for {
 		e, err := s.entry(ctx, id)
@@ -187,14 +187,14 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 			return err
 		}
 		if e.key.Broken != nil {
-			return fmt.Errorf("key %s: its record cannot be read, so put it anew or delete it: %w", id, e.key.Broken)
+			return fmt.Errorf("key %s: its record cannot be read, so write it again or delete it: %w", id, e.key.Broken)
 		}
 		old := e.key.Hash
 		if err := change(e.key); err != nil {
 			return err
 		}
 		if e.key.ID != id {
-			return fmt.Errorf("key %s: its id cannot change to %q: delete it, and add it anew", id, e.key.ID)
+			return fmt.Errorf("key %s: its id cannot change to %q: delete the key, and add it again", id, e.key.ID)
 		}
 		record, err := encode(e.key)
 		if err != nil {
@@ -223,12 +223,12 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// outcome is what a script's answer says of an edit of id.
+// outcome returns the error of an edit of id, given the script's result.
 func outcome(id string, code int64, err error) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("redis: %w", err)
-	case code == taken:
+	case code == exists:
 		return fmt.Errorf("key %s: %w", id, keystore.ErrExists)
 	}
 	return nil

@@ -68,7 +68,7 @@ func (r *replica) state() (up bool, ups int) {
 	return r.up, r.ups
 }
 
-// awaitUp waits until the channel has come up n times and stands.
+// awaitUp waits until the channel has come up n times and is up.
 func (r *replica) awaitUp(t *testing.T, n int) {
 	t.Helper()
 	polltest.Until(t, fmt.Sprintf("the channel is up for time %d", n), func() bool { up, ups := r.state(); return up && ups >= n })
@@ -102,7 +102,7 @@ func (r *replica) refuses(t *testing.T, k *keystore.Key) {
 	}
 }
 
-// bridges checks that a known key goes on while the store is out of reach, and that an unknown
+// bridges checks that a known key keeps working while the store is out of reach, and that an unknown
 // one is an error.
 func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 	t.Helper()
@@ -175,11 +175,13 @@ func TestDownAtStart(t *testing.T) {
 }
 
 func TestServerFaults(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]struct{ begin, end func(*redistest.Server) }{
 		"kill -9": {(*redistest.Server).Kill, (*redistest.Server).Restart},
 		"SIGSTOP": {(*redistest.Server).Pause, (*redistest.Server).Resume},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := redistest.Start(t)
 			b := newReplica(t, r.URL())
 			b.awaitUp(t, 1)
@@ -235,10 +237,12 @@ func TestTrackingKilled(t *testing.T) {
 	})
 }
 
-// A key that is revoked while the network is cut is refused as soon as it is whole again.
+// A key that is revoked while the network is cut is refused as soon as the network is back.
 func TestCut(t *testing.T) {
+	t.Parallel()
 	for name, silent := range map[string]bool{"closed": false, "silent": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := redistest.Start(t)
 			p := redistest.StartProxy(t, r.Addr())
 			b := newReplica(t, "redis://"+p.Addr())
@@ -260,6 +264,7 @@ func TestCut(t *testing.T) {
 }
 
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	r := redistest.StartSentinels(t)
 	b := newReplica(t, r.URL())
 	b.awaitUp(t, 1)
@@ -279,6 +284,7 @@ func TestFailover(t *testing.T) {
 }
 
 func TestSlotMoves(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	b := newReplica(t, c.URL())
 	b.awaitUp(t, 1)

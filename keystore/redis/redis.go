@@ -14,13 +14,12 @@
 //	{"id":"key_acme","ip_whitelist":["10.0.0.0/8"],"enabled":true,"expires":"2027-01-31T00:00:00Z"}
 //
 // A record is one string and not a Redis hash of fields, because each write then replaces it
-// whole: no reader, and no crash, can come between two fields, of which one may be the
-// whitelist. It also takes less memory. A record that holds an unknown field,
-// a field twice, a null, an empty list or anything else that is not sound is refused as a
-// whole: see [keystore.Key.Broken].
+// as a whole: no reader and no crash can come between two fields, one of which may be the
+// whitelist. It also takes less memory. A record with an unknown or duplicate field, a null, an
+// empty list or anything else that is invalid is refused as a whole: see [keystore.Key.Broken].
 //
-// By hand, a key is written, found, and revoked with redis-cli like this; every replica sees
-// such a change as soon as one made by `extauthz key`:
+// With redis-cli, a key is written, found, and revoked like this; every replica sees such a
+// change as soon as one made by `extauthz key`:
 //
 //	MULTI
 //	SET {extauthz}:key:<hash> '{"id":"key_acme","ip_whitelist":["10.0.0.0/8"]}'
@@ -30,15 +29,15 @@
 //	DEL {extauthz}:key:<hash>
 //
 // A look-up reads the record alone, so deleting it revokes the key at once. What then stays in
-// the index counts for nothing, and the next edit of the key clears it away. A record that is
-// not in the index works, but `extauthz key` does not list it until it is put again. A time to
-// live that is put on a record stays on it through edits.
+// the index has no effect, and the next edit of the key removes it. A record that is not in the
+// index works, but `extauthz key` does not list it until it is written again. Edits keep the time
+// to live of a record.
 //
 // # Cluster
 //
-// The prefix is a hash tag, so that all of a store is in one slot, on one node. That is what
-// makes each edit one atomic step, of the record and the index, everywhere: no crash leaves a
-// key behind that works and should not. The price is that the store does not spread over a
+// The prefix is a hash tag, so that all of a store is in one slot, on one node. That makes each
+// edit of the record and the index one atomic step: no crash leaves a key that works and should
+// not. The price is that the store does not spread over a
 // cluster. A key with a short whitelist takes about 450 bytes with its index entry, a million
 // of them 450 MB there; and one node answers well over 100,000 look-ups a second, of which
 // the cache leaves it few. Stores that need more have prefixes of their own, which fall on
@@ -60,8 +59,8 @@
 // `appendfsync always` it survives a crash. A failover can lose the last edits, a revocation
 // among them, unless `min-replicas-to-write` and `min-replicas-max-lag` are set.
 //
-// A user who only looks up needs the commands
-// +@connection +get +info +client|tracking +cluster|slots +role, and one who edits also
+// A user that only looks up needs the commands
+// +@connection +get +info +client|tracking +cluster|slots +role, and one that edits also
 // +@scripting +@read +@write, on the keys ~{extauthz}:*.
 package redis
 
@@ -77,8 +76,8 @@ import (
 	"extauthz/redisclient"
 )
 
-// Options say where the keys are and who hears of trouble. Hooks may be nil; they must be
-// quick and safe for concurrent use.
+// Options configure a [Store]. Hooks may be nil; they must return quickly and be safe for
+// concurrent use.
 type Options struct {
 	// URL names the Redis, as [redisclient.Connect] describes it.
 	URL string
@@ -87,16 +86,15 @@ type Options struct {
 	// it in braces, as {extauthz}:, unless it has a hash tag of its own.
 	Prefix string
 
-	// OnBroken hears of each look-up that found a record that cannot be read whole.
+	// OnBroken is called after each look-up that found a record with an error in it.
 	OnBroken func(id string, err error)
 
-	// OnChannel hears when the channel that tells of changes comes up (err is nil) and when
-	// it goes down, with why. It is called by Watch, once for each turn; a channel that has
-	// never been up goes down once.
+	// OnChannel is called by Watch when the channel that reports changes comes up (err is nil)
+	// and when it goes down, with the reason. A channel that has never been up goes down once.
 	OnChannel func(up bool, err error)
 
-	// OnWarning hears of settings of the server that make it a doubtful place for keys. It
-	// is called by Watch, each time that the channel comes up.
+	// OnWarning is called by Watch with what puts keys at risk, such as a setting of the server
+	// or a database without keys: each time that the channel comes up, and after a flush.
 	OnWarning func(err error)
 }
 
@@ -115,8 +113,8 @@ var (
 )
 
 // Open returns a store in Redis. A server that is out of reach is no error: Open waits for the
-// first attempt to connect, at most until ctx ends, and where it fails goes on trying in the
-// background; [Store.Ready] tells. The store must be closed.
+// first attempt to connect, at most until ctx ends, and where that fails the store retries in the
+// background; [Store.Ready] reports it. The store must be closed.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	n, err := newNames(o.Prefix)
 	if err != nil {

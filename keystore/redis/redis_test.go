@@ -55,6 +55,7 @@ func TestUnixSocket(t *testing.T) {
 }
 
 func TestSentinels(t *testing.T) {
+	t.Parallel()
 	r := redistest.StartSentinels(t)
 	backend := fresh(r.URL(), func() { r.Master.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
@@ -62,6 +63,7 @@ func TestSentinels(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := redistest.StartCluster(t)
 	backend := fresh(c.URL(), func() {
 		for _, n := range c.Nodes {

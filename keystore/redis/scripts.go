@@ -2,16 +2,16 @@ package redis
 
 import "github.com/redis/rueidis"
 
-// The scripts are each one atomic step. They all work on KEYS[1], the index, and on records
-// whose names they make of ARGV[1] and the hashes in the index: in the same slot, for the hash
-// tag, but not all of them can be known to the caller. Their first line makes Redis 7 refuse
-// them as a whole, rather than half-way, when it is out of memory.
+// Each script is one atomic step. All work on KEYS[1], the index, and on records whose names they
+// make from ARGV[1] and the hashes in the index: the hash tag puts them into the same slot, but
+// the caller cannot know all of them. Their first line makes Redis 7 refuse them before they start,
+// rather than half-way, when it is out of memory.
 //
 //nolint:dupword // Lua ends its blocks with the same word
 const common = `
 local ids, records = KEYS[1], ARGV[1]
 
--- What the index holds of an id: one member, unless someone has meddled.
+-- The members of an id in the index: one, unless the index was edited by hand.
 local function members(id)
   return redis.call('ZRANGE', ids, '[' .. id .. ' ', '(' .. id .. '!', 'BYLEX')
 end
@@ -26,8 +26,8 @@ local function owner(name)
   return ok and type(r) == 'table' and r.id or nil
 end
 
--- Deletes the records of an id and its members in the index, but for one. A record that says
--- it is another id's is left alone.
+-- Deletes the records of an id and its members in the index, except one. A record with another id
+-- is left alone.
 local function forget(id, kept)
   local n = 0
   for _, m in ipairs(members(id)) do
@@ -46,10 +46,10 @@ local function write(id, hash, name, record)
 end
 `
 
-// What a script that writes answers.
+// The results of a script that writes.
 const (
 	written int64 = iota
-	taken         // the id or the hash is another key's
+	exists        // the id or the hash is that of another key
 	changed       // the record is not what it was when it was read
 )
 

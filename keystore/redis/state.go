@@ -10,11 +10,11 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A state is what a node reports of itself, of things that it pushes no message for.
+// A state is what a node reports of itself only when it is asked.
 type state struct {
 	known bool // false where the user may not ask for it
 	swaps int  // how often SWAPDB has run
-	infos int  // how often INFO has: it grows between two states, unless the counts began anew
+	infos int  // how often INFO has: it grows between two states, unless the counts were reset
 }
 
 // info returns some sections of INFO.
@@ -24,8 +24,8 @@ func (t *tracker) info(ctx context.Context, sections ...string) (string, error) 
 	return t.conn.Do(ctx, t.conn.B().Info().Section(sections...).Build()).ToString()
 }
 
-// value returns what stands after a name in INFO, up to the end of the line or a comma; "" where
-// the name does not stand there.
+// value returns what follows a name in INFO, up to the end of the line or a comma; "" where the
+// name is missing.
 func value(info, name string) string {
 	_, v, _ := strings.Cut(info, "\n"+name)
 	if end := strings.IndexAny(v, ",\r\n"); end >= 0 {
@@ -48,7 +48,7 @@ func (t *tracker) state(ctx context.Context) (state, error) {
 		return state{}, errors.New("the server is a replica that has lost its master")
 	}
 	s := state{known: strings.Contains(info, "# Commandstats")}
-	s.infos, _ = strconv.Atoi(value(info, "cmdstat_info:calls=")) // neither stands there before the first
+	s.infos, _ = strconv.Atoi(value(info, "cmdstat_info:calls=")) // neither is listed before its first call
 	s.swaps, _ = strconv.Atoi(value(info, "cmdstat_swapdb:calls="))
 	return s, nil
 }
@@ -58,17 +58,17 @@ func (s state) swappedSince(earlier state) bool {
 	return s.known && (s.swaps != earlier.swaps || s.infos <= earlier.infos)
 }
 
-// warnings returns what makes the server a doubtful place for keys, or nil.
+// warnings returns what puts keys at risk, or nil.
 func (t *tracker) warnings(ctx context.Context, s state) error {
 	var unknown error
 	if !s.known {
-		unknown = errors.New("redis: the server does not tell how often SWAPDB has run, so after one a revoked key may work until ttl is over: allow the user +info, or do not use SWAPDB")
+		unknown = errors.New("redis: the server does not report how often SWAPDB has run, so a key that is revoked by SWAPDB may work until ttl has passed: allow the user +info, or do not use SWAPDB")
 	}
 	return errors.Join(unknown, t.mayEvict(ctx), t.empty(ctx))
 }
 
 // mayEvict returns an error where the server is set to evict keys. The volatile policies evict
-// only what has a time to live. A server that does not say passes.
+// only what has a time to live. A server that does not report its policy passes.
 func (t *tracker) mayEvict(ctx context.Context) error {
 	info, _ := t.info(ctx, "memory")
 	if policy := value(info, "maxmemory_policy:"); value(info, "maxmemory:") != "0" && strings.HasPrefix(policy, "allkeys") {

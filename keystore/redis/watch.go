@@ -11,7 +11,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A connection that was cut without a word is found lost after at most beatEvery +
+// A connection that was cut silently is found lost after at most beatEvery +
 // beatTimeout, 2.5 s.
 const (
 	beatEvery   = 500 * time.Millisecond
@@ -19,9 +19,8 @@ const (
 )
 
 // Watch implements [keystore.Watcher]. It tracks changes on a connection of its own, to the
-// node that look-ups go to, and asks that node for a sign of life twice a second. A server
-// that is out of reach is tried again, at most a second after the last try ended, until ctx
-// ends: it returns for nothing else.
+// node that look-ups go to, with a heartbeat twice a second. It retries a server that is out of
+// reach, at most a second after the last attempt ended, until ctx ends, and returns only then.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	return keystore.KeepListening(ctx, func(ctx context.Context, up func()) error {
 		return fmt.Errorf("redis: %w", s.listen(ctx, inv, up))
@@ -53,9 +52,9 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-t.told.ready:
+		case <-t.inbox.ready:
 		}
-		changed, all := t.told.take()
+		changed, all := t.inbox.take()
 		for _, h := range changed {
 			inv.Invalidate(h)
 		}
@@ -77,13 +76,13 @@ func (s *Store) warn(err error) {
 	}
 }
 
-// A tracker is a connection on which the server tells of changes.
+// A tracker is a connection on which the server reports changes.
 type tracker struct {
 	client rueidis.Client
 	conn   rueidis.DedicatedClient
-	node   string // what the client called the node when it was connected; "" in a cluster
+	node   string // its address; "" in a cluster
 	names  names
-	told   *inbox
+	inbox  *inbox
 }
 
 // connect returns a connection to the node that look-ups go to.
@@ -98,7 +97,7 @@ func (s *Store) connect(ctx context.Context) (*tracker, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{client: client, node: node(client), names: s.names, told: &inbox{ready: make(chan struct{}, 1)}}
+	t := &tracker{client: client, node: node(client), names: s.names, inbox: &inbox{ready: make(chan struct{}, 1)}}
 	t.conn, _ = client.Dedicate()
 	if err := t.alive(ctx); err != nil { // this picks the node, in a cluster
 		t.conn.Close()
@@ -107,27 +106,27 @@ func (s *Store) connect(ctx context.Context) (*tracker, error) {
 	return t, nil
 }
 
-// track makes the server tell of records.
+// track makes the server report changes of records.
 func (t *tracker) track(ctx context.Context) error {
-	t.conn.SetOnInvalidations(func(told []rueidis.RedisMessage) {
-		hashes := make([]keystore.Hash, 0, len(told))
-		for i := range told {
-			name, err := told[i].ToString()
+	t.conn.SetOnInvalidations(func(names []rueidis.RedisMessage) {
+		hashes := make([]keystore.Hash, 0, len(names))
+		for i := range names {
+			name, err := names[i].ToString()
 			if h, ok := t.names.hash(name); ok && err == nil {
 				hashes = append(hashes, h)
 			}
 		}
-		t.told.put(hashes, told == nil)
+		t.inbox.put(hashes, names == nil)
 	})
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	return t.conn.Do(ctx, t.conn.B().ClientTracking().On().Prefix().Prefix(t.names.records).Bcast().Build()).Error()
 }
 
-// An inbox takes what the server tells without making it wait: the answers to commands come on
-// the same connection.
+// An inbox queues reports of changes, so that the connection, on which replies come too, does not
+// wait for their use.
 type inbox struct {
-	ready chan struct{} // holds one where there is something to take
+	ready chan struct{} // holds one element while there is something to take
 
 	mu      sync.Mutex
 	changed []keystore.Hash
@@ -152,8 +151,8 @@ func (b *inbox) take() (changed []keystore.Hash, all bool) {
 	return changed, all
 }
 
-// beat returns why the node can no longer be relied on to report changes. It reports as a change
-// of everything what the node itself does not.
+// beat returns why the node can no longer be relied on to report changes. A change that the node
+// does not report, but that beat finds, counts as a change of everything.
 func (t *tracker) beat(ctx context.Context, seen state) error {
 	for {
 		select {
@@ -172,7 +171,7 @@ func (t *tracker) beat(ctx context.Context, seen state) error {
 			return err
 		}
 		if now.swappedSince(seen) {
-			t.told.put(nil, true)
+			t.inbox.put(nil, true)
 		}
 		seen = now
 	}
@@ -186,7 +185,7 @@ func (t *tracker) alive(ctx context.Context) error {
 	return failure(t.conn.Do(ctx, t.conn.B().Get().Key(t.names.probe).Build()))
 }
 
-// failure is the error of a look-up that could not be answered.
+// failure returns the error of a look-up that was not answered.
 func failure(r rueidis.RedisResult) error {
 	if err := r.Error(); !rueidis.IsRedisNil(err) {
 		return err
@@ -194,7 +193,7 @@ func failure(r rueidis.RedisResult) error {
 	return nil
 }
 
-// node is where the client sends look-ups to.
+// node returns the address of the node that look-ups go to.
 func node(client rueidis.Client) string {
 	if client.Mode() != rueidis.ClientModeCluster {
 		for addr := range client.Nodes() {

@@ -6,7 +6,7 @@ import (
 	"extauthz/ratelimit"
 )
 
-// A counter is what was spent under one limit. Nil is one on which nothing was. Times are in
+// A counter holds what was spent under one limit. A nil one holds nothing. Times are in
 // microseconds since the limiter's start.
 type counter struct {
 	slots []slot // of what still counts, the oldest first
@@ -19,7 +19,7 @@ type slot struct{ end, cost int64 }
 // until returns when what was spent in a slot no longer counts.
 func (s slot) until(duration time.Duration) int64 { return s.end + duration.Microseconds() }
 
-// at returns how much counts now, and forgets what does not.
+// at returns how much counts now, and removes what does not.
 func (c *counter) at(now int64, duration time.Duration) int64 {
 	if c == nil {
 		return 0
@@ -50,7 +50,7 @@ func (c *counter) add(now int64, charge *ratelimit.Charge) {
 	c.slots = append(c.slots, slot{end, charge.Cost})
 }
 
-// status tells what counts now, after at has forgotten the rest.
+// status returns the limit's state, after at has removed what no longer counts.
 func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 	s := ratelimit.Status{Charge: charge, Remaining: charge.Limit}
 	if !charge.Fits(0) {
@@ -73,7 +73,7 @@ func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 	return s
 }
 
-// paid tells what counts now, for a charge that was spent: it waits for nothing, whether or not
+// paid returns the state for a charge that was spent, which has nothing to wait for, whether or not
 // there is room for it again.
 func (c *counter) paid(charge ratelimit.Charge, now int64) ratelimit.Status {
 	c.at(now, charge.Duration)

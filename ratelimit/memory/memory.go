@@ -18,8 +18,8 @@ const (
 )
 
 // A Limiter counts in memory. A counter that was used once takes about 150 bytes, and one that
-// is used all the time at most 1.3 kB; TestMemory measures the first. Counters on which
-// nothing counts any more are dropped within 10 s, as long as there are any requests at all.
+// is used all the time at most 1.3 kB; TestMemory measures the first. A counter that no longer
+// holds anything is dropped within 10 s, as long as there are any requests at all.
 type Limiter struct {
 	now    func() time.Time
 	start  time.Time
@@ -33,8 +33,8 @@ type Limiter struct {
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
 
-// New returns a Limiter on which nothing was spent yet. now is its clock; [time.Now] in
-// production, whose steps when the machine's time is set do not matter.
+// New returns a Limiter without counters. now is its clock: [time.Now] in production, which is
+// not affected when the time of the machine is set.
 func New(now func() time.Time) *Limiter {
 	l := &Limiter{now: now, start: now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
@@ -51,7 +51,7 @@ type shard struct {
 	peak     int // how many there were since the map was made
 }
 
-// A name says which counter is meant.
+// A name identifies a counter.
 type name struct {
 	key, owner string // one of them for counters of a key without an owner, or shared ones
 	limit      string
@@ -70,7 +70,7 @@ func (l *Limiter) Take(_ context.Context, s ratelimit.Subject, charges []ratelim
 	return l.take(s, charges, true), nil
 }
 
-// Look tells what Take would, and spends nothing. It never fails.
+// Look returns what Take would, and spends nothing. It never fails.
 func (l *Limiter) Look(_ context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
 	return l.take(s, charges, false), nil
 }
@@ -132,8 +132,8 @@ func (s *shard) counter(n name) *counter {
 	return c
 }
 
-// sweep drops the counters on which nothing counts. A map keeps the room for all that ever
-// were in it, so one that has become much too large is made anew.
+// sweep drops the counters that hold nothing. A map keeps the memory for all that ever
+// were in it, so one that has become much too large is replaced.
 func (s *shard) sweep(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

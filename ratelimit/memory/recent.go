@@ -7,9 +7,9 @@ import (
 	"extauthz/ratelimit"
 )
 
-// recent holds which requests were charged a short while ago: the last 65,536 or so, in half a
-// megabyte. An entry is a hash of a request and its charges, with the time in place of the bits
-// that say where it stands. A newer entry may take its place; the request is then charged again.
+// recent remembers which requests were charged recently: about the last 65,536, in half a megabyte.
+// An entry is a hash of a request and its charges, whose lowest bits are its index and are replaced
+// by the time. A newer entry may overwrite it; the request is then charged again.
 type recent [1 << ticksBits]atomic.Uint64
 
 const (

@@ -10,11 +10,11 @@ import (
 	"extauthz/ratelimit"
 )
 
-// A Clock is a clock that stands still until it is told to go on. It is safe for concurrent
-// use. The zero value is not ready: see [NewClock].
+// A Clock is a clock that moves only by Advance. It is safe for concurrent use. Make one with
+// [NewClock].
 type Clock struct{ micros atomic.Int64 }
 
-// NewClock returns a clock at an odd moment.
+// NewClock returns a clock at a time that is a multiple of no slot.
 func NewClock() *Clock {
 	c := new(Clock)
 	c.micros.Store(time.Date(2027, 1, 31, 12, 34, 56, 789123000, time.UTC).UnixMicro())
@@ -24,10 +24,10 @@ func NewClock() *Clock {
 // Now returns the clock's time.
 func (c *Clock) Now() time.Time { return time.UnixMicro(c.micros.Load()) }
 
-// Advance lets the clock go on.
+// Advance moves the clock forward.
 func (c *Clock) Advance(d time.Duration) { c.micros.Add(d.Microseconds()) }
 
-// Run tests the limiter. open returns one on which nothing was spent yet, with the clock.
+// Run tests the limiter. open returns one without counters, with the clock.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) ratelimit.Limiter) {
 	for name, test := range map[string]func(*bench){
 		"sliding window": (*bench).slidingWindow, "all or nothing": (*bench).allOrNothing, "cost 0 looks": (*bench).costZero,
@@ -206,7 +206,7 @@ func (b *bench) repeated() {
 	b.allow(first, other)
 	b.refuse(second, other)
 
-	// What was refused was not spent, so it is asked about anew.
+	// What was refused was not charged, so it is decided again.
 	b.clock.Advance(2 * time.Minute)
 	b.allow(second, c)
 	b.clock.Advance(ratelimit.RepeatWithin + 2*time.Second)

@@ -26,7 +26,7 @@ const (
 	DefaultTimeout = 50 * time.Millisecond
 )
 
-// Options say where the counters are.
+// Options configure a [Limiter].
 type Options struct {
 	URL     string        // as redisclient.Connect describes it
 	Prefix  string        // of every counter's name, without braces; empty: DefaultPrefix
@@ -34,12 +34,12 @@ type Options struct {
 }
 
 // A Limiter counts in Redis. One request is one round trip, in which one script looks at all
-// counters and spends on all or none, by the server's clock; a counter is gone when nothing
-// counts on it any more. It works on a cluster: a key's own counters and those that it shares
-// with its owner's other keys have names with one hash tag, that of the owner (else of the
-// key), and so stand in one slot. A key that gets another owner begins anew.
+// counters and charges all or none, by the server's clock; a counter that no longer holds anything
+// expires. It works on a cluster: the names of a key's own counters and of those that it shares
+// with its owner's other keys have the same hash tag, that of the owner (else of the key), and so
+// are in one slot. The counters of a key that gets another owner start at zero.
 //
-// Lua counts exactly up to 2⁵³. A request that was not answered in time may have been counted.
+// Lua counts exactly up to 2⁵³. A request that was not answered in time may have been charged.
 type Limiter struct {
 	client  *redisclient.Client
 	prefix  string
@@ -83,12 +83,12 @@ func Open(ctx context.Context, o Options) (*Limiter, error) {
 // Close ends the connection to Redis.
 func (l *Limiter) Close() { l.client.Close() }
 
-// Take spends the charges, or nothing.
+// Take implements [ratelimit.Limiter].
 func (l *Limiter) Take(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
 	return l.run(ctx, s, charges, "1")
 }
 
-// Look tells what Take would, and spends nothing.
+// Look implements [ratelimit.Limiter].
 func (l *Limiter) Look(ctx context.Context, s ratelimit.Subject, charges []ratelimit.Charge) (ratelimit.Result, error) {
 	return l.run(ctx, s, charges, "0")
 }

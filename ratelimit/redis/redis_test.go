@@ -116,6 +116,20 @@ func TestKilledAndBack(t *testing.T) {
 	})
 }
 
+// TestPermissions uses no more than the documentation asks for.
+func TestPermissions(t *testing.T) {
+	server := redistest.Start(t)
+	server.CLI("ACL", "SETUSER", "limiter", "on", "nopass", "~extauthz:ratelimit:*", "+@connection", "+cluster|slots", "+role",
+		"+eval", "+evalsha", "+time", "+get", "+set", "+hgetall", "+hincrby", "+hdel", "+pexpire")
+	l := open(t, strings.Replace(server.URL(), "//", "//limiter:any@", 1), "")
+	s := alice
+	for i := range 3 {
+		s.Request = strconv.Itoa(i)
+		take(t, l, s, one(100, 10*time.Millisecond))
+		time.Sleep(15 * time.Millisecond) // so that there is something to delete
+	}
+}
+
 // A connection that was cut while it was idle fails no request that can be asked about again
 // without being charged twice.
 func TestCutConnection(t *testing.T) {

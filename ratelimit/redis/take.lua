@@ -24,11 +24,11 @@ for a = 4, #ARGV, 4 do
   }
   local all = redis.call('HGETALL', KEYS[#counters + 1])
   for j = 1, #all, 2 do
-    local till = tonumber(all[j]) + c.duration
-    if till > now then
+    local expires = tonumber(all[j]) + c.duration
+    if expires > now then
       local cost = tonumber(all[j + 1])
       c.spent = c.spent + cost
-      table.insert(c.slots, {till = till, cost = cost})
+      table.insert(c.slots, {expires = expires, cost = cost})
     else
       table.insert(c.gone, all[j])
     end
@@ -49,12 +49,12 @@ for i, c in ipairs(counters) do
     end
     redis.call('PEXPIRE', key, whole(math.ceil((c.duration + c.width) / 1000)))
     c.spent = c.spent + c.cost
-    table.insert(c.slots, {till = slot + c.duration, cost = c.cost})
+    table.insert(c.slots, {expires = slot + c.duration, cost = c.cost})
     if mark then
       redis.call('SET', mark, whole(now), 'PX', ARGV[3])
     end
   end
-  table.sort(c.slots, function(x, y) return x.till < y.till end)
+  table.sort(c.slots, function(x, y) return x.expires < y.expires end)
   local wait = 0
   if not c.fits and c.cost > c.limit then
     wait = c.duration
@@ -63,15 +63,15 @@ for i, c in ipairs(counters) do
     for _, slot in ipairs(c.slots) do
       left = left - slot.cost
       if left <= c.limit - c.cost then
-        wait = slot.till - now
+        wait = slot.expires - now
         break
       end
     end
   end
   local first, last = c.slots[1], c.slots[#c.slots]
   table.insert(answer, c.spent)
-  table.insert(answer, first and first.till - now or 0)
-  table.insert(answer, last and last.till - now or 0)
+  table.insert(answer, first and first.expires - now or 0)
+  table.insert(answer, last and last.expires - now or 0)
   table.insert(answer, wait)
 end
 return answer

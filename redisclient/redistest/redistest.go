@@ -155,7 +155,7 @@ func give(t testing.TB, path string) {
 	}
 }
 
-// unprivileged returns whom a server must run as; not ok where the test itself is not root.
+// unprivileged returns the user that a server must run as; not ok where the test is not root.
 func unprivileged(t testing.TB) (uid, gid uint32, ok bool) {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -170,11 +170,11 @@ func unprivileged(t testing.TB) (uid, gid uint32, ok bool) {
 			}
 		}
 	}
-	t.Fatal("there is neither a user redis nor nobody to run a server as")
+	t.Fatal("there is no user redis or nobody to run a server as")
 	return 0, 0, false
 }
 
-// freePort returns a port of the loopback address that nobody listens on.
+// freePort returns a free port of the loopback address.
 func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
