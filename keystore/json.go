@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// A recordJSON is a key as JSON. The names are those of a key file. A field that is added here has
-// its two lines in EncodeKey and recordJSON.key.
+// A recordJSON is a key as JSON, with the field names of a key file. A new field takes a line here, one
+// in EncodeKey and one in recordJSON.key.
 type recordJSON struct {
 	ID            string          `json:"id"`
 	Name          string          `json:"name,omitempty"`
-	Hash          *hashJSON       `json:"hash,omitempty"` // read, but not written
+	Hash          *hashJSON       `json:"hash,omitempty"` // decoded, but not encoded
 	Enabled       bool            `json:"enabled"`
 	Expires       *timeJSON       `json:"expires,omitempty"`
 	Whitelist     whitelistJSON   `json:"ip_whitelist,omitempty"`
@@ -38,12 +38,12 @@ type ratelimitJSON struct {
 	Name      string       `json:"name"`
 	Limit     int64        `json:"limit"`
 	Duration  durationJSON `json:"duration"`
-	AutoApply bool         `json:"auto_apply"` // true if it is left out
+	AutoApply bool         `json:"auto_apply"` // default: true
 }
 
-// EncodeKey returns the key as one JSON object, the same bytes for equal keys. Its hash is not in it:
-// it is what a store keeps the record under. A hash of the previous secret that is zero is left out. Of
-// a key that is Broken, the field broken says why; [DecodeKey] does not accept that.
+// EncodeKey returns the key as a JSON object, the same bytes for equal keys. It omits the key's hash,
+// under which a store keeps the record, and the previous secret's hash if that is zero. For a Broken
+// key it adds a field broken with the reason, which [DecodeKey] does not accept.
 func EncodeKey(k *Key) ([]byte, error) {
 	r := recordJSON{
 		ID: k.ID, Name: k.Name, Whitelist: k.Whitelist.Prefixes(), WhitelistMode: whitelistMode(k.WhitelistMode), Enabled: k.Enabled,
@@ -67,10 +67,9 @@ func EncodeKey(k *Key) ([]byte, error) {
 	return encodeJSON(r)
 }
 
-// DecodeKey reads what [EncodeKey] returns, or what someone wrote by hand: a record that a store keeps
-// under h. A field of another name, one that stands twice and a null are errors: they may be a
-// whitelist that was meant to restrict the key. DecodeKey always returns a key: one that is Broken if
-// the record is not sound in every part.
+// DecodeKey parses a record that a store keeps under h, as [EncodeKey] returns it or as written by hand.
+// Unknown and duplicate fields and nulls are errors, since one of them may be meant as a whitelist.
+// DecodeKey always returns a key, which is Broken if any part of the record is invalid.
 func DecodeKey(h Hash, data []byte) *Key {
 	r := recordJSON{Enabled: true}
 	err := decodeObject(data, &r, "a key")
@@ -88,7 +87,7 @@ func DecodeKey(h Hash, data []byte) *Key {
 	return k
 }
 
-// key returns all but the hash.
+// key returns the key without its hash.
 func (r *recordJSON) key() *Key {
 	k := &Key{
 		ID: r.ID, Name: r.Name, Whitelist: Anywhere(), WhitelistMode: WhitelistMode(r.WhitelistMode), Enabled: r.Enabled,
@@ -113,10 +112,10 @@ func (r *recordJSON) key() *Key {
 	return k
 }
 
-// EncodeRatelimits returns rate limits as a JSON list, as they stand in a key's record.
+// EncodeRatelimits returns rate limits as a JSON array, as in a key's record.
 func EncodeRatelimits(limits []Ratelimit) ([]byte, error) { return encodeJSON(ratelimitsJSON(limits)) }
 
-// DecodeRatelimits reads what [EncodeRatelimits] returns, as strictly as [DecodeKey].
+// DecodeRatelimits parses what [EncodeRatelimits] returns, as strictly as [DecodeKey].
 func DecodeRatelimits(data []byte) ([]Ratelimit, error) {
 	var list []ratelimitJSON
 	err := decodeValue(data, &list)
@@ -158,7 +157,7 @@ func (p *previousJSON) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// encodeJSON is [json.Marshal] without escapes that only HTML needs.
+// encodeJSON is [json.Marshal] without HTML escapes.
 func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -169,9 +168,8 @@ func encodeJSON(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// decodeObject reads one JSON object into the struct that into points to, and joins all errors. What
-// says what the object is. A name that stands twice and a null are errors: what they mean differs from
-// reader to reader.
+// decodeObject parses one JSON object into the struct that into points to, and joins all errors. They
+// call the object what. Duplicate names and nulls are errors, since parsers differ in what they mean.
 func decodeObject(data []byte, into any, what string) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
@@ -224,7 +222,7 @@ func fieldsByName(pointer any) map[string]any {
 	return fields
 }
 
-// decodeValue is [json.Unmarshal] with errors that do not speak of Go.
+// decodeValue is [json.Unmarshal] with errors that do not mention Go types.
 func decodeValue(data []byte, into any) error {
 	err := json.Unmarshal(data, into)
 	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {

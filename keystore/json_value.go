@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// The values of a record that have a form of their own in JSON. A null reads as no value for all but
-// the whitelist: it must be refused before.
+// These values of a record have a special form in JSON. For all but the whitelist, encoding/json treats
+// a null as absent, so that it must be refused before.
 type (
 	hashJSON      Hash
 	whitelistJSON []netip.Prefix
@@ -35,7 +35,7 @@ func (w whitelistJSON) MarshalJSON() ([]byte, error) {
 }
 
 func (w *whitelistJSON) UnmarshalJSON(data []byte) error {
-	var entries []string // of which a null is empty
+	var entries []string // a null becomes "", which is refused below
 	if err := decodeValue(data, &entries); err != nil {
 		return err
 	}

@@ -1,5 +1,5 @@
-// Package keystore says what an API key is, what a store of keys promises, and keeps the
-// records of a slow store close at hand. The stores themselves are in the folders below it.
+// Package keystore defines API keys, and the interfaces that every store of keys implements. The
+// stores are in the packages below it.
 package keystore
 
 import (
@@ -13,37 +13,37 @@ import (
 	"unicode/utf8"
 )
 
-// A Key is one API key's record. It is immutable once it has been handed out: stores replace
-// a record, they do not change it, so that it may be read by any number of goroutines. The
-// zero value is a key that refuses: it is disabled, and its whitelist is empty.
+// A Key is the record of one API key. Once a store has returned it, it is immutable, so that any
+// number of goroutines may read it. The zero value is a key that refuses: it is disabled, and its
+// whitelist is empty.
 type Key struct {
-	ID         string    // what is logged and shown, such as key_acme_prod
-	Name       string    // for people; may be empty
+	ID         string    // logged and shown, such as key_acme_prod
+	Name       string    // for humans; may be empty
 	Hash       Hash      // of the secret
-	Whitelist  Whitelist // from where the key may be used
+	Whitelist  Whitelist // the addresses from which the key may be used
 	Enabled    bool
 	Expires    time.Time // the last moment at which the key may be used; zero: never expires
 	ExternalID string    // the owner in the operator's own terms; may be empty
 
-	// WhitelistMode says what becomes of a request from an address that Whitelist does not hold.
+	// WhitelistMode is how a request from an address outside of Whitelist is handled.
 	WhitelistMode WhitelistMode
 
 	// Previous is the secret that the last rotation replaced, while it still works.
 	Previous PreviousSecret
 
-	Permissions []string    // what the key may do, beside what its roles stand for
+	Permissions []string    // what the key may do, in addition to its roles
 	Roles       []string    // names of lists of permissions
 	Ratelimits  []Ratelimit // none: not limited
 
-	Meta json.RawMessage // the operator's own notes, as JSON; never sent to a caller
+	Meta json.RawMessage // the operator's own data, as JSON; never sent to a caller
 
-	// Broken says why a record that its store could not read whole must refuse; nil for a
-	// sound one. A broken key is refused as FORBIDDEN, never treated as unrestricted.
+	// Broken is the reason why the store could not read the record completely; nil if it could.
+	// A broken key is refused as FORBIDDEN, never treated as unrestricted.
 	Broken error
 }
 
-// A WhitelistMode says what becomes of a request from an address that a key's whitelist does not
-// hold. The zero value refuses it.
+// A WhitelistMode is how a request from an address outside of a key's whitelist is handled. The zero
+// value refuses it.
 type WhitelistMode uint8
 
 const (
@@ -61,7 +61,7 @@ func (m WhitelistMode) String() string {
 	return "enforce"
 }
 
-// ParseWhitelistMode reads what [WhitelistMode.String] returns. An error says what to write.
+// ParseWhitelistMode parses what [WhitelistMode.String] returns. Its error says what to write.
 func ParseWhitelistMode(s string) (WhitelistMode, error) {
 	switch s {
 	case "enforce":
@@ -86,9 +86,9 @@ func (p PreviousSecret) WorksAt(h Hash, now time.Time) bool {
 // A Ratelimit bounds how often a key may be used.
 type Ratelimit struct {
 	Name     string
-	Limit    int64         // at most so much cost …
-	Duration time.Duration // … in any such stretch of time
-	OnDemand bool          // counts only where a route names it (auto_apply: false)
+	Limit    int64         // the cost that is allowed …
+	Duration time.Duration // … in any period of this length
+	OnDemand bool          // applies only to routes that name it (auto_apply: false)
 }
 
 // ExpiredAt reports whether now is after the moment at which the key expires.
@@ -96,7 +96,7 @@ func (k *Key) ExpiredAt(now time.Time) bool {
 	return !k.Expires.IsZero() && now.After(k.Expires)
 }
 
-// Clone returns a copy that shares nothing that can be changed with the key.
+// Clone returns a deep copy.
 func (k *Key) Clone() *Key {
 	c := *k
 	c.Permissions = slices.Clone(k.Permissions)
@@ -106,8 +106,8 @@ func (k *Key) Clone() *Key {
 	return &c
 }
 
-// Break makes the key one that refuses, because its record cannot be read whole. One without a sound
-// id is named after its hash. Stores call it before they hand the key out.
+// Break makes the key refuse, because its record cannot be read completely. A key without a valid id
+// is named after its hash. Stores call it before they return the key.
 func (k *Key) Break(err error) {
 	if ValidateID(k.ID) != nil {
 		k.ID = "sha256:" + k.Hash.String()[:16]
@@ -115,8 +115,8 @@ func (k *Key) Break(err error) {
 	k.Whitelist, k.Broken = Whitelist{}, err
 }
 
-// Validate reports everything that is wrong with the key, as errors joined by
-// [errors.Join], each about one field. Stores call it before they write a key.
+// Validate reports all that is invalid, as errors joined by [errors.Join], one for each field. Stores
+// call it before they write a key.
 func (k *Key) Validate() error {
 	var errs []error
 	add := func(field string, err error) {
@@ -163,7 +163,7 @@ func (k *Key) validatePrevious() error {
 	return nil
 }
 
-// ErrEmptyWhitelist refuses a list that says neither "anyone" nor "no one".
+// ErrEmptyWhitelist is the error for an empty whitelist, which is ambiguous.
 var ErrEmptyWhitelist = errors.New("the list is empty, which says neither \"anyone\" nor \"no one\": leave the field out to allow every address, or write enabled: false to allow none")
 
 // ValidateID checks a key's id: 1 to 128 letters, digits and . _ - : characters.
@@ -179,8 +179,8 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// ValidateName checks a key's name: at most 256 bytes of UTF-8, none of them part of a
-// character that moves or hides what a terminal shows beside it.
+// ValidateName checks a key's name: at most 256 bytes of UTF-8, without characters that move or hide
+// other text on a terminal.
 func ValidateName(name string) error {
 	switch {
 	case len(name) > 256:
@@ -225,8 +225,8 @@ func ValidatePermission(p string) error {
 	return nil
 }
 
-// ValidateRatelimits checks a key's rate limits: names that are its own, a limit of at least
-// 1, a duration from 1 s to 366 days.
+// ValidateRatelimits checks a key's rate limits: distinct names, limits of at least 1, durations from
+// 1 s to 366 days.
 func ValidateRatelimits(limits []Ratelimit) error {
 	var errs []error
 	for i, l := range limits {

@@ -15,16 +15,16 @@ import (
 // MaxSecretLen is the longest secret, in bytes, that can belong to a key.
 const MaxSecretLen = 512
 
-// A Secret is what a caller sends to prove that it holds a key. It is never stored: stores
-// hold its [Hash]. Printing, logging or encoding a Secret writes REDACTED; only a conversion
-// to string reveals it, and what asks no method of a value: fmt for an unexported field,
-// encoding/json for a map's key. Keep it out of both. The zero value is no secret.
+// A Secret is what a caller sends to prove that it holds a key. Stores hold only its [Hash].
+// Printing, logging or encoding a Secret writes REDACTED. It is revealed by a conversion to string, and
+// by what does not call its methods: fmt for an unexported field, and encoding/json for a key of a
+// map. Keep it out of both. The zero value is no secret.
 type Secret string
 
 // Hash returns the SHA-256 of the whole secret.
 func (s Secret) Hash() Hash {
-	// A buffer on the stack spares the conversion's allocation, and a small one the time to
-	// clear what a usual secret does not fill.
+	// A buffer on the stack avoids the allocation of the conversion, and a small one takes less
+	// time to clear.
 	switch n := len(s); {
 	case n <= 128:
 		var buf [128]byte
@@ -41,18 +41,17 @@ const redacted = "REDACTED"
 // String returns REDACTED.
 func (Secret) String() string { return redacted }
 
-// Format writes REDACTED, whatever the verb: fmt shows the value itself for verbs that do not
-// ask String, and in its own errors.
+// Format writes REDACTED for all verbs: for some, and in its own errors, fmt does not call String.
 func (Secret) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) } //nolint:errcheck // fmt reports it
 
-// MarshalText returns REDACTED, for encoding/json and its like.
+// MarshalText returns REDACTED, for encoding/json and similar packages.
 func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // LogValue returns REDACTED.
 func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// A Hash is the SHA-256 of a secret: the only trace of it that a store holds. The zero value
-// is no secret's hash.
+// A Hash is the SHA-256 of a secret, which is all that a store holds of it. The zero value is the hash
+// of no secret.
 type Hash [sha256.Size]byte
 
 // ParseHash reads a hash written as 64 hexadecimal digits, in either case, or as standard
@@ -97,7 +96,7 @@ func parseHash(s string) (Hash, error) {
 		}
 		copy(h[:], b)
 	default:
-		// The text is not repeated: a secret may have been pasted in the hash's place.
+		// The text is not repeated: it may be a secret, pasted by mistake.
 		return Hash{}, fmt.Errorf("hash has %d characters: write the SHA-256 of the secret, as 64 hexadecimal digits or 44 characters of base64; `extauthz key hash` prints it", len(s))
 	}
 	if h == (Hash{}) {

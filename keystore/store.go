@@ -6,76 +6,71 @@ import (
 	"iter"
 )
 
-// ErrNotFound says that a store was asked and holds no such key. Any other error from a store
-// says that it could not answer.
+// ErrNotFound is returned by a store that does not hold the key. Any other error of a look-up means
+// that the store could not answer.
 var ErrNotFound = errors.New("no such key")
 
-// ErrBusy says that a look-up was not made, because too many are under way.
-var ErrBusy = errors.New("too many look-ups in the key store are under way")
+// ErrBusy is returned for a look-up that was not started, because too many are in flight.
+var ErrBusy = errors.New("too many look-ups in the key store are in flight")
 
-// ErrExists says that a key with the same id or the same hash is in the store already.
+// ErrExists is returned for a key whose id or hash is already in the store.
 var ErrExists = errors.New("a key with that id or hash exists already")
 
 // A Store finds keys by the hash of their secret.
 type Store interface {
-	// Lookup returns the key with this hash. It returns [ErrNotFound] where the store holds
-	// none, and another error where it could not answer, or not before ctx ended. A record
-	// that is there but cannot be read whole is returned as a key that is Broken, with what
-	// could be read of it. Lookup is safe for concurrent use and sees each change of a key
-	// whole or not at all.
+	// Lookup returns the key with this hash, or [ErrNotFound]. Any other error means that the
+	// store could not answer before ctx ended. A record that cannot be read completely is
+	// returned as a Broken key, with the fields that could be read. Lookup is safe for
+	// concurrent use, and sees a change of a key completely or not at all.
 	Lookup(ctx context.Context, h Hash) (*Key, error)
 }
 
-// An Editor lists and changes the keys of a store: it is what `extauthz key` works with. All
-// its methods are safe for concurrent use, by several processes too, and a change is durable
-// when its method returns.
+// An Editor lists and changes the keys of a store. Its methods are safe for concurrent use, also by
+// several processes. A change is durable when its method returns.
 type Editor interface {
-	// Keys yields the keys whose id is after the given one, in byte order of their ids;
-	// after "" all. It ends at the first error, which it yields.
+	// Keys yields the keys with ids greater than after, in the byte order of their ids. It
+	// yields the first error and stops.
 	Keys(ctx context.Context, after string) iter.Seq2[*Key, error]
 
 	// Key returns the key with this id, or [ErrNotFound].
 	Key(ctx context.Context, id string) (*Key, error)
 
-	// Add writes a new key. It returns [ErrExists] where its id or its hash is taken, and
-	// what [Key.Validate] says where that is not nil.
+	// Add writes a new key. It returns [ErrExists] if the store already holds its id or its
+	// hash, and the error of [Key.Validate] if the key is invalid.
 	Add(ctx context.Context, k *Key) error
 
-	// AddAbsent writes those of the keys whose id is not in the store, and returns the keys
-	// that the store holds under the other ids; these it leaves as they are. It writes any
-	// number of keys, no two with one id, faster than one by one. A hash that another id holds
-	// is [ErrExists]. Where it fails, any of the keys may have been written, each whole.
+	// AddAbsent writes the keys whose ids are not in the store, and returns the stored keys of
+	// the other ids, which it does not change. The ids must be distinct. It returns [ErrExists]
+	// if another id holds one of the hashes. On an error, any of the keys may have been written,
+	// each completely.
 	AddAbsent(ctx context.Context, keys []*Key) (existing []*Key, err error)
 
-	// Put writes keys as they are given, new ones and those whose id is there already, in
-	// any number and faster than one by one. A hash that another id holds is [ErrExists].
-	// Put of what is there already changes nothing. Where it fails, any of the keys may have
-	// been written, each whole.
+	// Put writes keys, and replaces those whose ids are already in the store. To write a key that
+	// is already there changes nothing. It returns [ErrExists] if another id holds one of the
+	// hashes. On an error, any of the keys may have been written, each completely.
 	Put(ctx context.Context, keys []*Key) error
 
-	// Update calls change with a copy of the key and writes what it made of it, as one step
-	// that no other change comes between. The id cannot change. It returns [ErrNotFound]
-	// where there is no such key, and an error of change as it is, with nothing written.
+	// Update calls change with a copy of the key and writes the result, atomically. It may call
+	// change more than once. The id cannot change. It returns [ErrNotFound] if there is no such
+	// key. If change returns an error, Update returns it and writes nothing.
 	Update(ctx context.Context, id string, change func(*Key) error) error
 
 	// Delete removes the key, or returns [ErrNotFound].
 	Delete(ctx context.Context, id string) error
 }
 
-// An Invalidator forgets what it knows of keys, so that it asks the store again before it
-// lets such a key through.
+// An Invalidator caches keys, and looks them up again once they are invalidated.
 type Invalidator interface {
-	Invalidate(h Hash)
-	InvalidateAll()
+	Invalidate(h Hash) // the key with this hash has changed
+	InvalidateAll()    // any key may have changed
 }
 
-// A Watcher is a Store that can tell when keys change.
+// A Watcher is a Store that reports changes of keys.
 type Watcher interface {
-	// Watch tells inv of every change until ctx ends, when it returns ctx's error; it
-	// returns earlier only for what cannot be mended by trying again. It calls Invalidate
-	// with the hash of each key that was added, changed (with its old hash and its new one)
-	// or deleted, within a second of the change, and InvalidateAll wherever changes may
-	// have been missed: once it first listens, and each time that a lost connection to the
-	// store is back. It calls inv from one goroutine.
+	// Watch reports changes to inv until ctx ends, and returns ctx's error. It returns earlier
+	// only if retrying is of no use. It calls Invalidate with the hash of each key that was
+	// added, changed (both the old and the new hash) or deleted, within a second of the change,
+	// and InvalidateAll if changes may have been missed: once it first listens, and each time
+	// that a lost connection is back. It calls inv from one goroutine.
 	Watch(ctx context.Context, inv Invalidator) error
 }

@@ -7,29 +7,28 @@ import (
 )
 
 const (
-	// confirmations bounds the look-ups of the backlog that are under way. It is small beside
-	// the connections that a store has, so that callers need not wait for the backlog.
+	// confirmations bounds the look-ups of the backlog in flight. It is small compared to a
+	// store's connections, so that the backlog does not delay callers.
 	confirmations = 2
 
-	backlogSize = 1024 // hashes; past it all records are searched
+	backlogSize = 1024 // hashes; beyond it all records are searched
 
-	// The search through all records pauses after so many, so that callers need not wait for it.
+	// searchStep is how many records are searched without releasing the mutex.
 	searchStep = 256
 
-	// How long the backlog waits after a look-up of it failed.
+	// The backlog pauses for so long after a look-up failed.
 	pauseFirst   = 100 * time.Millisecond
 	pauseLongest = time.Second
 )
 
-// A backlog is the invalidated records in use that are to be looked up in the background. The
-// cache's mutex guards all of it but wake.
+// A backlog is the set of invalidated records to confirm in the background: first changed, then what
+// the cursor of the records has not reached yet. The cache's mutex guards all fields but wake.
 type backlog struct {
-	wake    chan struct{}   // holds one if there is something to do
-	changed []keystore.Hash // the first to look up
-	failed  bool            // a look-up failed: after a pause, search all records again
-	pause   time.Duration   // how long the last one was; 0: the store has answered since
-	resume  time.Duration   // when this one ends; 0: there is none
-	// Beside these, the cursor of the records, if it is among them, is before more to look up.
+	wake    chan struct{}   // holds a value if there may be records to confirm
+	changed []keystore.Hash // known to have changed
+	failed  bool            // a look-up failed: pause, then search all records again
+	pause   time.Duration   // the length of the last pause; 0: the store has answered since
+	resume  time.Duration   // when the current pause ends; 0: there is none
 }
 
 // confirmSoon adds one record to the backlog; c.mu is held.
@@ -64,7 +63,7 @@ func (c *Cache) wakeBacklog() {
 	}
 }
 
-// confirmBacklog looks up what is in the backlog until the cache is closed.
+// confirmBacklog confirms the records of the backlog until the cache is closed.
 func (c *Cache) confirmBacklog() {
 	slots := make(chan struct{}, confirmations)
 	for {
@@ -96,8 +95,8 @@ func (c *Cache) confirmBacklog() {
 	}
 }
 
-// confirmNext starts the next look-up of the backlog. If there is none, it says whether there may
-// be more to find at once, or after which pause; neither: the backlog is empty.
+// confirmNext starts the next look-up of the backlog. If it starts none, more reports that the search
+// goes on, and pause how long the backlog pauses; otherwise the backlog is empty.
 func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,7 +121,7 @@ func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 		if r.epoch == c.epoch || now-r.used >= max(c.config.TTL, c.config.MaxStale) || c.flights[h] != nil {
 			continue
 		}
-		f, err := c.take(h, now, confirmation)
+		f, err := c.startLookup(h, now, confirmation)
 		if err != nil { // the cache is closed
 			return nil, false, 0
 		}
@@ -132,8 +131,8 @@ func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 	return nil, true, 0
 }
 
-// nextUnconfirmed takes the next record out of the backlog, which may have been confirmed since;
-// nil: there is none. c.mu is held.
+// nextUnconfirmed removes the next record from the backlog and returns it, or nil. The record may have
+// been confirmed in the meantime. c.mu is held.
 func (c *Cache) nextUnconfirmed() (keystore.Hash, *record) {
 	b := &c.backlog
 	for len(b.changed) > 0 {

@@ -1,4 +1,4 @@
-// Package cache answers look-ups of keys from memory, in front of a store across the network.
+// Package cache keeps the records of a remote key store in memory.
 package cache
 
 import (
@@ -14,46 +14,50 @@ import (
 	"extauthz/keystore"
 )
 
-// ErrBusy says that as many look-ups are under way as may be, in a [Cache] or in a store, so
-// that no other was made.
-var ErrBusy = errors.New("too many look-ups in the key store are under way")
-
 var errClosed = errors.New("the cache is closed")
 
-// A Cache answers look-ups from memory, in front of a store across the network. It keeps records,
-// never decisions, and is safe for concurrent use.
+// A Cache is a [keystore.Store] in front of a remote one. It caches records, never decisions, and is
+// safe for concurrent use.
 //
-// A record that the store confirmed less than TTL ago answers from memory; in the last fifth of
-// that time it is looked up again in the background. An older one is looked up before it answers.
-// If the store cannot be asked then (any error but [keystore.ErrNotFound], no answer in time, or
-// [keystore.ErrBusy]), the record still answers until MaxStale after it was last confirmed; after
-// that the error does. If a look-up took all of LookupTimeout, the record answers for a second
-// before it is looked up again, so that a store that hangs does not slow down every request. An
-// answer that arrives later than that serves the next requests, and counts as an error.
+// # Freshness
 //
-// Invalidate says that a record has changed. It never answers again until the store confirms it.
+// A record is fresh for TTL after the store confirmed it: look-ups return it from memory, and in the
+// last fifth of TTL the cache refreshes it in the background. A look-up of an older record asks the
+// store first. If the store is unavailable (any error but [keystore.ErrNotFound], no answer in time,
+// or [keystore.ErrBusy]), the look-up returns the stale record until MaxStale after it was last
+// confirmed, and the error after that.
 //
-// InvalidateAll says that any record may have changed. Each is looked up before it answers, and
-// answers unconfirmed only if the store cannot be asked, until MaxStale after it was last
-// confirmed; ErrBusy alone, outside of an outage, does not let it.
+// If a look-up took all of LookupTimeout, the stale record is returned for a second before the store
+// is asked again, so that a hanging store does not slow down every request. An answer that arrives
+// later than LookupTimeout is cached, and counts as an error.
 //
-// After both, the records in use (those that answered within the last MaxStale or TTL) are looked
-// up in the background at once, the one used last first, a few at a time, and again until the
-// store answers. So an outage that begins soon afterwards finds them confirmed.
+// # Invalidation
 //
-// A look-up that was under way when its hash was invalidated counts for nothing.
+// Invalidate marks a record as changed: it is never returned again until the store confirms it.
 //
-// At most one look-up is under way for one hash; all who ask for it wait for it, each no longer
-// than three quarters of the time that its own ctx leaves, so that there is time to answer. A
-// look-up does not end because one of them goes away.
+// InvalidateAll marks all records as possibly changed: a look-up asks the store first, and returns
+// an unconfirmed record only if the store is unavailable, until MaxStale after it was last confirmed.
+// ErrBusy counts as unavailable only during an outage.
+//
+// After both, the cache confirms the records in use (those looked up within the last MaxStale or TTL)
+// in the background, the most recently used first, a few at a time, and retries until the store
+// answers. An outage that begins soon after an invalidation so finds them confirmed.
+//
+// The result of a look-up that was in flight when its hash was invalidated is discarded.
+//
+// # Concurrency
+//
+// At most one look-up per hash is in flight. All callers wait for it, each for at most three quarters
+// of the time until its ctx's deadline, so that there is time left to reply. A look-up does not end
+// when its caller goes away.
 type Cache struct {
 	store  keystore.Store
 	config Config
-	start  time.Time // what the cache's times are counted from
+	start  time.Time // the origin of the cache's times
 
-	ctx    context.Context //nolint:containedctx // what Close ends
+	ctx    context.Context //nolint:containedctx // canceled by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // of the look-ups under way
+	wg     sync.WaitGroup // of look-ups in flight
 
 	outage outage
 
@@ -74,28 +78,27 @@ var (
 	_ keystore.Invalidator = (*Cache)(nil)
 )
 
-// A record is the store's last answer for a hash that it knew.
+// A record is the store's last answer for a known hash.
 type record struct {
-	key       *keystore.Key // nil: it has changed since
+	key       *keystore.Key // nil: changed since
 	confirmed time.Duration // when the look-up that returned it started
-	epoch     uint64        // the cache's then; 0: it has changed since
-	used      time.Duration // when someone last asked for it
-	hung      time.Duration // when a look-up of it last took all of its time; 0: never
-	failed    bool          // a look-up since it was confirmed failed
+	epoch     uint64        // the cache's epoch then; 0: changed since
+	used      time.Duration // when it was last looked up
+	hung      time.Duration // when a look-up of it last timed out; 0: never
+	failed    bool          // a look-up failed since it was confirmed
 }
 
-// A negative says until when a hash is unknown.
+// A negative is an unknown hash, and until when it needs no look-up.
 type negative struct {
 	until time.Duration
 	epoch uint64
 }
 
-// hangPause is how long a record answers after a look-up of it timed out before it is looked up
-// again.
+// hangPause is the time between two look-ups of a record while they time out.
 const hangPause = time.Second
 
-// New returns a cache in front of the store, or what is wrong with the configuration. It must be
-// closed.
+// New returns a cache in front of the store, or an error if the configuration is invalid. It must
+// be closed.
 func New(store keystore.Store, config Config) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -115,8 +118,8 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	return c, nil
 }
 
-// Close ends the look-ups under way and waits for them. After it the cache answers from memory
-// alone.
+// Close cancels the look-ups in flight and waits for them to end. Later look-ups are answered from
+// memory alone.
 func (c *Cache) Close() {
 	c.mu.Lock() // under which look-ups start
 	c.cancel()
@@ -124,8 +127,8 @@ func (c *Cache) Close() {
 	c.wg.Wait()
 }
 
-// now is the time since the cache was made, by the monotonic clock alone, which takes half as long
-// to read as [time.Now].
+// now returns the time since the cache was created. It reads the monotonic clock alone, in half the
+// time of [time.Now].
 func (c *Cache) now() time.Duration { return time.Since(c.start) }
 
 // Invalidate implements [keystore.Invalidator].
@@ -134,7 +137,7 @@ func (c *Cache) Invalidate(h keystore.Hash) {
 	defer c.mu.Unlock()
 	c.stats.Invalidations++
 	if r := c.records.peek(h); r != nil {
-		*r = record{used: r.used} // its place is kept: this is a hash that the store knew
+		*r = record{used: r.used} // the slot stays, as the hash is a known one
 		c.confirmSoon(h)
 	}
 	c.unknown.Remove(h)
@@ -172,7 +175,7 @@ func (c *Cache) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	return c.miss(ctx, h)
 }
 
-// miss answers what no fresh record does.
+// miss is Lookup without a fresh record.
 func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	limit := c.config.LookupTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -205,13 +208,13 @@ func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error
 	}
 }
 
-// late answers a caller who has waited in vain for so long.
+// late returns the result for a caller who has waited for so long without an answer.
 func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, error) {
 	err := fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded)
 	now := c.now()
 	hung := waited >= c.config.LookupTimeout
 	if hung {
-		c.noteOutage(now, err)
+		c.recordOutage(now, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -221,7 +224,7 @@ func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, erro
 	return c.staleLocked(h, err)
 }
 
-// ask answers from memory where it may; otherwise it returns the look-up to wait for.
+// ask returns an answer from memory if there is one, and otherwise the look-up to wait for.
 func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore.Key, *flight, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -230,7 +233,7 @@ func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore
 	if r != nil {
 		age := now - r.confirmed
 		switch {
-		case r.epoch == c.epoch && age < c.config.TTL: // another look-up has just ended
+		case r.epoch == c.epoch && age < c.config.TTL: // confirmed in the meantime
 			if !again {
 				c.stats.Hits++
 			}
@@ -257,7 +260,7 @@ func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore
 	if r != nil {
 		purpose = knownHash
 	}
-	f, err := c.take(h, now, purpose) //nolint:contextcheck // shared by callers, so it ends with none of them
+	f, err := c.startLookup(h, now, purpose) //nolint:contextcheck // shared by callers, so it ends with none of them
 	if err != nil {
 		k, err := c.staleLocked(h, err)
 		return k, nil, err
@@ -265,13 +268,13 @@ func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore
 	return nil, f, nil
 }
 
-// hangs reports whether the store hung when it was last asked for this record, less than hangPause
-// ago. What was seen before InvalidateAll does not count: the store may answer again.
+// hangs reports whether a look-up of the record timed out less than hangPause ago. A timeout before
+// the last InvalidateAll does not count: the store may answer again.
 func (c *Cache) hangs(r *record, now time.Duration) bool {
 	return r.hung > c.suspected && now-r.hung < hangPause
 }
 
-// stale returns the last known record if it may still answer, and err otherwise.
+// stale returns the last known record if it may still be used, and err otherwise.
 func (c *Cache) stale(h keystore.Hash, err error) (*keystore.Key, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -285,7 +288,7 @@ func (c *Cache) staleLocked(h keystore.Hash, err error) (*keystore.Key, error) {
 		return nil, err
 	case r.epoch != c.epoch && errors.Is(err, keystore.ErrBusy) && !c.outage.on.Load():
 		c.confirmLater()
-		return nil, err // it may have changed, and the store answers others
+		return nil, err // the record may have changed, and the store is available
 	}
 	c.stats.Stale++
 	return r.key, nil

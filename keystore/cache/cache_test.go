@@ -18,7 +18,7 @@ import (
 )
 
 func TestCacheConformance(t *testing.T) {
-	for name, size := range map[string]int{"one shard": 4, "shards": 2048} {
+	for name, size := range map[string]int{"few records": 4, "many records": 2048} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T) storetest.Backend {
 				m := storetest.NewMemory()
@@ -152,7 +152,7 @@ func (f *fixture) asked(want int) {
 	}
 }
 
-// rename changes the key in the store, of which the cache is not told.
+// rename changes the key in the store. The cache does not learn of it.
 func (f *fixture) rename(name string) {
 	f.Helper()
 	err := f.store.Update(f.Context(), f.known.ID, func(k *keystore.Key) error { k.Name = name; return nil })
@@ -230,7 +230,7 @@ func TestCacheStale(t *testing.T) {
 		if s := f.Stats(); s.Stale != 3 || s.Errors != 4 || !s.StoreOutage {
 			t.Errorf("%+v", s)
 		}
-		if n := strings.Count(f.log.String(), "cannot be reached"); n != 1 {
+		if n := strings.Count(f.log.String(), "store is unavailable"); n != 1 {
 			t.Errorf("the outage is logged %d times, want once:\n%s", n, f.log)
 		}
 		f.store.Fail(nil)
@@ -239,7 +239,7 @@ func TestCacheStale(t *testing.T) {
 		f.finds("new")
 		time.Sleep(time.Minute)
 		f.finds("new")
-		if n := strings.Count(f.log.String(), "reached again"); n != 1 || f.Stats().StoreOutage {
+		if n := strings.Count(f.log.String(), "available again"); n != 1 || f.Stats().StoreOutage {
 			t.Errorf("its end is logged %d times, want once:\n%s", n, f.log)
 		}
 	})
@@ -302,7 +302,6 @@ func TestCacheHang(t *testing.T) {
 	})
 }
 
-// The second's pause of a store that hangs adds nothing to MaxStale.
 // A store that answers too late is not asked for the same again while it does, and its answer counts.
 func TestCacheLateAnswer(t *testing.T) {
 	const timeout = 150 * time.Millisecond
@@ -349,6 +348,7 @@ func TestCacheLateAnswer(t *testing.T) {
 	})
 }
 
+// The pause after a timeout adds nothing to MaxStale.
 func TestCacheHangMaxStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -446,7 +446,7 @@ func TestCacheClose(t *testing.T) {
 		if k, err := f.Lookup(f.Context(), keystore.Hash{1}); k != nil || err == nil || errors.Is(err, keystore.ErrNotFound) {
 			t.Errorf("after Close an unknown hash gives %v, %v; want an error other than ErrNotFound", k, err)
 		}
-		if strings.Contains(f.log.String(), "cannot be reached") {
+		if strings.Contains(f.log.String(), "store is unavailable") {
 			t.Errorf("Close was logged as an outage:\n%s", f.log)
 		}
 	})

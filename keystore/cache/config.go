@@ -7,31 +7,29 @@ import (
 	"time"
 )
 
-// A Config says how much a [Cache] keeps and for how long. [DefaultConfig] is a
-// sound one to start from.
+// A Config sets the sizes and times of a [Cache]. Start from [DefaultConfig].
 type Config struct {
-	Size     int           // records kept
-	TTL      time.Duration // how long a record answers after the store confirmed it
-	MaxStale time.Duration // the same, while the store cannot be reached; 0: not at all past TTL
+	Size     int           // cached records
+	TTL      time.Duration // how long a record is fresh after the store confirmed it
+	MaxStale time.Duration // how long it is used during an outage, from then; 0: no longer than TTL
 
-	NegativeSize int           // unknown hashes kept, apart from the records
-	NegativeTTL  time.Duration // how long an unknown hash is refused without asking; 0: not at all
+	NegativeSize int           // cached unknown hashes, apart from the records
+	NegativeTTL  time.Duration // how long an unknown hash is cached; 0: not at all
 
-	// MaxInFlight bounds the look-ups under way for hashes that the cache knows nothing of,
-	// and as many again for records that are to be confirmed: a flood of random secrets
-	// cannot keep a revoked key's record from being asked for. Past it the answer is
-	// ErrBusy at once.
+	// MaxInFlight bounds the look-ups in flight for hashes without a cached record, and, apart
+	// from these, those for hashes with one: a flood of random secrets cannot delay the look-up of
+	// a revoked key. Beyond it look-ups fail with ErrBusy at once.
 	MaxInFlight int
 
-	// LookupTimeout bounds one look-up, and how long anyone waits for it. It must be shorter
-	// than the timeout of whoever waits for the decision, which is 200 ms in Envoy unless it
-	// is set, so that there is still time to answer with a stale record.
+	// LookupTimeout bounds one look-up, and how long a caller waits for it. It must be shorter
+	// than the caller's own timeout (Envoy's default is 200 ms), so that there is time left to
+	// reply with a stale record.
 	LookupTimeout time.Duration
 
-	Log *slog.Logger // where outages are told; nil: nowhere
+	Log *slog.Logger // for outages; nil: they are not logged
 }
 
-// DefaultConfig returns what an operator who sets nothing gets.
+// DefaultConfig returns the defaults of the configuration file.
 func DefaultConfig() Config {
 	return Config{
 		Size:          100_000,
@@ -44,8 +42,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate reports everything that is wrong with the sizes and times, by the names they have
-// in the configuration.
+// Validate reports all invalid sizes and times, by their names in the configuration file.
 func (c Config) Validate() error {
 	var errs []error
 	atLeast := func(field string, ok bool, got any, want string) {

@@ -12,8 +12,8 @@ import (
 	"extauthz/keystore"
 )
 
-// A purpose is what a look-up is made for. Each has a bound of its own on how many are under way, so
-// that one leaves room for the others.
+// A purpose is the reason for a look-up. Each purpose has its own limit of look-ups in flight, so
+// that one cannot starve another.
 type purpose int
 
 const (
@@ -23,15 +23,15 @@ const (
 	purposes
 )
 
-// A flight is one look-up in the store, under way or done.
+// A flight is one look-up in the store, in flight or done.
 type flight struct {
 	started time.Duration
 	purpose purpose
-	done    chan struct{} // closed when what follows is set
+	done    chan struct{} // closed when the fields below are set
 	key     *keystore.Key
 	err     error
 
-	outdated bool // its hash was invalidated while it was under way
+	outdated bool // its hash was invalidated while it was in flight
 }
 
 func (f *flight) landed() bool {
@@ -43,18 +43,18 @@ func (f *flight) landed() bool {
 	}
 }
 
-// refresh starts a look-up that no one waits for, unless one is under way; c.mu is held.
+// refresh starts a look-up in the background, unless one is in flight; c.mu is held.
 func (c *Cache) refresh(h keystore.Hash, now time.Duration) {
 	if c.flights[h] != nil {
 		return
 	}
-	if _, err := c.take(h, now, knownHash); err == nil {
+	if _, err := c.startLookup(h, now, knownHash); err == nil {
 		c.stats.Refreshes++
 	}
 }
 
-// take starts a look-up, or says why none can be; c.mu is held.
-func (c *Cache) take(h keystore.Hash, now time.Duration, p purpose) (*flight, error) {
+// startLookup starts a look-up, or returns an error if it cannot; c.mu is held.
+func (c *Cache) startLookup(h keystore.Hash, now time.Duration, p purpose) (*flight, error) {
 	if c.ctx.Err() != nil {
 		return nil, errClosed
 	}
@@ -73,7 +73,7 @@ func (c *Cache) take(h keystore.Hash, now time.Duration, p purpose) (*flight, er
 	return f, nil
 }
 
-// lookup asks the store. It runs in a goroutine of its own, where nothing else would catch a panic.
+// lookup asks the store. It runs in a goroutine of its own, so it recovers from a panic itself.
 func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -90,19 +90,19 @@ func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	return k, err
 }
 
-// land keeps what a look-up found, unless its hash was invalidated in the meantime.
+// land caches the result of a look-up, unless its hash was invalidated in the meantime.
 func (c *Cache) land(h keystore.Hash, f *flight) {
 	now := c.now()
 	took := now - f.started
 	failure := f.err
 	if errors.Is(f.err, keystore.ErrNotFound) {
-		failure = nil // it is an answer
+		failure = nil // this is an answer
 	}
 	answered := failure == nil
 	if answered && took > c.config.LookupTimeout {
 		failure = fmt.Errorf("its answer took %s", took)
 	}
-	c.noteOutage(now, failure)
+	c.recordOutage(now, failure)
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,7 +122,7 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 	c.keep(h, f, answered, now)
 }
 
-// keep updates what is known of the hash by a look-up that has just ended; c.mu is held.
+// keep caches the result of a look-up that has just ended; c.mu is held.
 func (c *Cache) keep(h keystore.Hash, f *flight, answered bool, now time.Duration) {
 	if answered {
 		c.backlog.pause = 0
@@ -150,17 +150,17 @@ func (c *Cache) keep(h keystore.Hash, f *flight, answered bool, now time.Duratio
 	}
 }
 
-// An outage is a time in which the store cannot be reached.
+// An outage is a period in which the store is unavailable.
 type outage struct {
 	on atomic.Bool
 
 	mu          sync.Mutex
-	since, last time.Duration // its first failed look-up and its last
+	since, last time.Duration // its first and its last failed look-up
 }
 
-// noteOutage logs once that the store cannot be reached, and once that it can be again: when it
-// answers a second or more after it last failed.
-func (c *Cache) noteOutage(now time.Duration, err error) {
+// recordOutage logs the beginning of an outage, and its end: the first answer a second or more after the
+// last failure.
+func (c *Cache) recordOutage(now time.Duration, err error) {
 	o := &c.outage
 	if err == nil && !o.on.Load() || c.ctx.Err() != nil {
 		return
@@ -171,36 +171,36 @@ func (c *Cache) noteOutage(now time.Duration, err error) {
 	case err != nil && !o.on.Load():
 		o.since, o.last = now, now
 		o.on.Store(true)
-		c.config.Log.Error("the key store cannot be reached: keys that it confirmed before go on for max_stale after that, all others are refused as UNAVAILABLE",
+		c.config.Log.Error("the key store is unavailable: cached keys work until max_stale after they were last confirmed, and all others are refused as UNAVAILABLE",
 			"error", err, "max_stale", c.config.MaxStale.String())
 	case err != nil:
 		o.last = now
 	case o.on.Load() && now-o.last >= time.Second:
 		o.on.Store(false)
-		c.config.Log.Info("the key store can be reached again", "after", (now - o.since).String())
+		c.config.Log.Info("the key store is available again", "after", (now - o.since).String())
 	}
 }
 
-// Stats is what a cache has done since it was made, and holds now.
+// Stats are counters since the cache was created, and gauges.
 type Stats struct {
-	Hits         uint64 // answered by a fresh record
-	NegativeHits uint64 // refused by a fresh negative
-	Misses       uint64 // had to ask the store
-	Stale        uint64 // answered by an unconfirmed record, as the store could not be asked
+	Hits         uint64 // look-ups answered by a fresh record
+	NegativeHits uint64 // look-ups answered by a cached unknown hash
+	Misses       uint64 // look-ups that waited for the store
+	Stale        uint64 // look-ups answered by an unconfirmed record, as the store was unavailable
 
 	Lookups       uint64 // look-ups in the store
-	Refreshes     uint64 // those that were made in the background
-	Errors        uint64 // those that the store did not answer in time
-	Busy          uint64 // not made, as too many were under way
+	Refreshes     uint64 // those in the background
+	Errors        uint64 // those that failed or took longer than LookupTimeout
+	Busy          uint64 // look-ups in the store that MaxInFlight prevented
 	Invalidations uint64
 
-	InFlight    int // look-ups under way
+	InFlight    int // look-ups in the store
 	Records     int
 	Negatives   int
-	StoreOutage bool // the store cannot be reached
+	StoreOutage bool // the store is unavailable
 }
 
-// Stats returns the figures of this moment.
+// Stats returns the current values.
 func (c *Cache) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,25 +2,25 @@ package cache
 
 import "extauthz/keystore"
 
-// An lru is the records of the hashes that were used last, up to a number of them. It is one array
-// and a map without pointers, which the garbage collector scans in a fraction of the time that a
-// list of as many elements takes: with 100,000 records that is a good part of what a check costs.
+// An lru holds the records of the most recently used hashes. It is one array and a map without
+// pointers, which the garbage collector scans in a fraction of the time of a linked list: with
+// 100,000 records, that is a considerable part of the cost of a check.
 type lru struct {
 	size  int
-	slots []slot                  // a ring from the anchor: after it comes the one used last
-	at    map[keystore.Hash]int32 // where in slots
-	free  int32                   // the first of the slots without a record, which are linked by after; 0: none
+	slots []slot                  // a ring: after the anchor comes the most recently used
+	at    map[keystore.Hash]int32 // the slot of a hash
+	free  int32                   // the first free slot; they are linked by after; 0: none
 
 	walking bool // the cursor is in the ring
 }
 
-// Two slots hold no record.
+// The first two slots hold no record.
 const (
 	anchor int32 = iota
-	cursor       // what next returns is after it
+	cursor       // next returns the record after it
 )
 
-// A slot holds the record of one hash, between that used just after it and just before it.
+// A slot holds the record of one hash, between its neighbors in the order of use.
 type slot struct {
 	record        record
 	hash          keystore.Hash
@@ -33,8 +33,8 @@ func newLRU(size int) *lru {
 
 func (l *lru) len() int { return len(l.at) }
 
-// get returns the record of a hash, which is thereby used, or nil. The pointer is valid until the
-// next call of add.
+// get returns the record of a hash, or nil, and marks it as used. The pointer is valid until the next
+// call of add.
 func (l *lru) get(h keystore.Hash) *record {
 	i, ok := l.at[h]
 	if !ok {
@@ -47,7 +47,7 @@ func (l *lru) get(h keystore.Hash) *record {
 	return &l.slots[i].record
 }
 
-// peek is get for a record that is not thereby used.
+// peek is get without marking the record as used.
 func (l *lru) peek(h keystore.Hash) *record {
 	if i, ok := l.at[h]; ok {
 		return &l.slots[i].record
@@ -55,8 +55,8 @@ func (l *lru) peek(h keystore.Hash) *record {
 	return nil
 }
 
-// add sets the record of a hash. A new one counts as used; if there are too many then, the one
-// that was not used for the longest time goes.
+// add sets the record of a hash. A new record is marked as used, and evicts the least recently used
+// one if there are too many.
 func (l *lru) add(h keystore.Hash, r record) {
 	if old := l.peek(h); old != nil {
 		*old = r
@@ -92,7 +92,7 @@ func (l *lru) remove(h keystore.Hash) {
 	l.free = i
 }
 
-// rewind lets next begin with the record used last.
+// rewind makes next start at the most recently used record.
 func (l *lru) rewind() {
 	if l.walking {
 		l.unlink(cursor)
@@ -101,8 +101,8 @@ func (l *lru) rewind() {
 	l.walking = true
 }
 
-// next returns the records from the one used last when rewind was called to the one used first,
-// then nil. Those that are used in the meantime may be left out.
+// next iterates over the records, from the most to the least recently used one, and returns nil at the
+// end. Records that are used during the iteration may be left out.
 func (l *lru) next() (keystore.Hash, *record) {
 	if !l.walking {
 		return keystore.Hash{}, nil

@@ -21,14 +21,14 @@ func benchKeys(from, n int) []*keystore.Key {
 	return keys
 }
 
-// sink hears of changes as a replica does.
+// sink ignores changes.
 type sink struct{}
 
 func (sink) Invalidate(keystore.Hash) {}
 func (sink) InvalidateAll()           {}
 
-// BenchmarkPut writes 100,000 keys an iteration into an empty table, with one replica that
-// listens; with EXTAUTHZ_BENCH_MILLION set 1,000,000.
+// BenchmarkPut writes 100,000 keys per iteration into an empty table while one replica listens, or
+// 1,000,000 if EXTAUTHZ_BENCH_MILLION is set.
 func BenchmarkPut(b *testing.B) {
 	n := 100_000
 	if os.Getenv("EXTAUTHZ_BENCH_MILLION") != "" {
@@ -50,7 +50,7 @@ func BenchmarkPut(b *testing.B) {
 	})
 }
 
-// BenchmarkPutAgain writes 100,000 keys that are there already.
+// BenchmarkPutAgain writes 100,000 keys that are already there.
 func BenchmarkPutAgain(b *testing.B) {
 	const n = 100_000
 	s, keys := openFresh(b), benchKeys(0, n)

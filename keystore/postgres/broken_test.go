@@ -8,7 +8,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A row that cannot be read whole refuses its key, is told of, and harms no other.
+// A row that cannot be read completely refuses its key, is reported, and does not affect others.
 func TestBrokenRows(t *testing.T) {
 	for name, tt := range map[string]struct {
 		sql  string // about key_bad
@@ -39,9 +39,9 @@ func TestBrokenRows(t *testing.T) {
 		"two of one limit":        {`UPDATE extauthz.keys SET ratelimits = '[{"name": "a", "limit": 1, "duration": "1m"}, {"name": "a", "limit": 2, "duration": "1m"}]'`, "ratelimits: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var told []string
+			var reported []string
 			db := freshDatabase(t, server)
-			s := open(t, Options{DSN: server.URL(db, server.Addr()), OnBroken: func(id string, err error) { told = append(told, id+": "+err.Error()) }})
+			s := open(t, Options{DSN: server.URL(db, server.Addr()), OnBroken: func(id string, err error) { reported = append(reported, id+": "+err.Error()) }})
 			bad, good := storetest.NewKey("key_bad", "10.0.0.0/8"), storetest.NewKey("key_good")
 			must(t, s.Put(t.Context(), []*keystore.Key{bad, good}))
 			sql := tt.sql
@@ -56,8 +56,8 @@ func TestBrokenRows(t *testing.T) {
 			if k.ID != bad.ID || !k.Enabled || !strings.Contains(k.Broken.Error(), tt.says) {
 				t.Errorf("id %s, enabled %t, broken: %v; want %q in it", k.ID, k.Enabled, k.Broken, tt.says)
 			}
-			if len(told) != 1 || !strings.HasPrefix(told[0], "key_bad: ") {
-				t.Errorf("OnBroken heard %q, want key_bad once", told)
+			if len(reported) != 1 || !strings.HasPrefix(reported[0], "key_bad: ") {
+				t.Errorf("OnBroken was called with %q, want key_bad once", reported)
 			}
 			k, err = s.Key(t.Context(), bad.ID)
 			must(t, err)
@@ -86,7 +86,7 @@ func refusesAll(t *testing.T, k *keystore.Key) {
 	}
 }
 
-// What SQL can say in more than one way is read as a key file would be.
+// Values that SQL can write in several ways are read like those of a key file.
 func TestRowsWrittenBySQL(t *testing.T) {
 	db := freshDatabase(t, server)
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})
@@ -108,7 +108,7 @@ func TestRowsWrittenBySQL(t *testing.T) {
 	}
 }
 
-// A record that cannot be read is not written back in part.
+// A record that cannot be read is not partly written back.
 func TestUpdateOfABrokenKey(t *testing.T) {
 	db := freshDatabase(t, server)
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})

@@ -19,21 +19,20 @@ import (
 
 const (
 	defaultMaxConns       = 8
-	defaultConnectTimeout = 2 * time.Second // connect_timeout in the DSN changes it
+	defaultConnectTimeout = 2 * time.Second // if the DSN has no connect_timeout
 )
 
-// A cut that no packet tells of is noticed on an idle connection within about
-// Idle + Interval × Count.
+// A connection that was cut silently is noticed within about Idle + Interval × Count while it is idle.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}
 
-// A connection is how the database is reached. It is safe for concurrent use.
+// A connection is a DSN and the settings parsed from it. It is safe for concurrent use.
 type connection struct {
 	dsn      string
 	pool     *pgxpool.Config
-	setsMode bool // the DSN says how queries are executed
+	setsMode bool // the DSN sets default_query_exec_mode
 
 	mu      sync.Mutex
-	secrets []string // what no error may hold; the last is the current password
+	secrets []string // redacted from errors; the last is the current password
 }
 
 func parseDSN(dsn string) (*connection, error) {
@@ -53,8 +52,8 @@ func parseDSN(dsn string) (*connection, error) {
 	return c, nil
 }
 
-// current returns the settings of a new connection. The certificates and the files of passwords
-// and services that they depend on are read as they are now.
+// current returns the settings for a new connection. It reads the certificates, the password file and
+// the service file again.
 func (c *connection) current() (*pgx.ConnConfig, error) {
 	cfg, err := c.parse()
 	if err != nil {
@@ -76,7 +75,7 @@ func (c *connection) parse() (*pgxpool.Config, error) {
 		cc.ConnectTimeout = defaultConnectTimeout
 	}
 	if !c.setsMode {
-		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // which works through a pooler, too
+		cc.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // works through a pooler too
 	}
 	cc.DialFunc = (&net.Dialer{Timeout: cc.ConnectTimeout, KeepAliveConfig: keepAlive}).DialContext
 	if cc.RuntimeParams["application_name"] == "" {
@@ -93,14 +92,14 @@ func (c *connection) parse() (*pgxpool.Config, error) {
 	return cfg, nil
 }
 
-// malformed says what is wrong with the DSN, or with a file that it names, without repeating it:
-// if its parts cannot be told apart, any of them may be the password.
+// malformed returns the error for an invalid DSN, or for a file that it names. It does not repeat a DSN
+// whose parts are ambiguous, as any of them may be the password.
 func (c *connection) malformed(err error) error {
 	const advice = "write one such as postgres://extauthz@db:5432/extauthz?sslmode=verify-full, with every special character of the password as % and two hexadecimal digits"
 	u, urlErr := url.Parse(c.dsn)
 	isURL := strings.HasPrefix(c.dsn, "postgres://") || strings.HasPrefix(c.dsn, "postgresql://")
 	text := err.Error()
-	if i := strings.LastIndex(text, "`: "); i >= 0 { // behind the DSN, which comes first
+	if i := strings.LastIndex(text, "`: "); i >= 0 { // cut off the DSN, which comes first
 		text = text[i+len("`: "):]
 	}
 	structural := strings.Contains(text, "failed to parse") || strings.Contains(text, "invalid port")
@@ -111,7 +110,7 @@ func (c *connection) malformed(err error) error {
 	return errors.New("the dsn: " + c.redact(text))
 }
 
-// secretsOf returns the passwords that a DSN seems to hold, well formed or not.
+// secretsOf returns the apparent passwords in a DSN, which may be malformed.
 func secretsOf(dsn string) []string {
 	var secrets []string
 	add := func(s string) {
@@ -156,8 +155,8 @@ func (c *connection) redact(text string) string {
 	return text
 }
 
-// A failure is what went wrong with the database, in words. It does not hand out the
-// driver's own error, which carries the connection's settings and the rows at fault.
+// A failure is an error of the database. It does not wrap the driver's error, which contains the
+// connection's settings and the offending rows.
 type failure struct {
 	text  string
 	cause error // the context's error, or nil
@@ -167,7 +166,7 @@ func (f *failure) Error() string { return "postgres: " + f.text }
 
 func (f *failure) Unwrap() error { return f.cause }
 
-// failure returns err as it may leave the package.
+// failure returns err in the form in which it may leave the package.
 func (c *connection) failure(err error) error {
 	if err == nil || errors.Is(err, keystore.ErrNotFound) {
 		return err
@@ -184,9 +183,9 @@ func (c *connection) failure(err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pgErr.Code {
 		case "3F000", "42P01", "42703": // no such schema, table, column
-			f.text = "could not answer, for the schema is missing or older than this program: run `extauthz store migrate` (" + f.text + ")"
-		case "26000", "42P05": // no such prepared statement, or there already
-			f.text += ": a connection pooler in transaction mode, such as pgbouncer, keeps no prepared statements: write default_query_exec_mode=exec in the dsn"
+			f.text = "the schema is missing or older than this program: run `extauthz store migrate` (" + f.text + ")"
+		case "26000", "42P05": // prepared statement missing, or already there
+			f.text += ": a connection pooler in transaction mode, such as pgbouncer, does not support prepared statements: write default_query_exec_mode=exec in the dsn"
 		case "42501":
 			f.text += ": GRANT this user USAGE on the schema extauthz, and SELECT on its tables"
 		}

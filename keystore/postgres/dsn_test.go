@@ -13,7 +13,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A DSN that cannot be read is refused in words that hold no part of the password.
+// The error for an invalid DSN contains no part of the password.
 func TestMalformedDSN(t *testing.T) {
 	t.Parallel()
 	const word = "tr0ub4dor"
@@ -43,12 +43,12 @@ func TestMalformedDSN(t *testing.T) {
 		s, err := Open(t.Context(), Options{DSN: dsn})
 		if err == nil {
 			s.Close()
-			t.Errorf("%s: taken", dsn)
+			t.Errorf("%s: accepted", dsn)
 		} else if strings.Contains(err.Error(), word) || strings.Contains(err.Error(), word[2:]) {
-			t.Errorf("%s: the error tells: %v", dsn, err)
+			t.Errorf("%s: the error contains the password: %v", dsn, err)
 		}
 		if _, err := Migrate(t.Context(), dsn); err == nil || strings.Contains(err.Error(), word) {
-			t.Errorf("%s: Migrate tells: %v", dsn, err)
+			t.Errorf("%s: the error of Migrate: %v", dsn, err)
 		}
 	}
 	for dsn, says := range map[string]string{
@@ -64,8 +64,8 @@ func TestMalformedDSN(t *testing.T) {
 	}
 }
 
-// What goes wrong later holds no password either, and the driver's own error, which carries
-// the settings of the connection, is not handed out.
+// Later errors contain no password either, and do not wrap the driver's error, which contains the
+// settings of the connection.
 func TestErrorsHoldNoPassword(t *testing.T) {
 	t.Parallel()
 	db := freshDatabase(t, server)
@@ -94,10 +94,10 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 				if err == nil || errors.Is(err, keystore.ErrNotFound) {
 					t.Errorf("%s: error %v", call, err)
 				} else if strings.Contains(err.Error(), pgtest.Password) || strings.Contains(err.Error(), wrong) {
-					t.Errorf("%s: the error tells: %v", call, err)
+					t.Errorf("%s: the error contains the password: %v", call, err)
 				}
 				if errors.Unwrap(err) != nil {
-					t.Errorf("%s: the error hands out %T", call, errors.Unwrap(err))
+					t.Errorf("%s: the error wraps %T", call, errors.Unwrap(err))
 				}
 			}
 		})
@@ -114,7 +114,7 @@ func TestTLS(t *testing.T) {
 		t.Error("the connection is not encrypted")
 	}
 	if err := open(t, Options{DSN: dsn}).Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("error %v, want that nobody vouches for the certificate", err)
+		t.Errorf("error %v, want that the certificate is not trusted", err)
 	}
 }
 
@@ -134,6 +134,6 @@ func TestDSNDefaults(t *testing.T) {
 	hosts, err := parseDSN("postgres://u@a,b/db")
 	must(t, err)
 	if hosts.pool.ConnConfig.ValidateConnect == nil {
-		t.Error("of several hosts, one that lags may answer")
+		t.Error("of several hosts, a lagging one may answer")
 	}
 }

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	pageSize = 500   // keys that a listing reads at once
-	putSize  = 10000 // keys that Put writes in one transaction
+	pageSize = 500   // keys per query of a listing
+	putSize  = 10000 // keys per transaction of Put
 )
 
 var (
@@ -44,9 +44,8 @@ func qualified(table string) string {
 	return table + "." + strings.Join(columns, ", "+table+".")
 }
 
-// Keys implements [keystore.Editor]. It reads in pages and holds no connection between them,
-// so that keys may be edited meanwhile. Rows that cannot be read whole are yielded too, as
-// keys that are Broken.
+// Keys implements [keystore.Editor]. It reads in pages and holds no connection between them, so that
+// keys may be edited in the meantime. It yields invalid rows as Broken keys.
 func (s *Store) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key, error] {
 	return func(yield func(*keystore.Key, error) bool) {
 		for {
@@ -75,7 +74,7 @@ func (s *Store) Key(ctx context.Context, id string) (*keystore.Key, error) {
 
 // Add implements [keystore.Editor].
 func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
-	row, err := sound(k)
+	row, err := validRow(k)
 	if err != nil {
 		return err
 	}
@@ -104,8 +103,8 @@ func (s *Store) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing [
 	return existing, err
 }
 
-// Put implements [keystore.Editor]. It writes 10,000 keys in one transaction, and of a key
-// that is given twice the last.
+// Put implements [keystore.Editor]. It writes 10,000 keys in one transaction. Of several keys with one
+// id it writes the last.
 func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	return s.inBatches(ctx, keys, func(tx pgx.Tx, _ []string) ([]*keystore.Key, error) {
 		_, err := tx.Exec(ctx, mergeKeys)
@@ -113,15 +112,15 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	}, func([]*keystore.Key) {})
 }
 
-// inBatches copies batches of the keys into a temporary table, calls write to write from there
-// what it is to, each in a transaction of its own, and found with what write returned once that
-// is committed.
+// inBatches copies the keys into a temporary table, in batches of one transaction each. In the
+// transaction it calls write, which writes from the temporary table, and after the commit it calls found
+// with what write returned.
 func (s *Store) inBatches(ctx context.Context, keys []*keystore.Key,
 	write func(tx pgx.Tx, ids []string) ([]*keystore.Key, error), found func([]*keystore.Key),
 ) error {
 	byID := make(map[string][]any, len(keys))
 	for _, k := range keys {
-		row, err := sound(k)
+		row, err := validRow(k)
 		if err != nil {
 			return err
 		}
@@ -172,8 +171,8 @@ func copyKeys(ctx context.Context, tx pgx.Tx, lock string, rows pgx.CopyFromSour
 	return err
 }
 
-// Update implements [keystore.Editor]. Of a key that is Broken it writes only whether it is
-// enabled, unless change replaces the record whole and sets Broken to nil.
+// Update implements [keystore.Editor]. For a Broken key it writes only Enabled, unless change replaces
+// the whole record and sets Broken to nil.
 func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
 	var refused error // by change or for what it made, not by the database
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -202,7 +201,7 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 	return s.editFailure(id, err)
 }
 
-// onlyEnabled reports whether the two differ in nothing else.
+// onlyEnabled reports whether the keys differ in nothing but Enabled.
 func onlyEnabled(before, after *keystore.Key) bool {
 	before.Enabled = after.Enabled
 	was, err := values(before)
@@ -210,15 +209,15 @@ func onlyEnabled(before, after *keystore.Key) bool {
 	return err == nil && err2 == nil && reflect.DeepEqual(was, is) && before.Whitelist.Equal(after.Whitelist)
 }
 
-// changed returns the row of a key that was changed.
+// changed returns the row of an updated key.
 func changed(id string, k *keystore.Key) ([]any, error) {
 	switch {
 	case k.Broken != nil:
-		return nil, fmt.Errorf("key %q cannot be read whole, so it can only be enabled, disabled, replaced or deleted: %w", id, k.Broken)
+		return nil, fmt.Errorf("key %q cannot be read completely, so it can only be enabled, disabled, replaced or deleted: %w", id, k.Broken)
 	case k.ID != id:
 		return nil, fmt.Errorf("the id of key %q cannot change", id)
 	}
-	return sound(k)
+	return validRow(k)
 }
 
 // Delete implements [keystore.Editor].
@@ -233,8 +232,8 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	return nil
 }
 
-// sound returns the row of a key that may be written.
-func sound(k *keystore.Key) ([]any, error) {
+// validRow returns the row of a key, or an error if the key is invalid.
+func validRow(k *keystore.Key) ([]any, error) {
 	err := k.Validate()
 	if err == nil {
 		err = k.Broken
@@ -249,7 +248,7 @@ func sound(k *keystore.Key) ([]any, error) {
 	return row, nil
 }
 
-// editFailure is failure for an edit, of the key with this id where it is of one.
+// editFailure is failure for an edit of the key with this id, or of several keys if id is "".
 func (s *Store) editFailure(id string, err error) error {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	switch {

@@ -17,14 +17,14 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A replica is a store with a cache in front and its channel open.
+// A replica is a store with a cache and its channel of changes.
 type replica struct {
 	store   *Store
 	cache   *cache.Cache
-	channel chan bool // what OnChannel told
+	channel chan bool // the calls of OnChannel
 }
 
-// newReplica opens one that keeps records and unknown hashes for ttl.
+// newReplica returns a replica that caches records and unknown hashes for ttl.
 func newReplica(t *testing.T, dsn string, ttl time.Duration) *replica {
 	t.Helper()
 	return newReplicaOf(t, Options{DSN: dsn}, ttl)
@@ -45,14 +45,14 @@ func newReplicaOf(t *testing.T, o Options, ttl time.Duration) *replica {
 	return r
 }
 
-// brief is so short that records are asked for again while a test looks on; long is so long
-// that only the channel can tell of a change.
+// With brief, records are looked up again during a test; with long, only if the channel reports a
+// change.
 const (
 	brief = 100 * time.Millisecond
 	long  = time.Hour
 )
 
-// await waits until the channel turns up or down.
+// await waits until the channel comes up, or goes down.
 func (r *replica) await(t *testing.T, up bool) {
 	t.Helper()
 	for {
@@ -62,7 +62,7 @@ func (r *replica) await(t *testing.T, up bool) {
 				return
 			}
 		case <-time.After(60 * time.Second):
-			t.Fatalf("the channel never turned: up %t", up)
+			t.Fatalf("the channel never became up: %t", up)
 		}
 	}
 }
@@ -102,8 +102,8 @@ func (r *replica) refusesAtOnce(t *testing.T, k *keystore.Key) {
 	})
 }
 
-// bridges checks that known keys go on and unknown ones are errors, for longer than records
-// last in the cache.
+// bridges checks that known keys still work and unknown ones are errors, for longer than records are
+// fresh.
 func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 	t.Helper()
 	for until := time.Now().Add(500 * time.Millisecond); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
@@ -121,7 +121,7 @@ func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 	}
 }
 
-// recovers checks that all is well again.
+// recovers waits until the store works again.
 func (r *replica) recovers(t *testing.T, known *keystore.Key) {
 	t.Helper()
 	eventually(t, func() error {
@@ -228,7 +228,7 @@ func TestServerFaults(t *testing.T) {
 			s := pgtest.Start(t)
 			dsn := s.URL(freshDatabase(t, s), s.Addr())
 			known := storetest.NewKey("key_known")
-			// Before the replica listens: word of it must not come once the key is cached.
+			// Before the replica listens: its notification must not invalidate the cached key.
 			must(t, open(t, Options{DSN: dsn}).Add(t.Context(), known))
 			r := newReplica(t, dsn, brief)
 			r.await(t, true)
@@ -251,7 +251,7 @@ func TestServerFaults(t *testing.T) {
 
 func restart(t testing.TB, s *pgtest.Server) { s.Restart(t) }
 
-// A frozen server makes a look-up end with its ctx, not hang.
+// A look-up in a frozen server ends with its ctx.
 func TestLookupEndsInTime(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Start(t)
@@ -272,7 +272,7 @@ func TestLookupEndsInTime(t *testing.T) {
 	}
 }
 
-// The replica's way to the database is cut while a key is revoked.
+// The replica's connection to the database is cut while a key is revoked.
 func TestCutConnection(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]mode{"closed": refuse, "silent": blackhole} {
@@ -290,7 +290,7 @@ func TestCutConnection(t *testing.T) {
 			began := time.Now()
 			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false WHERE id = 'key_revoked'`)
 			r.bridges(t, known)
-			r.bridges(t, revoked) // nobody can know yet
+			r.bridges(t, revoked) // the replica cannot know yet
 			r.await(t, false)
 			t.Logf("the channel was found down within %s", time.Since(began))
 			r.bridges(t, known)
@@ -305,7 +305,7 @@ func TestCutConnection(t *testing.T) {
 	}
 }
 
-// A database that is slow for a moment is not asked for new connections as well.
+// A database that is slow for a moment does not lose the connection.
 func TestLateAnswerKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Start(t)
@@ -325,7 +325,7 @@ func TestLateAnswerKeepsTheConnection(t *testing.T) {
 	<-ctx.Done()
 	select {
 	case err := <-answer:
-		t.Fatalf("given up at once: %v", err)
+		t.Fatalf("cancelled at once: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
 	s.Resume()
@@ -348,8 +348,7 @@ func TestLateAnswerKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// A server that hangs holds no more goroutines than look-ups may be under way, and what they leave
-// behind is bounded by the pool.
+// Look-ups in a server that hangs occupy at most as many goroutines as may be in flight.
 func TestHungServerBoundsGoroutines(t *testing.T) {
 	s := pgtest.Start(t)
 	store := open(t, Options{DSN: s.URL(freshDatabase(t, s), s.Addr())})

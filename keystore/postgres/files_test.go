@@ -23,7 +23,7 @@ func writeFile(t *testing.T, path, text string) {
 	must(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// Each new connection reads the certificates as they are then, on the pool and for the channel.
+// Each new connection reads the certificates again, in the pool and for the channel.
 func TestCertificatesReplacedOnDisk(t *testing.T) {
 	db := freshDatabase(t, server)
 	dir := t.TempDir()
@@ -72,7 +72,7 @@ func TestCertificatesReplacedOnDisk(t *testing.T) {
 	works()
 }
 
-// Each new connection reads the password file as it is then, and no error holds a password of it.
+// Each new connection reads the password file again, and no error contains a password.
 func TestPasswordFileChanged(t *testing.T) {
 	db := freshDatabase(t, server)
 	server.Exec(t, db, `CREATE ROLE passfile_user SUPERUSER LOGIN PASSWORD 'pass-one'`)

@@ -38,7 +38,7 @@ func (r *replica) serves(t *testing.T, keys []*keystore.Key, enabled bool) {
 	}
 }
 
-// A database whose connections come and go loses no cached key.
+// A database whose connections are lost again and again costs no cached key.
 func TestFlappingDatabase(t *testing.T) {
 	t.Parallel()
 	_, p, r, keys := flapping(t, 50)
@@ -55,7 +55,7 @@ func TestFlappingDatabase(t *testing.T) {
 	}
 }
 
-// An edit soon before the database is lost is what counts while it is.
+// An edit shortly before an outage takes effect in the outage.
 func TestEditBeforeAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -81,8 +81,7 @@ func TestEditBeforeAnOutage(t *testing.T) {
 	}
 }
 
-// A key that is known to have changed waits for the database, and is looked up by itself once that
-// is back.
+// A key that is known to have changed is refused in an outage, and looked up in the background after it.
 func TestEditInAnOutage(t *testing.T) {
 	t.Parallel()
 	db, p, r, keys := flapping(t, 1)
@@ -96,7 +95,7 @@ func TestEditInAnOutage(t *testing.T) {
 	})
 	p.set(refuse)
 	r.await(t, false)
-	r.cache.Invalidate(keys[0].Hash) // as word of a change that came with the last packet
+	r.cache.Invalidate(keys[0].Hash) // a notification in the last packet
 	if got, err := r.lookup(keys[0]); err == nil || errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("found %+v, error %v", got, err)
 	}

@@ -10,24 +10,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// migrations holds one file a version, NNNN_name.sql, from 0001 on without gaps. A file that
-// was released does not change; a later one mends it.
+// migrations has one file for each version, NNNN_name.sql, from 0001 without gaps. A released file
+// never changes; a later one corrects it.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
 
 const (
-	// migrateLock is the advisory lock that migrations hold, "extauthz" in ASCII.
+	// migrateLock is the advisory lock of migrations, "extauthz" in ASCII.
 	migrateLock = 0x6578746175746877
 
 	selectVersion = `SELECT coalesce(max(version), 0) FROM extauthz.schema_version`
 )
 
-// migrationNames returns the files in order: version i+1 is at i.
+// migrationNames returns the files in order: version i+1 has index i.
 func migrationNames() []string {
 	entries, err := migrations.ReadDir("migrations")
 	if err != nil {
-		return nil // it is embedded, so it can be read
+		return nil // impossible: it is embedded
 	}
 	names := make([]string, len(entries)) // ReadDir sorts
 	for i, e := range entries {
@@ -38,10 +38,10 @@ func migrationNames() []string {
 
 func latest() int { return len(migrationNames()) }
 
-// Migrate brings the schema of the database up to this program's version and returns the
-// names of the migrations that it took, none where there was nothing to do. It is safe to run
-// twice and from several places at once: all of it is one transaction under a lock. A schema
-// that is newer than this program is an error, with nothing changed. Errors hold no password.
+// Migrate updates the schema of the database to this program's version, and returns the names of the
+// migrations that it applied. It is one transaction under a lock, so it can be repeated and run
+// concurrently. A schema that is newer than this program is an error, and nothing changes. Errors
+// contain no password.
 func Migrate(ctx context.Context, dsn string) (applied []string, err error) {
 	c, err := parseDSN(dsn)
 	if err != nil {
@@ -51,10 +51,10 @@ func Migrate(ctx context.Context, dsn string) (applied []string, err error) {
 	if err != nil {
 		return nil, c.failure(err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) // what was committed stays so
+	defer conn.Close(context.WithoutCancel(ctx)) // what is committed stays committed
 
 	var version int
-	// Each statement must see what was committed while it waited for the lock.
+	// Each statement must see what others committed while this one waited for the lock.
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
 		if version, err = lockVersion(ctx, tx); err != nil || version > latest() {
 			return err
@@ -71,7 +71,7 @@ func Migrate(ctx context.Context, dsn string) (applied []string, err error) {
 	return applied, nil
 }
 
-// lockVersion keeps other migrations out until tx ends and returns the schema's version.
+// lockVersion blocks other migrations until tx ends, and returns the schema's version.
 func lockVersion(ctx context.Context, tx pgx.Tx) (version int, err error) {
 	if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, int64(migrateLock)); err != nil {
 		return 0, err

@@ -70,11 +70,11 @@ func TestMigrateRefusesANewerSchema(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "version 9999") || !strings.Contains(err.Error(), "newer program") {
 		t.Errorf("error %v", err)
 	}
-	// A server that is not upgraded yet goes on.
+	// A server that is not upgraded yet still works.
 	must(t, open(t, Options{DSN: dsn}).Ready(t.Context()))
 }
 
-// A database in which nothing was made is no store without keys.
+// A database without the schema is not an empty store.
 func TestWithoutSchema(t *testing.T) {
 	s := open(t, Options{DSN: server.URL(server.Database(t, ""), server.Addr())})
 	_, lookup := s.Lookup(t.Context(), keystore.Secret("a").Hash())
@@ -98,8 +98,8 @@ func TestReadyOnAnOlderSchema(t *testing.T) {
 	}
 }
 
-// The rights that the package asks for are enough, and less is told.
-func TestRights(t *testing.T) {
+// The documented privileges suffice, and missing ones are reported.
+func TestPrivileges(t *testing.T) {
 	db := freshDatabase(t, server)
 	role := "reader_" + db
 	server.Exec(t, db, `CREATE ROLE `+role+` LOGIN PASSWORD 'reader'`)
@@ -122,7 +122,7 @@ func TestRights(t *testing.T) {
 	must(t, s.Delete(t.Context(), "key_a"))
 }
 
-// The look-up and the pages of a listing each walk an index.
+// Look-ups and listings use an index.
 func TestIndexes(t *testing.T) {
 	s := openFresh(t)
 	for _, query := range []string{

@@ -9,18 +9,17 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A pooler is what a store knows of a connection pooler, such as pgbouncer, between it and the
-// database.
+// A pooler is the state of the detection of a connection pooler, such as pgbouncer.
 type pooler struct{ state atomic.Int32 }
 
 const (
 	poolerUnknown int32 = iota
 	poolerAbsent
-	poolerPresent // for good, once it was seen
+	poolerPresent // permanent
 )
 
-// inspect finds out whether there is a pooler: it gives its clients process numbers of its own, since
-// it shares the server's processes among them.
+// inspect detects a pooler on a new connection: it sends its clients process ids of its own, since they
+// share the server's processes.
 func (p *pooler) inspect(ctx context.Context, conn *pgx.Conn) error {
 	var pid uint32
 	if err := conn.QueryRow(ctx, `SELECT pg_backend_pid()`, pgx.QueryExecModeSimpleProtocol).Scan(&pid); err != nil {
@@ -34,8 +33,8 @@ func (p *pooler) inspect(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// lookupMode is how look-ups are executed. A prepared statement costs the database less, but is lost
-// if a pooler in transaction mode passes it to one of the server's processes and the next query to
+// lookupMode returns how look-ups are executed. A prepared statement is cheaper for the database, but
+// fails if a pooler in transaction mode prepares it in one process of the server and executes it in
 // another.
 func (p *pooler) lookupMode() pgx.QueryExecMode {
 	if p.state.Load() == poolerAbsent {
@@ -44,8 +43,8 @@ func (p *pooler) lookupMode() pgx.QueryExecMode {
 	return pgx.QueryExecModeCacheDescribe
 }
 
-// isStatementLost reports whether the error is that of a prepared statement that another process of
-// the server has, or that this one has already.
+// isStatementLost reports whether a prepared statement was missing in the server's process, or already
+// there.
 func isStatementLost(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (pgErr.Code == "26000" || pgErr.Code == "42P05") // invalid_sql_statement_name, duplicate_prepared_statement

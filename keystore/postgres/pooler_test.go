@@ -11,13 +11,13 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A store works through a pooler whatever its mode, with the plain DSN.
+// A store works through a pooler in any mode, with a plain DSN.
 func TestStoreThroughAPooler(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"session", "transaction", "statement"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			if mode == "statement" { // takes no transactions, so no edits either
+			if mode == "statement" { // supports no transactions, so no edits
 				lookupsThrough(t, mode)
 				return
 			}
@@ -30,8 +30,8 @@ func TestStoreThroughAPooler(t *testing.T) {
 	}
 }
 
-// lookupsThrough makes cold look-ups of several servers at once through a pooler, which share its
-// few connections: none may fail.
+// lookupsThrough makes cold look-ups from several stores at once, which share the few connections of a
+// pooler. None may fail.
 func lookupsThrough(t *testing.T, mode string) {
 	t.Helper()
 	db := freshDatabase(t, server)
@@ -65,10 +65,10 @@ func lookupsThrough(t *testing.T, mode string) {
 	wg.Wait()
 }
 
-// A pooler in transaction mode takes LISTEN away in silence: the channel must not count as up.
+// LISTEN silently fails through a pooler in transaction mode: the channel must not be up.
 func TestChannelThroughAPooler(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1, 8} { // one process of the server gets all statements, or not
+	for _, size := range []int{1, 8} { // with 1, all statements reach the same process of the server
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			db := freshDatabase(t, server)
@@ -76,25 +76,25 @@ func TestChannelThroughAPooler(t *testing.T) {
 			k := storetest.NewKey("key_a")
 			must(t, open(t, Options{DSN: server.URL(db, server.Addr())}).Add(t.Context(), k))
 
-			type turn struct {
+			type change struct {
 				up  bool
 				err error
 			}
-			turns := make(chan turn, 100)
-			s := open(t, Options{DSN: server.URL(db, p.Addr()), OnChannel: func(up bool, err error) { turns <- turn{up, err} }})
+			changes := make(chan change, 100)
+			s := open(t, Options{DSN: server.URL(db, p.Addr()), OnChannel: func(up bool, err error) { changes <- change{up, err} }})
 			watch(t, s, sink{})
-			first := <-turns
+			first := <-changes
 			if first.up || !strings.Contains(first.err.Error(), "pooler") || !strings.Contains(first.err.Error(), "listen:") || !strings.Contains(first.err.Error(), "pool_mode=session") {
 				t.Fatalf("up %t, %v; want down, with what to do", first.up, first.err)
 			}
 			select {
-			case next := <-turns:
+			case next := <-changes:
 				t.Fatalf("then up %t, %v", next.up, next.err)
 			case <-time.After(5 * time.Second): // more than one attempt
 			}
 			must(t, s.Ready(t.Context())) // look-ups work
 
-			// Without the channel a change counts after ttl.
+			// Without the channel, a change takes effect after ttl.
 			r := newReplica(t, server.URL(db, p.Addr()), brief)
 			r.allows(t, k)
 			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
@@ -108,7 +108,7 @@ func TestChannelThroughAPooler(t *testing.T) {
 	}
 }
 
-// With a DSN of its own past the pooler, or a pooler in session mode, the channel is up.
+// With a DSN that bypasses the pooler, or a pooler in session mode, the channel is up.
 func TestChannelPastAPooler(t *testing.T) {
 	t.Parallel()
 	direct := func(db string) string { return server.URL(db, server.Addr()) }
@@ -146,12 +146,12 @@ func TestChannelPastAPooler(t *testing.T) {
 				t.Error("up, though it listens to another database")
 			}
 		case <-time.After(time.Minute):
-			t.Error("it never turned")
+			t.Error("the channel is never reported")
 		}
 	})
 }
 
-// Prepared statements that the DSN insists on fail with what to write instead.
+// If the DSN requests prepared statements, the error says what to write instead.
 func TestPreparedStatementsThroughAPooler(t *testing.T) {
 	t.Parallel()
 	p := server.StartPooler(t, "transaction", 1)

@@ -1,18 +1,18 @@
-// Package postgres keeps keys in a PostgreSQL database, for many replicas to share. It works
-// with PostgreSQL 13 and later, and is tested on 15.
+// Package postgres stores keys in a PostgreSQL database that many replicas can share. It works with
+// PostgreSQL 13 and later, and is tested with 15.
 //
-// Keys are rows of the table extauthz.keys, whose columns are the fields of a key file; any
-// client may edit them. [Migrate] makes it. A server that only reads needs
+// Keys are rows of the table extauthz.keys, whose columns are the fields of a key file. Any client may
+// edit them. [Migrate] creates the table. A server that only reads needs
 //
 //	GRANT USAGE ON SCHEMA extauthz TO …;
 //	GRANT SELECT ON extauthz.keys, extauthz.schema_version TO …;
 //
-// and `extauthz key` needs INSERT, UPDATE and DELETE on extauthz.keys, and TEMPORARY on the
-// database (which everyone has by default).
+// and `extauthz key` needs INSERT, UPDATE and DELETE on extauthz.keys, and TEMPORARY on the database
+// (which all users have by default).
 //
-// [Store.Watch] holds one connection beside the pool, for LISTEN. A connection pooler in transaction
-// mode takes that away; then the watch reports that the channel is down, and [Options.ListenDSN]
-// leads past the pooler.
+// [Store.Watch] uses one connection in addition to the pool, for LISTEN, which does not work through a
+// connection pooler in transaction mode. Then Watch reports the channel as down; set
+// [Options.ListenDSN] to bypass the pooler.
 package postgres
 
 import (
@@ -30,42 +30,39 @@ import (
 	"extauthz/keystore"
 )
 
-// Options say where the keys are and who hears of trouble. Hooks may be nil; they must be
-// quick and safe for concurrent use.
+// Options configure a [Store]. The functions may be nil. They must return quickly and be safe for
+// concurrent use.
 type Options struct {
 	// DSN is a URL, such as postgres://extauthz@db:5432/extauthz?sslmode=verify-full, or the
-	// keyword form of libpq. What it leaves out comes from the PG… environment variables
-	// and the password file. TLS is set by sslmode, sslrootcert, sslcert and sslkey; the
-	// pool by pool_max_conns (8 by default) and its like; see pgxpool.ParseConfig.
+	// keyword form of libpq. Missing settings come from the PG… environment variables and the
+	// password file. sslmode, sslrootcert, sslcert and sslkey configure TLS, pool_max_conns
+	// (default: 8) and others the pool: see pgxpool.ParseConfig. The files are read again for
+	// each new connection.
 	//
-	// Where it names several hosts, only one that takes writes is used, unless
-	// target_session_attrs says otherwise: a standby that lags would still tell of a key
-	// that was just revoked.
+	// If it names several hosts, only one that accepts writes is used, unless it sets
+	// target_session_attrs: a standby that lags would still return a key that was just revoked.
 	DSN string
 
-	// ListenDSN, if not empty, is what Watch listens on in place of DSN: the same database, by a
-	// path without a connection pooler that takes LISTEN away.
+	// ListenDSN, if not empty, replaces DSN for LISTEN. It must reach the same database, without
+	// a connection pooler in transaction mode.
 	ListenDSN string
 
-	// OnBroken hears of each look-up that found a row that cannot be read whole.
+	// OnBroken is called for each look-up of a row that cannot be read completely.
 	OnBroken func(id string, err error)
 
-	// OnChannel hears when the channel that tells of changes comes up (err is nil) and when
-	// it goes down, with why. It is called by Watch, once for each turn; a channel that has
-	// never been up goes down once.
+	// OnChannel is called by Watch as [keystore.KeepListening] describes.
 	OnChannel func(up bool, err error)
 
-	// OnWarning, if non-nil, is called by Watch for what makes the database a doubtful place for
-	// keys: a table that was emptied.
+	// OnWarning is called by Watch when the table has become empty.
 	OnWarning func(err error)
 }
 
-// A Store finds and edits keys in a database. Make one with [Open]. It is safe for concurrent
-// use. Its errors hold no password.
+// A Store looks up and edits keys in a database. Create one with [Open]. It is safe for concurrent use.
+// Its errors contain no password.
 type Store struct {
 	pool     *pgxpool.Pool
 	conn     *connection
-	listenOn *connection // what Watch uses
+	listenOn *connection // for Watch
 	id       string      // random
 	pooler   pooler
 
@@ -79,13 +76,12 @@ var (
 	_ keystore.Watcher = (*Store)(nil)
 )
 
-// grace is how long a query is still waited for once its time is over. To give it up costs its
-// connection, and to make new ones is the last thing that a database that was slow for a
-// moment, or a machine that is, has time for.
+// grace is how long a query is still waited for after its deadline. To cancel it would close its
+// connection, and new connections are expensive for a database that is slow for a moment.
 const grace = time.Second
 
-// Open returns a store on the database. It connects when it is first asked, so a database
-// that is out of reach is no error: [Store.Ready] tells. The store must be closed.
+// Open returns a store in the database. It connects on first use, so an unreachable database is not an
+// error: see [Store.Ready]. The store must be closed.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	conn, err := parseDSN(o.DSN)
 	if err != nil {
@@ -108,10 +104,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// Close waits for the calls that are under way and closes every connection.
+// Close waits for the calls in flight and closes all connections.
 func (s *Store) Close() { s.pool.Close() }
 
-// Ready returns nil where keys can be looked up now, and otherwise why not.
+// Ready returns nil if keys can be looked up now, and otherwise the reason.
 func (s *Store) Ready(ctx context.Context) error {
 	var version int
 	if err := s.pool.QueryRow(ctx, selectVersion).Scan(&version); err != nil {
@@ -126,9 +122,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Lookup implements [keystore.Store]. It is one indexed, prepared query. It waits for a
-// connection of the pool where all are in use, until ctx ends, and for an answer up to a
-// second longer, for the sake of the connection.
+// Lookup implements [keystore.Store] by one indexed query. It waits for a free connection of the pool
+// until ctx ends, and for the answer up to a second longer, so that the connection can be kept.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	mode := s.conn.pool.ConnConfig.DefaultQueryExecMode
 	if !s.conn.setsMode {

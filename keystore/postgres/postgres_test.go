@@ -12,7 +12,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// server is shared by the tests that leave it standing.
+// server is shared by the tests that do not stop it.
 var server *pgtest.Server
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var migrated sync.Map // *pgtest.Server → func(): makes its database "migrated", once
+var migrated sync.Map // *pgtest.Server → func(): creates its database "migrated", once
 
 // freshDatabase returns a database with an empty table of keys.
 func freshDatabase(tb testing.TB, s *pgtest.Server) string {
@@ -118,7 +118,7 @@ func TestPutOfAKeyTwiceWritesTheLast(t *testing.T) {
 	}
 }
 
-// Two editors that put the same keys at once, in different orders, do not lock each other out.
+// Two concurrent Puts of the same keys in different orders do not deadlock.
 func TestPutsAtOnce(t *testing.T) {
 	s := openFresh(t)
 	keys := make([]*keystore.Key, 2000)

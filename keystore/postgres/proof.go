@@ -13,21 +13,20 @@ import (
 
 const (
 	proofEvery   = 10 * time.Second
-	proofTimeout = 2 * time.Second // from when the notification was sent until it must have arrived
+	proofTimeout = 2 * time.Second // for the notification to arrive
 )
 
-// A proof is a notification that a watcher sends to itself, and what the database said of the table
-// then.
+// A proof is a notification that a watcher sends to itself, and the state of the table at that time.
 type proof struct {
 	number   int // from 1
 	sent     time.Time
-	table    int64    // its object id; another one is another table of that name
-	disabled []string // triggers that should notify and do not
+	table    int64    // the object id, which changes when the table is replaced
+	disabled []string // triggers that do not notify
 	hasKeys  bool
-	err      error // it could not be sent
+	err      error // the proof could not be sent
 }
 
-// proveChannel sends a notification and describes the table.
+// proveChannel sends the notification and queries the state of the table.
 const proveChannel = `
 SELECT pg_notify($1, $2),
   to_regclass('extauthz.keys')::oid::bigint,
@@ -42,15 +41,15 @@ SELECT pg_notify($1, $2),
       SELECT FROM pg_subscription_rel WHERE srrelid = to_regclass('extauthz.keys')))),
   EXISTS (SELECT FROM extauthz.keys)`
 
-// proofChannel returns the channel that proofs of this store are sent on. It is the same each time, so
-// that a pooler does not collect channels.
+// proofChannel returns the channel for this store's proofs. It never changes, so that channels do not
+// accumulate on the connections of a pooler.
 func (s *Store) proofChannel() string { return "extauthz_proof_" + s.id }
 
 // prove sends proofs through the pool until ctx ends.
 //
-// They take another connection than the one that listens: behind a pooler in transaction mode, which
-// takes LISTEN away, a client still gets its own notification if both statements happen to reach the
-// same process of the server.
+// It uses another connection than the one that listens. Through a pooler in transaction mode a client
+// may receive its own notification, if LISTEN and NOTIFY happen to reach the same process of the server,
+// but no others.
 func (w *watcher) prove(ctx context.Context, channel string, proofs chan<- proof) {
 	for number := 1; ; number++ {
 		p := proof{number: number}
@@ -71,21 +70,21 @@ func (w *watcher) prove(ctx context.Context, channel string, proofs chan<- proof
 	}
 }
 
-// judge takes a proof that was sent, and returns why the channel cannot be up.
+// judge evaluates a proof that was sent. It returns an error if the channel cannot be up.
 func (l *listener) judge(p proof) error {
 	pgErr, answered := errors.AsType[*pgconn.PgError](p.err)
 	switch {
 	case answered && (pgErr.Code == "42P01" || pgErr.Code == "3F000"): // no such table, schema
 		return p.err
 	case p.err != nil && l.isUp:
-		return nil // the pool's trouble; the connection that listens has its pings
+		return nil // a problem of the pool; pings check the connection that listens
 	case p.err != nil:
 		return p.err
 	case len(p.disabled) > 0:
-		return fmt.Errorf("changes are not published, for these triggers of extauthz.keys are disabled or missing: %s", strings.Join(p.disabled, ", "))
+		return fmt.Errorf("changes are not published: these triggers of extauthz.keys are disabled or missing: %s", strings.Join(p.disabled, ", "))
 	}
 	if l.isUp && p.table != l.last.table {
-		l.inv.InvalidateAll() // restored from a dump, or swapped
+		l.inv.InvalidateAll() // the table was replaced
 	}
 	if l.hadKeys && !p.hasKeys && l.options.OnWarning != nil {
 		l.options.OnWarning(errors.New("postgres: extauthz.keys is empty now: every key is refused as unknown"))
@@ -95,10 +94,10 @@ func (l *listener) judge(p proof) error {
 	return nil
 }
 
-// unproven says why a proof that was sent does not arrive.
+// unproven returns the error for a proof that did not arrive.
 func (l *listener) unproven() error {
 	if l.options.ListenDSN != "" {
-		return errors.New("notifications do not arrive: the dsn to listen on must reach the database that the dsn for look-ups does, and through no connection pooler in transaction mode")
+		return errors.New("notifications do not arrive: listen must reach the same database as dsn, and not through a connection pooler in transaction mode")
 	}
-	return errors.New("notifications do not arrive: a connection pooler in transaction mode, such as pgbouncer, takes LISTEN away. Write listen: beside dsn:, with a dsn that reaches the database itself, or set the pooler to pool_mode=session")
+	return errors.New("notifications do not arrive: LISTEN does not work through a connection pooler in transaction mode, such as pgbouncer. Write listen: beside dsn:, with a dsn that connects to the database directly, or set the pooler to pool_mode=session")
 }

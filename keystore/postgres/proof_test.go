@@ -10,7 +10,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A table whose triggers no longer notify is noticed, and the channel is down until they do again.
+// While a trigger of the table does not notify, the channel is down.
 func TestDisabledTriggers(t *testing.T) {
 	t.Parallel()
 	db := freshDatabase(t, server)
@@ -36,7 +36,7 @@ func TestDisabledTriggers(t *testing.T) {
 	}
 }
 
-// A table that takes the place of another notifies of nothing: it is noticed within proofEvery.
+// To replace the table notifies of nothing; it is noticed within proofEvery.
 func TestTableIsReplaced(t *testing.T) {
 	t.Parallel()
 	db := freshDatabase(t, server)
@@ -63,12 +63,12 @@ func TestTableIsReplaced(t *testing.T) {
 	})
 	select {
 	case up := <-r.channel:
-		t.Errorf("the channel turned: up %t", up)
+		t.Errorf("the channel changed: up %t", up)
 	default:
 	}
 }
 
-// A table that was emptied is warned of once.
+// A table that became empty is reported once.
 func TestTableIsEmptied(t *testing.T) {
 	t.Parallel()
 	db := freshDatabase(t, server)

@@ -22,7 +22,7 @@ type mode int
 const (
 	forward   mode = iota
 	refuse         // every connection is closed
-	blackhole      // connections stand, and nothing comes through any more
+	blackhole      // connections stay open, and nothing is forwarded
 )
 
 func newProxy(t *testing.T, target string) *proxy {
@@ -45,8 +45,7 @@ func newProxy(t *testing.T, target string) *proxy {
 
 func (p *proxy) addr() string { return p.listener.Addr().String() }
 
-// set changes the mode. Connections that were made under another one are not mended by it:
-// those that stood in a blackhole are cut when forward comes back.
+// set changes the mode. Connections that were opened in a blackhole are closed when it ends.
 func (p *proxy) set(m mode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -58,7 +57,7 @@ func (p *proxy) set(m mode) {
 	}
 }
 
-// track keeps a connection to cut, and reports whether it may stand.
+// track remembers a connection to close, and reports whether it may stay open.
 func (p *proxy) track(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,7 @@ func TestLogicalReplication(t *testing.T) {
 	must(t, err)
 	subscriber.Exec(t, to, fmt.Sprintf(`CREATE SUBSCRIPTION keys CONNECTION 'host=%s port=%d dbname=%s user=%s password=%s' PUBLICATION keys`,
 		cfg.Host, cfg.Port, from, cfg.User, quoteConninfo(cfg.Password)))
-	r.allows(t, k) // what the first copy brought, unknown for an hour otherwise
+	r.allows(t, k) // from the initial copy; otherwise unknown for an hour
 
 	became := func(what string, ok func(*keystore.Key, error) bool) {
 		t.Helper()
@@ -79,7 +79,7 @@ func quoteConninfo(s string) string {
 
 // Under session_replication_role = replica each change is notified once, and a large transaction
 // as "all".
-func TestWatchTellsOfReplicatedRows(t *testing.T) {
+func TestWatchReportsReplicatedRows(t *testing.T) {
 	db := freshDatabase(t, server)
 	var r recorder
 	s := open(t, Options{DSN: server.URL(db, server.Addr()), OnChannel: r.channel})
@@ -116,7 +116,7 @@ func TestWatchTellsOfReplicatedRows(t *testing.T) {
 		slices.Sort(got)
 		slices.Sort(tt.want)
 		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s: told of %d %.200q, want %d %.200q", tt.sql, len(got), got, len(tt.want), tt.want)
+			t.Errorf("%s: reported %d %.200q, want %d %.200q", tt.sql, len(got), got, len(tt.want), tt.want)
 		}
 	}
 }

@@ -17,8 +17,8 @@ const (
 	selectKeys = `SELECT ` + columnList + ` FROM extauthz.keys`
 )
 
-// values returns the key's columns, in the order of columnList. What is not set is NULL, so
-// that a key has one way to be written.
+// values returns the key's columns, in the order of columnList. Fields that are not set are NULL, so
+// that equal keys are equal rows.
 func values(k *keystore.Key) ([]any, error) {
 	var limits []byte
 	if len(k.Ratelimits) > 0 {
@@ -55,7 +55,7 @@ func listOrNull(list []string) []string {
 	return list
 }
 
-// collect reads all rows of a query for columnList. It takes what Query returns.
+// collect reads all rows of a query for columnList. Its parameters are the results of Query.
 func collect(rows pgx.Rows, err error) ([]*keystore.Key, error) {
 	if err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func collect(rows pgx.Rows, err error) ([]*keystore.Key, error) {
 	return keys, rows.Err()
 }
 
-// one is collect for a query that finds at most one row.
+// one is collect for a query of at most one row.
 func one(rows pgx.Rows, err error) (*keystore.Key, error) {
 	keys, err := collect(rows, err)
 	if err != nil {
@@ -80,8 +80,8 @@ func one(rows pgx.Rows, err error) (*keystore.Key, error) {
 	return keys[0], nil
 }
 
-// decode reads the row at hand, column by column, so that one that cannot be read leaves the
-// others readable. A key that is not sound is broken, and its whitelist is empty.
+// decode reads the current row, column by column, so that an invalid column does not affect the
+// others. An invalid row becomes a Broken key.
 func decode(rows pgx.Rows) *keystore.Key {
 	r := reader{rows: rows}
 	k := &keystore.Key{
@@ -107,7 +107,7 @@ func decode(rows pgx.Rows) *keystore.Key {
 	return k
 }
 
-// A reader reads the columns of one row from left to right and keeps what went wrong.
+// A reader reads the columns of one row from left to right and collects the errors.
 type reader struct {
 	rows pgx.Rows
 	next int
@@ -118,7 +118,7 @@ func (r *reader) wrong(column string, err error) {
 	r.errs = append(r.errs, fmt.Errorf("%s: %w", column, err))
 }
 
-// read returns the next column, or the zero value where it cannot be read.
+// read returns the next column, or the zero value if it cannot be read.
 func read[T any](r *reader, column string) T {
 	var v T
 	i := r.next
@@ -152,7 +152,7 @@ func (r *reader) whitelist() keystore.Whitelist {
 		r.next++
 		return keystore.Anywhere()
 	}
-	// An empty list is left to Validate.
+	// Validate refuses an empty list.
 	prefixes := read[[]netip.Prefix](r, "ip_whitelist")
 	for i, p := range prefixes {
 		if !p.IsValid() {

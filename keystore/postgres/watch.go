@@ -12,23 +12,19 @@ import (
 	"extauthz/keystore"
 )
 
-// A connection that was cut without a word is found lost after at most pingEvery +
-// pingTimeout, about 3 s.
-// A connection that was cut without a word is found lost after at most pingEvery +
-// pingTimeout, about 3 s.
+// A connection that was cut silently is noticed after at most pingEvery + pingTimeout, about 3 s.
 const (
 	pingEvery   = time.Second
 	pingTimeout = 2 * time.Second
 )
 
-// keysChannel is what the table's triggers notify.
+// keysChannel is the channel that the table's triggers notify.
 const keysChannel = "extauthz_keys"
 
-// Watch implements [keystore.Watcher]. It listens on a connection of its own for the
-// notifications of the table's triggers, pings the database each second, and sends itself a
-// notification through the pool every [proofEvery]: the channel is up only while that arrives. A
-// database that cannot be reached is tried again, at most a second after the last try ended, until
-// ctx ends.
+// Watch implements [keystore.Watcher]. It listens for the notifications of the table's triggers on a
+// connection of its own, and pings the database each second. Every 10 s it sends itself a notification
+// through the pool: the channel is up only while these arrive. It reconnects as
+// [keystore.KeepListening] does.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	w := &watcher{Store: s, inv: inv}
 	return keystore.KeepListening(ctx, func(ctx context.Context, up func()) error {
@@ -41,10 +37,10 @@ type watcher struct {
 	*Store
 	inv keystore.Invalidator
 
-	hadKeys bool // the table was seen with keys in it
+	hadKeys bool // the table was not empty at the last proof
 }
 
-// listen passes changes on until the connection fails, or what proves the channel does.
+// listen reports changes until the connection or a proof fails.
 func (w *watcher) listen(ctx context.Context, up func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -57,15 +53,15 @@ func (w *watcher) listen(ctx context.Context, up func()) error {
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pingTimeout)
 		defer cancel()
-		_ = conn.Close(ctx) // it is of no more use, whatever it says
+		_ = conn.Close(ctx) // an error makes no difference
 	}()
 	go w.prove(ctx, channel, proofs)
 
 	l := listener{watcher: w, conn: conn, channel: channel, up: up}
 	defer func() {
 		if l.isUp {
-			// What cuts this connection has likely cut the pool's: a look-up should not
-			// have to find that out.
+			// The pool's connections are probably lost as well: no look-up should have to
+			// wait for one of them to fail.
 			w.pool.Reset()
 		}
 	}()
@@ -76,8 +72,8 @@ func (w *watcher) listen(ctx context.Context, up func()) error {
 	}
 }
 
-// connectListener returns a connection that listens on both channels. It is one statement, so that a
-// pooler passes it to one process of the server.
+// connectListener returns a connection that listens on both channels. It sends both LISTENs at once,
+// so that a pooler passes them to the same process of the server.
 func (w *watcher) connectListener(ctx context.Context, channel string) (*pgx.Conn, error) {
 	cfg, err := w.listenOn.current()
 	if err != nil {
@@ -106,11 +102,11 @@ type listener struct {
 	up      func()
 	isUp    bool
 
-	last     proof // that was sent
-	received int   // the number of the last proof that arrived
+	last     proof // the last one sent
+	received int   // the number of the last one received
 }
 
-// step waits for one notification, or for pingEvery, and returns why the channel is no longer up.
+// step waits for a notification, for pingEvery at most. It returns an error when the channel is lost.
 func (l *listener) step(ctx context.Context, proofs <-chan proof) error {
 	var n *pgconn.Notification
 	err := within(ctx, pingEvery, func(ctx context.Context) error {
@@ -138,7 +134,7 @@ func (l *listener) step(ctx context.Context, proofs <-chan proof) error {
 	pending := l.last.number > l.received
 	switch {
 	case l.last.number > 0 && !pending && !l.isUp:
-		// Now, not earlier: from here on no change is missed.
+		// Not earlier: only from here on is no change missed.
 		l.isUp = true
 		l.inv.InvalidateAll()
 		l.up()
@@ -156,8 +152,8 @@ func within(ctx context.Context, d time.Duration, do func(context.Context) error
 	return do(ctx)
 }
 
-// invalidate passes on the payload of a trigger's notification: hashes, or "all", as which anything
-// else counts too.
+// invalidate reports the changes in a trigger's payload: a list of hashes, or "all". Any other payload
+// counts as "all".
 func invalidate(inv keystore.Invalidator, payload string) {
 	var hashes []keystore.Hash
 	for field := range strings.SplitSeq(payload, ",") {

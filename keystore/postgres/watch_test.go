@@ -12,16 +12,16 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A recorder keeps what it is told, in words.
+// A recorder records changes as text.
 type recorder struct {
-	mu   sync.Mutex
-	told []string
+	mu       sync.Mutex
+	reported []string
 }
 
 func (r *recorder) add(s string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = append(r.told, s)
+	r.reported = append(r.reported, s)
 }
 
 func (r *recorder) Invalidate(h keystore.Hash) { r.add(h.String()) }
@@ -38,20 +38,20 @@ func (r *recorder) channel(up bool, err error) {
 	}
 }
 
-// take waits until at least n things were told and returns them all; they are forgotten.
+// take waits for at least n changes, and removes and returns all.
 func (r *recorder) take(t *testing.T, n int) []string {
 	t.Helper()
-	var told []string
+	var reported []string
 	eventually(t, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if len(r.told) < n {
-			return fmt.Errorf("told %q, want %d things", r.told, n)
+		if len(r.reported) < n {
+			return fmt.Errorf("reported %q, want %d changes", r.reported, n)
 		}
-		told, r.told = r.told, nil
+		reported, r.reported = r.reported, nil
 		return nil
 	})
-	return told
+	return reported
 }
 
 // watch runs Watch until the test ends.
@@ -68,13 +68,13 @@ func watch(t *testing.T, s *Store, inv keystore.Invalidator) {
 	})
 }
 
-func TestWatchTellsOfSQL(t *testing.T) {
+func TestWatchReportsSQL(t *testing.T) {
 	db := freshDatabase(t, server)
 	var r recorder
 	s := open(t, Options{DSN: server.URL(db, server.Addr()), OnChannel: r.channel})
 	watch(t, s, &r)
 	if got := r.take(t, 2); !slices.Equal(got, []string{"all", "up"}) {
-		t.Fatalf("at first told %q, want all before the channel is up", got)
+		t.Fatalf("at first reported %q, want all before the channel is up", got)
 	}
 	hash := func(i int) string { return keystore.Secret(fmt.Sprint(i)).Hash().String() }
 	hashes := func(from, to int) []string {
@@ -120,7 +120,7 @@ func TestWatchTellsOfSQL(t *testing.T) {
 		slices.Sort(got)
 		slices.Sort(tt.want)
 		if !slices.Equal(got, tt.want) {
-			t.Errorf("%s: told of %d %.200q, want %d %.200q", tt.sql, len(got), got, len(tt.want), tt.want)
+			t.Errorf("%s: reported %d %.200q, want %d %.200q", tt.sql, len(got), got, len(tt.want), tt.want)
 		}
 	}
 
@@ -130,7 +130,7 @@ func TestWatchTellsOfSQL(t *testing.T) {
 	must(t, s.Put(t.Context(), keys)) // changes nothing
 	server.Exec(t, db, `NOTIFY extauthz_keys, '`+hash(-1)+`'`)
 	if got := r.take(t, 1); !slices.Equal(got, []string{hash(-1)}) {
-		t.Errorf("a Put of what is there told of %q", got)
+		t.Errorf("a Put of what is there reported %q", got)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestWatchComesBack(t *testing.T) {
 	for range 3 {
 		server.Exec(t, db, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'extauthz watch' AND datname = current_database()`)
 		if got := r.take(t, 3); !slices.Equal(got, []string{"down", "all", "up"}) {
-			t.Errorf("told %q, want that the channel went down and came back", got)
+			t.Errorf("reported %q, want that the channel went down and came back", got)
 		}
 	}
 }

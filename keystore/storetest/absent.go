@@ -27,7 +27,7 @@ func (s suite) addAbsent(t *testing.T) {
 	finds(t, b, keys[0])
 	finds(t, b, keys[299])
 
-	// What is there already is returned as it is there, and stays so.
+	// Stored keys are returned, and do not change.
 	disabled := FullKey(keys[7].ID)
 	must(t, b.Put(t.Context(), []*keystore.Key{disabled}))
 	other := NewKey(keys[8].ID, "192.0.2.0/24")
@@ -69,7 +69,7 @@ func (s suite) addAbsentHeldHash(t *testing.T) {
 	isError(t, err, keystore.ErrExists)
 }
 
-// addAbsentConcurrent: each key is added by one of those who add it at once.
+// addAbsentConcurrent: of several concurrent calls, exactly one adds a key.
 func (s suite) addAbsentConcurrent(t *testing.T) {
 	b := s.open(t)
 	const writers, n = 4, 50

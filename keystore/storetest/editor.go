@@ -44,11 +44,11 @@ func (s suite) roundTrip(t *testing.T) {
 	}
 	disabled := NewKey("key_disabled")
 	disabled.Enabled = false
-	order := NewKey("key_order", "10.0.0.9", "10.0.0.1", "::1", "10.0.0.9") // as given, twice too
-	odd := NewKey("a.Z_0-9:b")
-	odd.Name = "true" // a word that some formats read as something else
-	odd.ExternalID = "007"
-	for _, k := range append(keys, disabled, order, odd) {
+	order := NewKey("key_order", "10.0.0.9", "10.0.0.1", "::1", "10.0.0.9") // order and duplicates are kept
+	unusual := NewKey("a.Z_0-9:b")
+	unusual.Name = "true" // some formats read this as another type
+	unusual.ExternalID = "007"
+	for _, k := range append(keys, disabled, order, unusual) {
 		must(t, b.Add(t.Context(), k))
 		holds(t, b, k)
 		finds(t, b, k)
@@ -76,11 +76,11 @@ func (s suite) add(t *testing.T) {
 	loses(t, b, sameID.Hash)
 }
 
-// validate: what Key.Validate refuses, every edit refuses, with nothing written.
+// validate: every edit refuses an invalid key, and writes nothing.
 func (s suite) validate(t *testing.T) {
 	b := s.open(t)
-	sound := NewKey("key_sound", "10.0.0.0/8")
-	must(t, b.Add(t.Context(), sound))
+	valid := NewKey("key_valid", "10.0.0.0/8")
+	must(t, b.Add(t.Context(), valid))
 	for name, spoil := range map[string]func(*keystore.Key){
 		"no id":            func(k *keystore.Key) { k.ID = "" },
 		"bad id":           func(k *keystore.Key) { k.ID = "key one" },
@@ -97,23 +97,23 @@ func (s suite) validate(t *testing.T) {
 		bad := NewKey("key_bad")
 		spoil(bad)
 		if err := b.Add(t.Context(), bad); err == nil {
-			t.Errorf("%s: Add took it", name)
+			t.Errorf("%s: Add accepted it", name)
 		}
 		if err := b.Put(t.Context(), []*keystore.Key{bad}); err == nil {
-			t.Errorf("%s: Put took it", name)
+			t.Errorf("%s: Put accepted it", name)
 		}
 		if _, err := b.AddAbsent(t.Context(), []*keystore.Key{bad}); err == nil {
 			t.Errorf("%s: AddAbsent took it", name)
 		}
-		err := b.Update(t.Context(), sound.ID, func(k *keystore.Key) error { spoil(k); return nil })
+		err := b.Update(t.Context(), valid.ID, func(k *keystore.Key) error { spoil(k); return nil })
 		if err == nil {
-			t.Errorf("%s: Update took it", name)
+			t.Errorf("%s: Update accepted it", name)
 		}
 	}
-	if ids := idsAfter(t, b, ""); !slices.Equal(ids, []string{sound.ID}) {
-		t.Errorf("the store holds %q, want the sound key alone", ids)
+	if ids := idsAfter(t, b, ""); !slices.Equal(ids, []string{valid.ID}) {
+		t.Errorf("the store holds %q, want the valid key alone", ids)
 	}
-	holds(t, b, sound)
+	holds(t, b, valid)
 }
 
 func (s suite) put(t *testing.T) {
@@ -137,7 +137,7 @@ func (s suite) put(t *testing.T) {
 	}
 	finds(t, b, keys[len(keys)-1])
 
-	// New ones and known ones in one call: the known are replaced whole, the hash too.
+	// New and known ids in one call: known keys are replaced completely, including the hash.
 	changed, old := NewKey(keys[7].ID, "192.0.2.0/24"), keys[7].Hash
 	changed.Hash, changed.Name = SecretOf("rotated").Hash(), "changed"
 	fresh := FullKey("key_fresh")
@@ -149,14 +149,14 @@ func (s suite) put(t *testing.T) {
 	loses(t, b, old)
 }
 
-func (s suite) putTaken(t *testing.T) {
+func (s suite) putHeldHash(t *testing.T) {
 	b := s.open(t)
 	k := NewKey("key_a", "10.0.0.0/8")
 	must(t, b.Add(t.Context(), k))
-	taken := NewKey("key_b")
-	taken.Hash = k.Hash
-	isError(t, b.Put(t.Context(), []*keystore.Key{taken}), keystore.ErrExists)
-	_, err := b.Key(t.Context(), taken.ID)
+	duplicate := NewKey("key_b")
+	duplicate.Hash = k.Hash
+	isError(t, b.Put(t.Context(), []*keystore.Key{duplicate}), keystore.ErrExists)
+	_, err := b.Key(t.Context(), duplicate.ID)
 	isError(t, err, keystore.ErrNotFound)
 	holds(t, b, k)
 	finds(t, b, k)
@@ -173,7 +173,7 @@ func (s suite) update(t *testing.T) {
 	must(t, b.Add(t.Context(), NewKey("key_b")))
 	finds(t, b, k)
 
-	want := NewKey("key_a", "192.0.2.1") // every field back to plain
+	want := NewKey("key_a", "192.0.2.1") // every other field is reset
 	want.Name = "renamed"
 	must(t, b.Update(t.Context(), "key_a", func(got *keystore.Key) error {
 		same(t, got, k)

@@ -12,16 +12,15 @@ import (
 	"extauthz/keystore"
 )
 
-// A Memory is a store in memory that keeps every promise of [keystore.Store],
-// [keystore.Editor] and [keystore.Watcher] in the plainest way. Make one with [NewMemory]. It
-// is safe for concurrent use.
+// A Memory is a simple store in memory that implements [keystore.Store], [keystore.Editor] and
+// [keystore.Watcher]. Create one with [NewMemory]. It is safe for concurrent use.
 type Memory struct {
 	mu      sync.Mutex
-	failure error // what every call answers, where not nil
+	failure error // if not nil, the result of every call
 	byID    map[string]*keystore.Key
 	byHash  map[keystore.Hash]*keystore.Key
-	log     []keystore.Hash // of every change since the store was made
-	changed chan struct{}   // closed and replaced at every change
+	log     []keystore.Hash // of all changes
+	changed chan struct{}   // closed and replaced by every change
 }
 
 var (
@@ -29,7 +28,7 @@ var (
 	_ keystore.Watcher = (*Memory)(nil)
 )
 
-// NewMemory returns a store that holds the keys. It panics where they cannot be added.
+// NewMemory returns a store that holds the keys. It panics if they cannot be added.
 func NewMemory(keys ...*keystore.Key) *Memory {
 	m := &Memory{
 		byID:    make(map[string]*keystore.Key),
@@ -44,8 +43,7 @@ func NewMemory(keys ...*keystore.Key) *Memory {
 	return m
 }
 
-// Fail lets every call from now on fail with err, as those of a store out of reach do; nil
-// mends it.
+// Fail makes all later calls fail with err, as if the store were unreachable, until Fail(nil).
 func (m *Memory) Fail(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -186,7 +184,7 @@ func (m *Memory) Delete(ctx context.Context, id string) error {
 	}
 	delete(m.byID, id)
 	delete(m.byHash, k.Hash)
-	m.tell(k.Hash)
+	m.publish(k.Hash)
 	return nil
 }
 
@@ -205,11 +203,11 @@ func (m *Memory) set(k *keystore.Key) error {
 		hashes = append(hashes, old.Hash)
 	}
 	m.byID[k.ID], m.byHash[k.Hash] = k, k
-	m.tell(hashes...)
+	m.publish(hashes...)
 	return nil
 }
 
-func (m *Memory) tell(hashes ...keystore.Hash) {
+func (m *Memory) publish(hashes ...keystore.Hash) {
 	m.log = append(m.log, hashes...)
 	close(m.changed)
 	m.changed = make(chan struct{})
@@ -217,17 +215,17 @@ func (m *Memory) tell(hashes ...keystore.Hash) {
 
 // Watch implements [keystore.Watcher].
 func (m *Memory) Watch(ctx context.Context, inv keystore.Invalidator) error {
-	told := -1 // how much of the log; -1: not listening yet
+	reported := -1 // the number of entries of the log; -1: not listening yet
 	for {
 		m.mu.Lock()
 		log, changed := m.log, m.changed
 		m.mu.Unlock()
-		if told < 0 {
+		if reported < 0 {
 			inv.InvalidateAll()
-			told = len(log)
+			reported = len(log)
 		}
-		for ; told < len(log); told++ {
-			inv.Invalidate(log[told])
+		for ; reported < len(log); reported++ {
+			inv.Invalidate(log[reported])
 		}
 		select {
 		case <-ctx.Done():

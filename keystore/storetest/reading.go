@@ -39,7 +39,7 @@ func (s suite) keys(t *testing.T) {
 		}
 	}
 	var first []string
-	for k, err := range b.Keys(t.Context(), "") { // whoever ranges may stop
+	for k, err := range b.Keys(t.Context(), "") { // the loop may stop early
 		must(t, err)
 		same(t, k, NewKey(k.ID))
 		if first = append(first, k.ID); len(first) == 3 {
@@ -49,7 +49,7 @@ func (s suite) keys(t *testing.T) {
 	if !slices.Equal(first, ids[:3]) {
 		t.Errorf("the first are %q, want %q", first, ids[:3])
 	}
-	for k, err := range b.Keys(t.Context(), "") { // and may edit what it sees
+	for k, err := range b.Keys(t.Context(), "") { // and may edit the keys
 		must(t, err)
 		must(t, b.Delete(t.Context(), k.ID))
 	}
@@ -58,8 +58,8 @@ func (s suite) keys(t *testing.T) {
 	}
 }
 
-// cancelled: a call whose ctx has ended must not be taken for the answer "no such key". Edits
-// do nothing. A look-up may still answer from memory.
+// cancelled: a call whose ctx has ended does not return ErrNotFound, and edits write nothing. A look-up
+// may still answer from memory.
 func (s suite) cancelled(t *testing.T) {
 	b := s.open(t)
 	k := NewKey("key_a", "10.0.0.0/8")
@@ -96,7 +96,7 @@ func (s suite) cancelled(t *testing.T) {
 	holds(t, b, k)
 }
 
-// version returns a key whose fields all tell the same number.
+// version returns a key whose fields all contain the same number.
 func version(i int) *keystore.Key {
 	k := NewKey("key_a", fmt.Sprintf("10.0.%d.%d", i/256, i%256))
 	k.Name, k.ExternalID = "version "+strconv.Itoa(i), strconv.Itoa(i)
@@ -104,7 +104,7 @@ func version(i int) *keystore.Key {
 	return k
 }
 
-// wholeRecords: a look-up beside an edit sees the record before it or after it, whole.
+// wholeRecords: a look-up during an edit returns the old record or the new one, never a mix.
 func (s suite) wholeRecords(t *testing.T) {
 	b := s.open(t)
 	const versions = 40
@@ -147,7 +147,7 @@ func (s suite) wholeRecords(t *testing.T) {
 	wg.Wait()
 }
 
-// notShared: what goes in and what Update hands out is the caller's to change.
+// notShared: the caller may change the keys that it passed in, and the key that Update passed to change.
 func (s suite) notShared(t *testing.T) {
 	b := s.open(t)
 	want := FullKey("key_a")
@@ -175,7 +175,7 @@ func (s suite) notShared(t *testing.T) {
 	finds(t, b, want)
 }
 
-// spoil changes what the key holds in place.
+// spoil changes every field of the key in place.
 func spoil(k *keystore.Key) {
 	k.Name, k.Enabled, k.Hash = "spoilt", !k.Enabled, keystore.Hash{1}
 	k.Meta[0] = 'x'

@@ -1,5 +1,5 @@
-// Package storetest holds what every store of keys must do, as tests: a store's own test
-// calls [Run], and [RunWatcher] where it can tell of changes.
+// Package storetest is the conformance test of key stores. The test of a store calls [Run], and
+// [RunWatcher] if the store is a [keystore.Watcher].
 package storetest
 
 import (
@@ -20,11 +20,11 @@ type Backend interface {
 	keystore.Editor
 }
 
-// Run tests everything that [keystore.Store] and [keystore.Editor] promise. open returns a
-// fresh, empty store for each subtest and cleans up by t.Cleanup.
+// Run tests the contracts of [keystore.Store] and [keystore.Editor]. open returns a new, empty store for
+// each subtest, and cleans up by t.Cleanup.
 //
-// What the Editor reads back shows its own edits at once. Lookup may show them later, as a
-// cache or a file that is read again does: Run waits up to 10 s for that.
+// The Editor must read its own edits at once. Lookup may see them later, for example because of a cache
+// or a file that is polled: Run waits up to 10 s for that.
 func Run(t *testing.T, open func(t *testing.T) Backend) {
 	s := suite{open: open}
 	for _, test := range []struct {
@@ -39,7 +39,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"AddAbsentHeldHash", s.addAbsentHeldHash},
 		{"AddAbsentConcurrent", s.addAbsentConcurrent},
 		{"Put", s.put},
-		{"PutTaken", s.putTaken},
+		{"PutHeldHash", s.putHeldHash},
 		{"Update", s.update},
 		{"UpdateRefused", s.updateRefused},
 		{"UpdateConcurrent", s.updateConcurrent},
@@ -54,9 +54,8 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 	}
 }
 
-// NewKey returns a sound, enabled key that may be used from the whitelist's entries, or from
-// anywhere where there are none. Its hash is that of [SecretOf] its id. It panics where an
-// entry is none.
+// NewKey returns a valid, enabled key that may be used from the entries of the whitelist, or from
+// anywhere without entries. Its hash is that of [SecretOf] its id. NewKey panics if an entry is invalid.
 func NewKey(id string, whitelist ...string) *keystore.Key {
 	k := &keystore.Key{ID: id, Hash: SecretOf(id).Hash(), Whitelist: keystore.Anywhere(), Enabled: true}
 	if len(whitelist) > 0 {
@@ -65,10 +64,10 @@ func NewKey(id string, whitelist ...string) *keystore.Key {
 	return k
 }
 
-// SecretOf returns the secret of the key that [NewKey] makes with this id.
+// SecretOf returns the secret of the key that [NewKey] returns for this id.
 func SecretOf(id string) keystore.Secret { return keystore.Secret("secret of " + id) }
 
-// Whitelist returns the whitelist of the entries. It panics where an entry is none.
+// Whitelist returns the whitelist of the entries. It panics if an entry is invalid.
 func Whitelist(entries ...string) keystore.Whitelist {
 	prefixes := make([]netip.Prefix, len(entries))
 	for i, e := range entries {
@@ -85,7 +84,7 @@ type suite struct {
 	open func(*testing.T) Backend
 }
 
-// FullKey returns a key with every field set that stores hold.
+// FullKey returns a key that sets every field that stores support.
 func FullKey(id string) *keystore.Key {
 	k := NewKey(id, "192.168.1.100", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::7", "0.0.0.0/0", "::/0")
 	k.Name = `Zürich & 東京: "prod" – #1, 'x' 🔑`
@@ -102,7 +101,7 @@ func FullKey(id string) *keystore.Key {
 	return k
 }
 
-// Describe returns a key as text, the same for keys that mean the same.
+// Describe returns a key as text. Equivalent keys have the same text.
 func Describe(k *keystore.Key) string {
 	if k == nil {
 		return "no key"
@@ -124,7 +123,7 @@ func Describe(k *keystore.Key) string {
 		k.Permissions, k.Roles, k.Ratelimits, canonical(k.Meta), k.Broken)
 }
 
-// canonical writes JSON with its fields in order and no spaces; databases do not keep them.
+// canonical returns JSON with sorted fields and no spaces, which databases do not preserve.
 func canonical(meta json.RawMessage) string {
 	if len(meta) == 0 || string(meta) == "null" {
 		return "none"
@@ -146,7 +145,7 @@ func same(t *testing.T, got, want *keystore.Key) {
 	}
 }
 
-// must fails the test where an edit failed.
+// must fails the test if err is not nil.
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -154,7 +153,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// eventually waits until ok holds; what it returns beside is told where it never does.
+// eventually waits until ok returns true. The text that it returns is the message of the failure.
 func eventually(t *testing.T, ok func() (bool, string)) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
@@ -168,7 +167,7 @@ func eventually(t *testing.T, ok func() (bool, string)) {
 	}
 }
 
-// finds waits until the store finds exactly this key by its hash.
+// finds waits until the store returns exactly this key for its hash.
 func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
@@ -177,7 +176,7 @@ func finds(t *testing.T, s keystore.Store, want *keystore.Key) {
 	})
 }
 
-// loses waits until the store answers that it holds no key with this hash.
+// loses waits until the store returns ErrNotFound for this hash.
 func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
 	t.Helper()
 	eventually(t, func() (bool, string) {
@@ -186,7 +185,7 @@ func loses(t *testing.T, s keystore.Store, h keystore.Hash) {
 	})
 }
 
-// holds compares what the editor reads back by the key's id.
+// holds checks that the editor returns exactly this key for its id.
 func holds(t *testing.T, b Backend, want *keystore.Key) {
 	t.Helper()
 	got, err := b.Key(t.Context(), want.ID)

@@ -13,15 +13,15 @@ import (
 	"extauthz/keystore/cache"
 )
 
-// RunWatcher tests what [keystore.Watcher] promises of a Backend that is one. open returns a
-// fresh, empty store for each subtest.
+// RunWatcher tests the contract of [keystore.Watcher]. open returns a new, empty store that is one, for
+// each subtest.
 func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
-	t.Run("Watch", func(t *testing.T) { watchTells(t, open(t)) })
+	t.Run("Watch", func(t *testing.T) { watchReports(t, open(t)) })
 	t.Run("Cache", func(t *testing.T) { cacheFollows(t, open(t)) })
 }
 
-// cacheFollows: what is told can be looked up by then. A cache that asks as soon as it is told
-// and keeps the answer for an hour would show the old record otherwise.
+// cacheFollows: a reported change is visible to look-ups. Otherwise a cache, which looks the key up as
+// soon as the change is reported, would keep the old record for an hour.
 func cacheFollows(t *testing.T, b Backend) {
 	config := cache.DefaultConfig()
 	config.TTL, config.NegativeTTL, config.LookupTimeout = time.Hour, time.Hour, 10*time.Second
@@ -47,10 +47,10 @@ func cacheFollows(t *testing.T, b Backend) {
 	loses(t, c, rotated.Hash)
 }
 
-// A recorder keeps what it is told.
+// A recorder records the reported changes.
 type recorder struct {
-	mu   sync.Mutex
-	told []keystore.Hash // the zero hash stands for all
+	mu      sync.Mutex
+	changes []keystore.Hash // the zero hash is InvalidateAll
 }
 
 func (r *recorder) InvalidateAll() { r.Invalidate(keystore.Hash{}) }
@@ -58,14 +58,14 @@ func (r *recorder) InvalidateAll() { r.Invalidate(keystore.Hash{}) }
 func (r *recorder) Invalidate(h keystore.Hash) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.told = append(r.told, h)
+	r.changes = append(r.changes, h)
 }
 
-// since returns what was told after the first n.
+// since returns the changes after the first n.
 func (r *recorder) since(n int) []keystore.Hash {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Clone(r.told[n:])
+	return slices.Clone(r.changes[n:])
 }
 
 // watch starts the store's Watch and stops it when the test ends.
@@ -73,7 +73,7 @@ func watch(t *testing.T, b Backend, inv keystore.Invalidator) {
 	t.Helper()
 	w, ok := b.(keystore.Watcher)
 	if !ok {
-		t.Fatalf("%T is no keystore.Watcher", b)
+		t.Fatalf("%T is not a keystore.Watcher", b)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -86,29 +86,29 @@ func watch(t *testing.T, b Backend, inv keystore.Invalidator) {
 	})
 }
 
-func watchTells(t *testing.T, b Backend) {
+func watchReports(t *testing.T, b Backend) {
 	var r recorder
 	watch(t, b, &r)
-	told := func(n int, hashes ...keystore.Hash) {
+	reported := func(n int, hashes ...keystore.Hash) {
 		t.Helper()
 		eventually(t, func() (bool, string) {
 			got := r.since(n)
 			for _, h := range hashes {
 				if !slices.Contains(got, h) && !slices.Contains(got, keystore.Hash{}) {
-					return false, fmt.Sprintf("told of %v, want %v", got, hashes)
+					return false, fmt.Sprintf("reported %v, want %v", got, hashes)
 				}
 			}
 			return true, ""
 		})
 	}
-	told(0, keystore.Hash{}) // everything, once it listens
+	reported(0, keystore.Hash{}) // everything, once it listens
 
 	k, other := NewKey("key_a", "10.0.0.0/8"), NewKey("key_b")
 	edit := func(do func() error, hashes ...keystore.Hash) {
 		t.Helper()
 		n := len(r.since(0))
 		must(t, do())
-		told(n, hashes...)
+		reported(n, hashes...)
 	}
 	ctx := t.Context()
 	edit(func() error { return b.Add(ctx, k) }, k.Hash)

@@ -20,7 +20,7 @@ func (s *Server) Close() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// Stop shuts the server down in order, cutting its connections.
+// Stop shuts the server down, which ends its connections.
 func (s *Server) Stop(tb testing.TB) {
 	tb.Helper()
 	_ = s.cmd.Process.Signal(syscall.SIGINT)
@@ -31,9 +31,9 @@ func (s *Server) Stop(tb testing.TB) {
 	}
 }
 
-// Kill ends every process of the server by SIGKILL, as a crash of its machine would.
+// Kill ends all processes of the server by SIGKILL, like a crash of its machine.
 func (s *Server) Kill() {
-	s.signal(syscall.SIGSTOP) // so that none is born meanwhile
+	s.signal(syscall.SIGSTOP) // so that it starts no other process in the meantime
 	s.signal(syscall.SIGKILL)
 	<-s.exited
 }
@@ -46,24 +46,23 @@ func (s *Server) Restart(tb testing.TB) {
 	}
 }
 
-// Pause freezes every process of the server by SIGSTOP: its connections stay open, and
-// nothing answers.
+// Pause freezes all processes of the server by SIGSTOP: connections stay open, and nothing answers.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.
 func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
 
-// signal reaches the server and its children, which are not of its process group.
+// signal sends a signal to the server and its children, which are in other process groups.
 func (s *Server) signal(sig syscall.Signal) {
 	select {
 	case <-s.exited:
-		return // its number may be another's by now
+		return // its pid may have been reused
 	default:
 	}
 	children := childrenOf(s.cmd.Process.Pid)
 	_ = s.cmd.Process.Signal(sig)
 	if sig == syscall.SIGSTOP {
-		children = childrenOf(s.cmd.Process.Pid) // the last that were born
+		children = childrenOf(s.cmd.Process.Pid) // those started in the meantime
 	}
 	for _, pid := range children {
 		_ = syscall.Kill(pid, sig) // it may have ended

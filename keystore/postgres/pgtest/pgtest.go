@@ -1,6 +1,6 @@
 //go:build linux
 
-// Package pgtest runs a real PostgreSQL server for tests, which may stop, kill and freeze it.
+// Package pgtest runs a PostgreSQL server for tests, which can stop, kill and freeze it.
 package pgtest
 
 import (
@@ -25,19 +25,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Password is the one of every server's superuser, postgres. Its characters need escapes in a
-// URL.
-const Password = "hunter2/?#@: %&'" //nolint:gosec // it guards an empty database on loopback
+// Password is the password of the superuser postgres. It needs escapes in a URL.
+const Password = "hunter2/?#@: %&'" //nolint:gosec // of test databases on loopback
 
-// ErrMissing says that the machine has no PostgreSQL.
+// ErrMissing is the error on a machine without PostgreSQL.
 var ErrMissing = errors.New("no PostgreSQL server is installed: run make test, which installs Postgres")
 
-const patience = 60 * time.Second // for whatever a busy machine is slow at
+const patience = 60 * time.Second // on a busy machine
 
-// A Server is a PostgreSQL server on a port of 127.0.0.1 and on a unix socket, with its data
-// in a temporary folder. It runs as an unprivileged user, as it insists on: the user postgres
-// or nobody where the tests run as root. It takes TLS, and asks for the password. Its methods
-// are not safe for concurrent use, but for DSN, Database and CA.
+// A Server is a PostgreSQL server on a port of 127.0.0.1 and on a unix socket, with its data in a
+// temporary folder. It does not run as root: if the tests do, it runs as postgres or nobody. It supports
+// TLS, and requires the password. Of its methods, DSN, Database and CA are safe for concurrent use.
 type Server struct {
 	bin, dir  string
 	settings  []string
@@ -49,8 +47,8 @@ type Server struct {
 	ca        authority
 }
 
-// Start returns a running server, which is stopped when the test ends. A server that cannot
-// be started fails the test. Settings, such as "fsync=on", win over what suits tests.
+// Start returns a running server, which is stopped when the test ends. It fails the test if the server
+// does not start. Settings, such as "fsync=on", override those for tests.
 func Start(tb testing.TB, settings ...string) *Server {
 	tb.Helper()
 	s, err := New(settings...)
@@ -127,7 +125,7 @@ func (s *Server) command(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// init makes the server's data and settings.
+// init creates the server's data and settings.
 func (s *Server) init() error {
 	if err := s.writeTLS(); err != nil {
 		return err
@@ -147,7 +145,7 @@ func (s *Server) init() error {
 	if err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	// The first rule that fits is what counts.
+	// The first matching rule applies.
 	rules := s.path("data/pg_hba.conf")
 	old, err := os.ReadFile(rules)
 	if err != nil {
@@ -156,7 +154,7 @@ func (s *Server) init() error {
 	if err := os.WriteFile(rules, append([]byte("hostssl all "+CertUser+" all scram-sha-256 clientcert=verify-full\nhost all "+CertUser+" all reject\n"), old...), 0o600); err != nil {
 		return err
 	}
-	// The port stays the same over restarts.
+	// The port stays the same across restarts.
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -173,10 +171,10 @@ func (s *Server) run() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() // the server has its own
+	defer log.Close() // the server has its own descriptor
 	args := []string{"-D", s.path("data"), "-p", strconv.Itoa(s.port)}
 	for _, setting := range append([]string{
-		// No setting may lose what was committed when the processes are killed.
+		// No setting may lose committed data when the processes are killed.
 		"listen_addresses=127.0.0.1", "unix_socket_directories=" + s.dir, "max_connections=100",
 		"fsync=off", "full_page_writes=off", "max_wal_size=4GB",
 		"ssl=on", "ssl_cert_file=" + s.path("server.crt"), "ssl_key_file=" + s.path("server.key"), "ssl_ca_file=" + s.path("server.crt"),
@@ -218,8 +216,7 @@ func (s *Server) Log() string {
 	return string(bytes.TrimSpace(b))
 }
 
-// CA returns the file of the certificate that vouches for the server as localhost and
-// 127.0.0.1.
+// CA returns the file of the certificate that signs the server's, for localhost and 127.0.0.1.
 func (s *Server) CA() string { return s.path("server.crt") }
 
 // Addr returns the server's TCP address.
@@ -228,14 +225,14 @@ func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.It
 // DSN returns the URL of the database postgres.
 func (s *Server) DSN() string { return s.URL("postgres", s.Addr()) }
 
-// URL returns the URL of a database as it is reached through addr, such as a proxy's.
+// URL returns the URL of a database through addr, such as that of a proxy.
 func (s *Server) URL(database, addr string) string {
 	u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", Password), Host: addr, Path: "/" + database, RawQuery: "sslmode=disable"}
 	return u.String()
 }
 
-// Database makes a fresh database and returns its name. It is a copy of the one named by
-// template, which no one may be connected to, or empty where template is "".
+// Database creates a database and returns its name. It is a copy of the database template, to which no
+// one may be connected, or empty if template is "".
 func (s *Server) Database(tb testing.TB, template string) string {
 	tb.Helper()
 	name := fmt.Sprintf("test_%d", s.databases.Add(1))
@@ -256,7 +253,7 @@ func (s *Server) Exec(tb testing.TB, database, sql string, args ...any) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer conn.Close(ctx) // the statement's error is what counts
+	defer conn.Close(ctx) // only the statement's error matters
 	if _, err := conn.Exec(ctx, sql, args...); err != nil {
 		tb.Fatal(err)
 	}

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// CertUser is a superuser who needs a client certificate beside the password.
+// CertUser is a user that needs a client certificate in addition to the password. It does not exist
+// until a test creates it.
 const CertUser = "certified"
 
 // An authority signs certificates.
@@ -26,7 +27,7 @@ type authority struct {
 	cert *x509.Certificate
 }
 
-// writeTLS makes the server's key and a certificate that vouches for itself and for clients.
+// writeTLS creates the server's key and a self-signed certificate, which also signs those of clients.
 func (s *Server) writeTLS() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *Server) writeTLS() error {
 	)
 }
 
-// WriteClientCert writes a certificate for [CertUser] and its key, in place of what is there.
+// WriteClientCert writes a certificate for [CertUser] and its key, replacing existing files.
 func (s *Server) WriteClientCert(tb testing.TB, certFile, keyFile string, until time.Time) {
 	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
