@@ -23,8 +23,9 @@ build: ## build bin/extauthz, and bin/upstream for the examples
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz ./examples/upstream
 
 .PHONY: test
-test: .tools/envoy databases ## run every test, with the race detector, and every fuzz target for FUZZTIME
+test: .tools/envoy databases browser ## run every test, with the race detector, and every fuzz target for FUZZTIME
 	@scripts/test -race -count=1 -timeout=8m $(TESTFLAGS) $(PKG)
+	@cd e2e/browser && ../../scripts/test -count=1 -timeout=8m ./...
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: fuzz
@@ -54,6 +55,7 @@ figures: databases ## measure a million keys in Postgres and Redis, as docs/oper
 lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
 	@.tools/golangci-lint run ./...
 	@cd bench && ../.tools/golangci-lint run ./...
+	@cd e2e/browser && ../../.tools/golangci-lint run ./...
 
 .PHONY: fmt
 fmt: .tools/golangci-lint ## format the code
@@ -65,6 +67,15 @@ envoy: .tools/envoy ## get the Envoy that tests and demo run
 .PHONY: databases
 databases: ## install Postgres, pgbouncer and Redis for the tests, where they are missing
 	@scripts/get-databases
+
+.PHONY: browser
+browser: ## install Chromium for the tests of the dashboard, if it is missing
+	@scripts/get-browser
+
+.PHONY: screenshots
+screenshots: .tools/envoy browser ## take pictures of the dashboard's pages into docs/dashboard
+	@mkdir -p docs/dashboard
+	@cd e2e/browser && EXTAUTHZ_SCREENSHOTS="$(CURDIR)/docs/dashboard" go test -count=1 -run TestPictures ./...
 
 .PHONY: clean
 clean: ## remove what was built and brought in

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -24,19 +25,19 @@ func Envoy(t testing.TB) string {
 	return path
 }
 
-// Root returns the folder of the module, found from the working directory upwards.
+// Root returns the folder of the product's module, found from the working directory upwards.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
 	for ; err == nil; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+		if text, err := os.ReadFile(filepath.Join(dir, "go.mod")); err == nil && strings.HasPrefix(string(text), "module extauthz\n") {
 			return dir
 		}
 		if dir == filepath.Dir(dir) {
 			break
 		}
 	}
-	t.Fatalf("no go.mod in %s or above (%v)", dir, err)
+	t.Fatalf("no go.mod of extauthz in %s or above (%v)", dir, err)
 	return ""
 }
 

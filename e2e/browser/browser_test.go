@@ -1,0 +1,203 @@
+// Package browser_test uses the dashboard as a person does, in a real browser, over each kind of
+// store, in front of a real Envoy. It is a module of its own: what drives a browser is no
+// dependency of the product.
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"extauthz/polltest"
+)
+
+// chromium returns the browser's path. The test fails where there is none.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("no Chromium is installed: run `make test`, which installs it")
+	return ""
+}
+
+// newBrowser starts a browser that ends with the test.
+func newBrowser(t *testing.T) context.Context {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(chromium(t)), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.WSURLReadTimeout(polltest.Patience))
+	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start Chromium: %v", err)
+	}
+	return ctx
+}
+
+// A page is one tab, at one size and in one colour scheme. It notes what no page of ours does.
+type page struct {
+	t    *testing.T
+	ctx  context.Context
+	site string
+
+	mu    sync.Mutex
+	wrong []string
+}
+
+func newPage(t *testing.T, ctx context.Context, site string, width int64, dark bool) *page { //nolint:revive // ctx is the browser
+	t.Helper()
+	tab, cancel := chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	p := &page{t: t, ctx: tab, site: site}
+	if err := chromedp.Do(tab); err != nil {
+		t.Fatalf("open a tab: %v", err)
+	}
+	if err := chromedp.Listen(tab, p.listen); err != nil {
+		t.Fatal(err)
+	}
+	scheme := "light"
+	if dark {
+		scheme = "dark"
+	}
+	p.run(
+		command(network.Enable, network.EnableParams{}), command(runtime.Enable, cdp.Empty{}), chromedp.EmulateViewport(width, 900),
+		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		}))
+	return p
+}
+
+func (p *page) listen(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		p.wrong = append(p.wrong, "exception: "+e.ExceptionDetails.Text)
+	case *runtime.EventConsoleAPICalled:
+		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
+			p.wrong = append(p.wrong, fmt.Sprintf("console: %v", e.Args))
+		}
+	case *network.EventRequestWillBeSent:
+		if u, err := url.Parse(e.Request.URL); err != nil || "http://"+u.Host != p.site && u.Scheme != "about" && u.Scheme != "data" {
+			p.wrong = append(p.wrong, "a request to another host: "+e.Request.URL)
+		}
+	}
+}
+
+// command sends a command of the browser's protocol.
+func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, c, params)
+		return err
+	})
+}
+
+func (p *page) run(actions ...chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, polltest.Patience)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		text, _ := chromedp.Run(p.ctx, chromedp.Evaluate[string](`document.body.innerText`))
+		p.t.Fatalf("%v\nthe page says:\n%s", err, text)
+	}
+}
+
+// value returns what an action finds.
+func value[T any](p *page, action chromedp.Action[T]) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, polltest.Patience)
+	defer cancel()
+	v, err := chromedp.Run(ctx, action)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return v
+}
+
+// open loads a page and checks what holds for each of them.
+func (p *page) open(path string) {
+	p.t.Helper()
+	p.run(chromedp.Navigate(p.site + path))
+	p.check(path)
+}
+
+// check fails the test if the page scrolls sideways, or did what no page does.
+func (p *page) check(path string) {
+	p.t.Helper()
+	if value(p, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
+		p.t.Errorf("%s scrolls sideways", path)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.wrong {
+		p.t.Errorf("%s: %s", path, w)
+	}
+	p.wrong = nil
+}
+
+func (p *page) text() string {
+	p.t.Helper()
+	return value(p, chromedp.Text(chromedp.CSS("body")))
+}
+
+// wants waits until the page says all of the texts.
+func (p *page) wants(texts ...string) {
+	p.t.Helper()
+	for _, text := range texts {
+		polltest.NoError(p.t, func() error {
+			if said := p.text(); !strings.Contains(said, text) {
+				return fmt.Errorf("the page does not say %q:\n%s", text, said)
+			}
+			return nil
+		})
+	}
+}
+
+// follow clicks what leads to another page, and waits for that.
+func (p *page) follow(selector string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, polltest.Patience)
+	defer cancel()
+	if _, err := chromedp.RunResponse(ctx, chromedp.Click(selector)); err != nil {
+		p.t.Fatalf("click %s: %v\nthe page says:\n%s", selector, err, p.text())
+	}
+	p.check(selector)
+}
+
+func (p *page) fill(selector, text string) {
+	p.t.Helper()
+	value(p, chromedp.Evaluate[string](fmt.Sprintf("document.querySelector(%q).value = ''", selector)))
+	p.run(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+// picture writes a picture of the whole page to the folder that EXTAUTHZ_SCREENSHOTS names, if it
+// names one.
+func (p *page) picture(name string) {
+	p.t.Helper()
+	dir := os.Getenv("EXTAUTHZ_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	png := value(p, chromedp.FullScreenshot(100))
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), png, 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
