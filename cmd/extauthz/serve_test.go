@@ -103,7 +103,7 @@ func TestServeReloads(t *testing.T) {
 	becomes("a rename", secretOne, "VALID")
 
 	write(t, keys, "keys:\n  - {id: key_0, hash: 4711}\n")
-	eventually(t, "the bad file is told", func() bool {
+	eventually(t, "the error in the file is logged", func() bool {
 		return p.metric(t, `extauthz_reloads_total{result="failure"}`) != "0" && strings.Contains(p.log.String(), "keys.yaml:2:")
 	})
 	becomes("a bad file", secretOne, "VALID")

@@ -92,7 +92,7 @@ func TestEditAtOnce(t *testing.T) {
 	}
 }
 
-// A record that cannot be read whole is told, and does no harm to the others.
+// A record that cannot be read is reported, and the others work.
 func TestBrokenRecord(t *testing.T) {
 	for kind, db := range databases(t) {
 		file := filepath.Join(t.TempDir(), "extauthz.yaml")
