@@ -364,7 +364,7 @@ func TestHungServerBoundsGoroutines(t *testing.T) {
 	defer s.Resume()
 	before := runtime.NumGoroutine()
 	worst := 0
-	for round := range 20 {
+	for round := range 8 {
 		var callers sync.WaitGroup
 		for i := range 1000 {
 			callers.Go(func() {
