@@ -142,7 +142,7 @@ func isJSONField(name string) bool {
 	return k.Broken == nil || !strings.Contains(k.Broken.Error(), "is not a field")
 }
 
-// columnTypes returns the types of the columns of extauthz.keys.
+// columnTypes returns the types of the columns of extauthz.keys by field, of which previous has two.
 func columnTypes(t *testing.T) map[string]string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), migrated(t))
@@ -151,13 +151,16 @@ func columnTypes(t *testing.T) map[string]string {
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
 	found, err := conn.Query(t.Context(), `SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
-		WHERE attrelid = 'extauthz.keys'::regclass AND attnum > 0 AND NOT attisdropped`)
+		WHERE attrelid = 'extauthz.keys'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attname`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	types := make(map[string]string)
 	var name, columnType string
 	_, err = pgx.ForEachRow(found, []any{&name, &columnType}, func() error {
+		if part, ok := strings.CutPrefix(name, "previous_"); ok {
+			name, columnType = "previous", strings.TrimPrefix(types["previous"]+"; "+part+" "+columnType, "; ")
+		}
 		types[name] = strings.ReplaceAll(columnType, "timestamp with time zone", "timestamptz")
 		return nil
 	})

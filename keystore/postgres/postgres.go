@@ -129,12 +129,19 @@ func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	if !s.conn.setsMode {
 		mode = s.pooler.lookupMode()
 	}
-	k, err := one(s.pool.Query(ctx, selectKeys+` WHERE hash = $1`, mode, h[:]))
+	found, err := collect(s.pool.Query(ctx, lookupKeys, mode, h[:]))
 	if err != nil {
 		if isStatementLost(err) {
 			s.pooler.state.Store(poolerPresent)
 		}
 		return nil, s.conn.failure(err)
+	}
+	if len(found) == 0 {
+		return nil, keystore.ErrNotFound
+	}
+	k := found[0]
+	if len(found) > 1 && k.Hash != h { // a key that has the secret now comes before one that had it
+		k = found[1]
 	}
 	if k.Broken != nil && s.options.OnBroken != nil {
 		s.options.OnBroken(k.ID, k.Broken)

@@ -102,6 +102,11 @@ func TestWatchReportsReplicatedRows(t *testing.T) {
 		{fmt.Sprintf(insert, 2, 1001), hashes(2, 1001)},
 		{fmt.Sprintf(insert, 1002, 5000), append(hashes(1002, 2001), "all")},
 		{replica + `UPDATE extauthz.keys SET hash = sha256('new') WHERE id = 'key_7'`, []string{hash(7), keystore.Secret("new").Hash().String()}},
+		{
+			replica + `UPDATE extauthz.keys SET previous_hash = sha256('old'), previous_until = '2100-01-01' WHERE id = 'key_7'`,
+			[]string{keystore.Secret("new").Hash().String(), keystore.Secret("old").Hash().String()},
+		},
+		{replica + `DELETE FROM extauthz.keys WHERE id = 'key_7'`, []string{keystore.Secret("new").Hash().String(), keystore.Secret("old").Hash().String()}},
 		{replica + `DELETE FROM extauthz.keys WHERE id = 'key_8'`, hashes(8, 8)},
 		{replica + `BEGIN; DELETE FROM extauthz.keys; ROLLBACK; UPDATE extauthz.keys SET enabled = false WHERE id = 'key_9'`, hashes(9, 9)},
 		{replica + `TRUNCATE extauthz.keys`, []string{"all"}},

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	columnList = `id, name, hash, ip_whitelist, enabled, expires, external_id, permissions, roles, ratelimits, meta`
+	columnList = `id, name, hash, previous_hash, previous_until, ip_whitelist, ip_whitelist_mode, enabled, expires, external_id, permissions, roles, ratelimits, meta`
 	selectKeys = `SELECT ` + columnList + ` FROM extauthz.keys`
+	lookupKeys = selectKeys + ` WHERE hash = $1 OR previous_hash = $1`
 )
 
 // values returns the key's columns, in the order of columnList. Fields that are not set are NULL, so
@@ -27,16 +28,20 @@ func values(k *keystore.Key) ([]any, error) {
 			return nil, err
 		}
 	}
-	var expires *time.Time
-	if !k.Expires.IsZero() {
-		expires = &k.Expires
+	var previous []byte
+	if k.Previous.Hash != (keystore.Hash{}) {
+		previous = k.Previous.Hash[:]
+	}
+	var mode *string
+	if k.WhitelistMode != keystore.Enforce {
+		mode = new(k.WhitelistMode.String())
 	}
 	meta := []byte(k.Meta)
 	if len(meta) == 0 || string(meta) == "null" {
 		meta = nil
 	}
 	return []any{
-		k.ID, orNull(k.Name), k.Hash[:], k.Whitelist.Prefixes(), k.Enabled, expires, orNull(k.ExternalID),
+		k.ID, orNull(k.Name), k.Hash[:], previous, timeOrNull(k.Previous.Until), k.Whitelist.Prefixes(), mode, k.Enabled, timeOrNull(k.Expires), orNull(k.ExternalID),
 		listOrNull(k.Permissions), listOrNull(k.Roles), limits, meta,
 	}, nil
 }
@@ -46,6 +51,13 @@ func orNull(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
 }
 
 func listOrNull(list []string) []string {
@@ -85,12 +97,16 @@ func one(rows pgx.Rows, err error) (*keystore.Key, error) {
 func decode(rows pgx.Rows) *keystore.Key {
 	r := reader{rows: rows}
 	k := &keystore.Key{
-		ID:          r.text("id"),
-		Name:        r.text("name"),
-		Hash:        r.hash(),
-		Whitelist:   r.whitelist(),
+		ID:        r.text("id"),
+		Name:      r.text("name"),
+		Hash:      r.hash("hash"),
+		Previous:  r.previous(),
+		Whitelist: r.whitelist(),
+
+		WhitelistMode: r.mode(),
+
 		Enabled:     read[bool](&r, "enabled"),
-		Expires:     r.expires(),
+		Expires:     r.time("expires", "a key that never expires"),
 		ExternalID:  r.text("external_id"),
 		Permissions: r.list("permissions"),
 		Roles:       r.list("roles"),
@@ -138,13 +154,36 @@ func (r *reader) text(column string) string {
 	return ""
 }
 
-func (r *reader) hash() keystore.Hash {
-	b := read[[]byte](r, "hash")
+func (r *reader) hash(column string) keystore.Hash {
+	b := read[[]byte](r, column)
 	if len(b) != len(keystore.Hash{}) {
-		r.wrong("hash", fmt.Errorf("%d bytes long: write the 32 bytes of the secret's SHA-256", len(b)))
+		r.wrong(column, fmt.Errorf("%d bytes long: write the 32 bytes of the secret's SHA-256", len(b)))
 		return keystore.Hash{}
 	}
 	return keystore.Hash(b)
+}
+
+func (r *reader) previous() keystore.PreviousSecret {
+	var p keystore.PreviousSecret
+	if r.rows.RawValues()[r.next] != nil {
+		p.Hash = r.hash("previous_hash")
+	} else {
+		r.next++
+	}
+	p.Until = r.time("previous_until", "a key without a previous secret")
+	return p // Validate checks that both are set, or neither
+}
+
+func (r *reader) mode() keystore.WhitelistMode {
+	s := read[*string](r, "ip_whitelist_mode")
+	if s == nil {
+		return keystore.Enforce
+	}
+	mode, err := keystore.ParseWhitelistMode(*s)
+	if err != nil {
+		r.wrong("ip_whitelist_mode", err)
+	}
+	return mode
 }
 
 func (r *reader) whitelist() keystore.Whitelist {
@@ -170,14 +209,15 @@ func (r *reader) whitelist() keystore.Whitelist {
 	return keystore.NewWhitelist(prefixes)
 }
 
-func (r *reader) expires() time.Time {
-	t := read[pgtype.Timestamptz](r, "expires")
+// time returns the column's time, or the zero Time for NULL, which stands for what meansNull says.
+func (r *reader) time(column, meansNull string) time.Time {
+	t := read[pgtype.Timestamptz](r, column)
 	switch {
 	case !t.Valid: // NULL
 	case t.InfinityModifier != pgtype.Finite:
-		r.wrong("expires", fmt.Errorf("%s: write a time, or NULL for a key that never expires", t.InfinityModifier))
+		r.wrong(column, fmt.Errorf("%s: write a time, or NULL for %s", t.InfinityModifier, meansNull))
 	case t.Time.IsZero():
-		r.wrong("expires", errors.New("the first moment of year 1, which stands for none: write a later one, or NULL for a key that never expires"))
+		r.wrong(column, fmt.Errorf("the first moment of year 1, which stands for none: write a later one, or NULL for %s", meansNull))
 	}
 	return t.Time.UTC()
 }

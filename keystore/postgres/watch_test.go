@@ -77,6 +77,7 @@ func TestWatchReportsSQL(t *testing.T) {
 		t.Fatalf("at first reported %q, want all before the channel is up", got)
 	}
 	hash := func(i int) string { return keystore.Secret(fmt.Sprint(i)).Hash().String() }
+	hashOf := func(s keystore.Secret) string { return s.Hash().String() }
 	hashes := func(from, to int) []string {
 		var list []string
 		for i := from; i <= to; i++ {
@@ -95,6 +96,13 @@ func TestWatchReportsSQL(t *testing.T) {
 		{fmt.Sprintf(insert, 1251, 2251), []string{"all"}},
 		{`UPDATE extauthz.keys SET enabled = false WHERE id = 'key_7'`, hashes(7, 7)},
 		{`UPDATE extauthz.keys SET hash = sha256('new') WHERE id = 'key_7'`, []string{hash(7), keystore.Secret("new").Hash().String()}},
+		{`UPDATE extauthz.keys SET previous_hash = sha256('old'), previous_until = '2100-01-01' WHERE id = 'key_7'`, []string{hashOf("new"), hashOf("old")}},
+		{`UPDATE extauthz.keys SET previous_hash = sha256('older'), hash = sha256('newer') WHERE id = 'key_7'`, []string{hashOf("new"), hashOf("old"), hashOf("newer"), hashOf("older")}},
+		{`DELETE FROM extauthz.keys WHERE id = 'key_7'`, []string{hashOf("newer"), hashOf("older")}},
+		{
+			`INSERT INTO extauthz.keys (id, hash, previous_hash, previous_until) VALUES ('key_7', sha256('new'), sha256('old'), '2100-01-01')`,
+			[]string{hashOf("new"), hashOf("old")},
+		},
 		{`UPDATE extauthz.keys SET id = 'key_8b' WHERE id = 'key_8'`, hashes(8, 8)},
 		{`UPDATE extauthz.keys SET enabled = false`, []string{"all"}},
 		{`DELETE FROM extauthz.keys WHERE id IN ('key_1', 'key_2', 'key_3')`, hashes(1, 3)},

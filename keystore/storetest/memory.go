@@ -18,9 +18,9 @@ type Memory struct {
 	mu      sync.Mutex
 	failure error // if not nil, the result of every call
 	byID    map[string]*keystore.Key
-	byHash  map[keystore.Hash]*keystore.Key
-	log     []keystore.Hash // of all changes
-	changed chan struct{}   // closed and replaced by every change
+	byHash  map[keystore.Hash]*keystore.Key // by the previous hash, too
+	log     []keystore.Hash                 // of all changes
+	changed chan struct{}                   // closed and replaced by every change
 }
 
 var (
@@ -183,8 +183,7 @@ func (m *Memory) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	delete(m.byID, id)
-	delete(m.byHash, k.Hash)
-	m.publish(k.Hash)
+	m.publish(m.forget(k)...)
 	return nil
 }
 
@@ -193,18 +192,39 @@ func (m *Memory) set(k *keystore.Key) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	if other := m.byHash[k.Hash]; other != nil && other.ID != k.ID {
-		return keystore.ErrExists
+	for _, h := range hashesOf(k) {
+		if other := m.byHash[h]; other != nil && other.ID != k.ID {
+			return keystore.ErrExists
+		}
 	}
 	k = k.Clone()
-	hashes := []keystore.Hash{k.Hash}
-	if old := m.byID[k.ID]; old != nil && old.Hash != k.Hash {
-		delete(m.byHash, old.Hash)
-		hashes = append(hashes, old.Hash)
+	hashes := hashesOf(k)
+	if old := m.byID[k.ID]; old != nil {
+		hashes = append(hashes, m.forget(old)...)
 	}
-	m.byID[k.ID], m.byHash[k.Hash] = k, k
+	m.byID[k.ID] = k
+	for _, h := range hashesOf(k) {
+		m.byHash[h] = k
+	}
 	m.publish(hashes...)
 	return nil
+}
+
+// forget removes the key's hashes from byHash and returns them; m.mu is held.
+func (m *Memory) forget(k *keystore.Key) []keystore.Hash {
+	hashes := hashesOf(k)
+	for _, h := range hashes {
+		delete(m.byHash, h)
+	}
+	return hashes
+}
+
+// hashesOf returns the hash of the key and, if there is one, its previous hash.
+func hashesOf(k *keystore.Key) []keystore.Hash {
+	if k.Previous.Hash == (keystore.Hash{}) {
+		return []keystore.Hash{k.Hash}
+	}
+	return []keystore.Hash{k.Hash, k.Previous.Hash}
 }
 
 func (m *Memory) publish(hashes ...keystore.Hash) {

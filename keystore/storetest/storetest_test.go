@@ -13,6 +13,8 @@ func TestMemory(t *testing.T) {
 	open := func(*testing.T) Backend { return NewMemory() }
 	Run(t, open)
 	RunWatcher(t, open)
+	RunRotation(t, open)
+	RunRotationWatcher(t, open)
 }
 
 // A field that is added to a key is missing in the tests of every store until FullKey sets it, and
