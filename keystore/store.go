@@ -13,20 +13,22 @@ var ErrNotFound = errors.New("no such key")
 // ErrBusy is returned for a look-up that was not started, because too many are in flight.
 var ErrBusy = errors.New("too many look-ups in the key store are in flight")
 
-// ErrExists is returned for a key whose id or hash is already in the store.
+// ErrExists is returned for a key whose id or one of whose hashes is already in the store.
 var ErrExists = errors.New("a key with that id or hash exists already")
 
 // A Store finds keys by the hash of their secret.
 type Store interface {
-	// Lookup returns the key with this hash, or [ErrNotFound]. Any other error means that the
-	// store could not answer before ctx ended. A record that cannot be read completely is
+	// Lookup returns the key with this hash, the key whose previous secret has it, or
+	// [ErrNotFound]. It does not check until when a previous secret works. Any other error means
+	// that the store could not answer before ctx ended. A record that cannot be read completely is
 	// returned as a Broken key, with the fields that could be read. Lookup is safe for
 	// concurrent use, and sees a change of a key completely or not at all.
 	Lookup(ctx context.Context, h Hash) (*Key, error)
 }
 
 // An Editor lists and changes the keys of a store. Its methods are safe for concurrent use, also by
-// several processes. A change is durable when its method returns.
+// several processes. A change is durable when its method returns. The hashes of a key are those of its
+// secret and of its previous secret: each belongs to one key.
 type Editor interface {
 	// Keys yields the keys with ids greater than after, in the byte order of their ids. It
 	// yields the first error and stops.
@@ -35,8 +37,8 @@ type Editor interface {
 	// Key returns the key with this id, or [ErrNotFound].
 	Key(ctx context.Context, id string) (*Key, error)
 
-	// Add writes a new key. It returns [ErrExists] if the store already holds its id or its
-	// hash, and the error of [Key.Validate] if the key is invalid.
+	// Add writes a new key. It returns [ErrExists] if the store already holds its id or one of
+	// its hashes, and the error of [Key.Validate] if the key is invalid.
 	Add(ctx context.Context, k *Key) error
 
 	// AddAbsent writes the keys whose ids are not in the store, and returns the stored keys of
@@ -68,8 +70,8 @@ type Invalidator interface {
 // A Watcher is a Store that reports changes of keys.
 type Watcher interface {
 	// Watch reports changes to inv until ctx ends, and returns ctx's error. It returns earlier
-	// only if retrying is of no use. It calls Invalidate with the hash of each key that was
-	// added, changed (both the old and the new hash) or deleted, within a second of the change,
+	// only if retrying is of no use. It calls Invalidate with the hashes of each key that was
+	// added, changed (both the old and the new ones) or deleted, within a second of the change,
 	// and InvalidateAll if changes may have been missed: once it first listens, and each time
 	// that a lost connection is back. It calls inv from one goroutine.
 	Watch(ctx context.Context, inv Invalidator) error
