@@ -23,6 +23,7 @@ type Config struct {
 	Listen Address
 
 	Socket        Socket // who may connect where listen or admin.listen is unix:/path
+	TLS           TLS    // of the gRPC listener; tls in the file
 	Admin         Admin
 	KeySources    []check.KeySource // where the secret is looked for, in order; default: header x-api-key
 	ForwardKey    bool              // whether the secret goes on to the upstream; default: false

@@ -96,8 +96,12 @@ func TestEveryField(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Config{
-		Listen:     Address{"unix", "/run/extauthz.sock"},
-		Socket:     Socket{Mode: 0o640, Group: "envoy"},
+		Listen: Address{"unix", "/run/extauthz.sock"},
+		Socket: Socket{Mode: 0o640, Group: "envoy"},
+		TLS: TLS{
+			CertFile: "testdata/tls.crt", KeyFile: "/run/tls.key", ClientCAFile: "testdata/ca.crt",
+			ClientNames: []string{"envoy", "spiffe://a/b"}, MinVersion: "1.2",
+		},
 		KeySources: []check.KeySource{check.Header("x-api-key"), check.WithPrefix(check.Scheme("authorization", "Bearer"), "sk_"), check.Query("api_key"), check.Cookie("api_key")},
 		Admin:      Admin{Pprof: true},
 		ForwardKey: true,

@@ -74,6 +74,7 @@ func (r *reader) file() {
 	if r.Mapping(root, strictyaml.Fields{
 		"listen":         func(n *yaml.Node) { r.listen = n; r.address(n, ParseAddress, &r.c.Listen) },
 		"socket":         r.socket,
+		"tls":            r.tls,
 		"admin":          r.admin,
 		"key_sources":    r.keySources,
 		"forward_key":    func(n *yaml.Node) { r.c.ForwardKey = r.Bool(n) },
@@ -153,8 +154,8 @@ func (r *reader) warn(o Overrides) {
 	if !r.c.Admin.Listen.Local() {
 		warn("--admin", o.Admin, r.adminListen, "this can be reached from other machines, and asks for no password: protect it with a firewall or a network policy")
 	}
-	if !r.c.Listen.Local() {
-		warn("--listen", o.Listen, r.listen, "this can be reached from other machines without TLS, and whoever can reach it can try secrets: protect it with a firewall or a network policy")
+	if !r.c.Listen.Local() && r.c.TLS.ClientCAFile == "" {
+		warn("--listen", o.Listen, r.listen, "this can be reached from other machines without a client certificate, and whoever can reach it can try secrets: write tls with client_ca_file, or protect it with a firewall or a network policy")
 	}
 	if r.socketNode != nil && r.c.Listen.Network != "unix" && r.c.Admin.Listen.Network != "unix" {
 		r.Warnf(r.socketNode, "socket has no effect, because no listener is a unix socket: write listen: unix:/path, or leave socket out")

@@ -150,6 +150,7 @@ func load(t *testing.T, text string) *Config {
 func TestReferenceDefaults(t *testing.T) {
 	needs := map[string]string{ // what must be set beside a field
 		"ratelimit.timeout":           "store: redis, url: redis://redis",
+		"tls.min_version":             "cert_file: /a.crt, key_file: /a.key",
 		"client_address.xff_appended": "from: x_forwarded_for, trusted_hops: 1",
 		"client_address.ports":        "from: x_forwarded_for, trusted_hops: 1",
 		"store.redis.prefix":          "url: redis://redis",

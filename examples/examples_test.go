@@ -24,7 +24,7 @@ import (
 	"extauthz/polltest"
 )
 
-var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit", "two-envoys"}
+var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit", "two-envoys", "mtls"}
 
 func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
@@ -50,6 +50,9 @@ func TestNoExampleIsLeftOut(t *testing.T) {
 
 func TestFilesAreValid(t *testing.T) {
 	for _, name := range stories {
+		if name == "mtls" {
+			continue // its README makes the certificates, without which its files are not valid
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			files, err := filepath.Glob(filepath.Join(name, "envoy*.yaml"))
@@ -244,6 +247,27 @@ func TestPublicRouteTrustsNoIdentity(t *testing.T) {
 			t.Errorf("the upstream was sent %s: %q", name, sent.Headers[name])
 		}
 	}
+}
+
+// An Envoy whose certificate has another name gets no answer, and lets no one through.
+func TestMutualTLSByAnotherName(t *testing.T) {
+	t.Parallel()
+	tr, envoy := start(t, "mtls", "envoy.example.com", "other.example.com", "extauthz.yaml &", "extauthz.yaml 2> log &",
+		"-o /dev/null 127.0.0.1:10000", "--retry 0 -o /dev/null 127.0.0.1:10000 || true")
+	polltest.Until(t, "Envoy listens", func() bool {
+		conn, err := net.Dial("tcp", envoy)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	if status, body := get(t, envoy, "/", "127.0.0.1", http.Header{"X-Api-Key": {"demo_here"}}); status != http.StatusServiceUnavailable {
+		t.Errorf("got %d, %s", status, body)
+	}
+	polltest.Until(t, "the refused connection is logged", func() bool {
+		log := readFile(t, filepath.Join(tr.dir, "log"))
+		return strings.Contains(log, "refused a connection") && strings.Contains(log, "other.example.com")
+	})
 }
 
 // While extauthz does not answer, a dry run lets every request through, without a made-up identity.

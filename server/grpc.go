@@ -27,6 +27,9 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
 	})
 	peers := &peerLog{log: s.log, level: slog.LevelWarn}
+	if s.cfg.TLS.ClientCAFile != "" {
+		peers.level = slog.LevelInfo // only those with a certificate get that far
+	}
 	checker, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
 		Observe: func(ctx context.Context, o *check.Observation) {
 			s.metrics.observe(o)
@@ -57,6 +60,11 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		// A peer that vanished without closing its connection is detected. An age of 0 is never.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: age}),
 	)
+	if secure, err := s.openTLS(); err != nil {
+		return nil, err
+	} else if secure != nil {
+		grpcOptions = append(grpcOptions, grpc.Creds(secure))
+	}
 	g := grpc.NewServer(grpcOptions...)
 	service.Register(g)
 	healthpb.RegisterHealthServer(g, s.health)

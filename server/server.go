@@ -75,6 +75,8 @@ type server struct {
 	keys      *keys
 	decisions *decisionLog
 
+	certificates *backend.ServerTLS // nil without TLS
+
 	reloads    chan struct{} // holds a value if a reload is wanted
 	failed     chan error    // why a part of it ended by itself
 	storeReady <-chan error  // nil if the store was ready at once
@@ -188,6 +190,7 @@ func (s *server) startBackground(ctx context.Context) {
 	go s.decisions.summarize(ctx)
 	go s.reportLostLines(ctx)
 	go s.reloadWhenAsked(ctx)
+	go s.followCertificates(ctx)
 }
 
 // maxWarnings bounds how many warnings are logged at once: each key of many may have one.

@@ -44,6 +44,7 @@ Exit codes: 0 on success, 1 on an error; check has its own.`,
 	}
 	root.AddCommand(
 		newServeCommand(),
+		newHealthCommand(),
 		newValidateCommand(),
 		newCheckCommand(),
 		newDashboardCommand(),

@@ -54,6 +54,9 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	if _, err := backend.NewChecker(cfg, backend.NewAuthorizer(cfg, store, nil, backend.AuthorizerHooks{}), backend.CheckerHooks{}); err != nil {
 		return err
 	}
+	if err := validateTLS(cfg.TLS, warn); err != nil {
+		return err
+	}
 	if err := validateLimiter(cmd.Context(), cfg.Ratelimit, warn); err != nil {
 		return err
 	}
@@ -80,6 +83,22 @@ func validateLimiter(ctx context.Context, c config.Ratelimit, warn func(error)) 
 	_, err = l.Look(ctx, ratelimit.Subject{Key: "validate"}, []ratelimit.Charge{{Name: "validate", Limit: 1, Duration: time.Second}})
 	if err != nil {
 		warn(fmt.Errorf("the rate limiter does not answer: %s", oneLine(err)))
+	}
+	return nil
+}
+
+// validateTLS reads the certificates. One that is not valid now is a warning: it may be replaced
+// before the server starts.
+func validateTLS(c config.TLS, warn func(error)) error {
+	if c.CertFile == "" {
+		return nil
+	}
+	t, err := backend.OpenTLS(c, nil)
+	if err != nil {
+		return err
+	}
+	if err := t.CheckTime(time.Now()); err != nil {
+		warn(err)
 	}
 	return nil
 }

@@ -1,0 +1,159 @@
+package backend
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"extauthz/config"
+	"extauthz/strictyaml"
+)
+
+// A ServerTLS holds the certificates that a configuration names for the gRPC listener, and reads
+// them again when their files change. It is safe for concurrent use.
+type ServerTLS struct {
+	config   config.TLS
+	onReload func(error)
+
+	mu      sync.Mutex
+	digest  [sha256.Size]byte // of the files that were read last
+	current *tls.Config       // of the last good ones
+	leaf    *x509.Certificate
+}
+
+// OpenTLS reads the certificates, or returns what is wrong with them. onReload, if non-nil, is
+// called when changed files are in use, with nil, or cannot be used, with the reason: the last
+// good ones then stay.
+func OpenTLS(c config.TLS, onReload func(error)) (*ServerTLS, error) {
+	t := &ServerTLS{config: c, onReload: onReload}
+	files, digest := t.read()
+	if err := t.use(files); err != nil {
+		return nil, err
+	}
+	t.digest = digest
+	return t, nil
+}
+
+// Config returns the configuration of a listener. Each handshake uses the files as they are then.
+func (t *ServerTLS) Config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return t.Refresh(), nil
+	}}
+}
+
+// Leaf returns the server's certificate that is in use.
+func (t *ServerTLS) Leaf() *x509.Certificate {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.leaf
+}
+
+// CheckTime returns an error if the certificate is not valid now.
+func (t *ServerTLS) CheckTime(now time.Time) error {
+	switch leaf := t.Leaf(); {
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("tls.cert_file: %s: the certificate expired at %s: replace it", t.config.CertFile, leaf.NotAfter.UTC().Format(time.RFC3339))
+	case now.Before(leaf.NotBefore):
+		return fmt.Errorf("tls.cert_file: %s: the certificate is not valid before %s", t.config.CertFile, leaf.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// Refresh reads the files again, uses them if they changed and are good, and returns what is in use.
+func (t *ServerTLS) Refresh() *tls.Config {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	files, digest := t.read()
+	if digest == t.digest {
+		return t.current
+	}
+	t.digest = digest
+	err := t.use(files)
+	if t.onReload != nil {
+		t.onReload(err)
+	}
+	return t.current
+}
+
+// tlsFiles are the contents of the files, or why they cannot be read.
+type tlsFiles struct {
+	cert, key, clientCA []byte
+	err                 error
+}
+
+func (t *ServerTLS) read() (f tlsFiles, digest [sha256.Size]byte) {
+	h := sha256.New()
+	var errs []error
+	for _, file := range []struct {
+		field, path string
+		to          *[]byte
+	}{
+		{"cert_file", t.config.CertFile, &f.cert},
+		{"key_file", t.config.KeyFile, &f.key},
+		{"client_ca_file", t.config.ClientCAFile, &f.clientCA},
+	} {
+		if file.path == "" {
+			continue
+		}
+		data, err := strictyaml.ReadFile(file.path)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("tls.%s: %s: %w", file.field, file.path, err))
+		}
+		*file.to = data
+		fmt.Fprintf(h, "%d %s %v\n", len(data), data, err)
+	}
+	f.err = errors.Join(errs...)
+	h.Sum(digest[:0])
+	return f, digest
+}
+
+// use makes the contents of the files those that are in use, unless something is wrong with them.
+func (t *ServerTLS) use(f tlsFiles) error {
+	if f.err != nil {
+		return f.err
+	}
+	pair, err := tls.X509KeyPair(f.cert, f.key)
+	if err != nil {
+		return fmt.Errorf("tls: cert_file %s and key_file %s: %w", t.config.CertFile, t.config.KeyFile, err)
+	}
+	c := &tls.Config{
+		MinVersion:   config.TLSVersions[t.config.MinVersion],
+		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"h2"},
+		// Each connection shows its certificate: a session that is resumed would not be held
+		// against new roots and names. Connections are few and last long.
+		SessionTicketsDisabled: true,
+	}
+	if t.config.ClientCAFile != "" {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.ClientCAs = x509.NewCertPool()
+		if !c.ClientCAs.AppendCertsFromPEM(f.clientCA) {
+			return fmt.Errorf("tls.client_ca_file: %s: the file holds no certificate in PEM form", t.config.ClientCAFile)
+		}
+		c.VerifyConnection = t.checkName
+	}
+	t.current, t.leaf = c, pair.Leaf
+	return nil
+}
+
+// checkName refuses a client whose certificate has none of the names that are configured.
+func (t *ServerTLS) checkName(s tls.ConnectionState) error {
+	if len(t.config.ClientNames) == 0 {
+		return nil
+	}
+	leaf := s.PeerCertificates[0] // verified, so that there is one
+	names := slices.Clone(leaf.DNSNames)
+	for _, uri := range leaf.URIs {
+		names = append(names, uri.String())
+	}
+	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(t.config.ClientNames, name) }) {
+		return nil
+	}
+	return fmt.Errorf("the client's certificate is for %.500q, and none of that is in tls.client_names", strings.Join(names, " "))
+}
