@@ -14,11 +14,10 @@ func TestOperationsNamesWhatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "keys.yaml")
-	write(t, file, keyFile(secretOne))
+	pki := newPKI(t)
 	metrics := ""
-	for _, store := range []string{`postgres: {dsn: "postgres://a@127.0.0.1:1/a"}`, "yaml: {path: " + file + "}"} {
-		_, text := serve(t, local+"store: {"+store+"}\n").get(t, "/metrics")
+	for _, configuration := range []string{local + `store: {postgres: {dsn: "postgres://a@127.0.0.1:1/a"}}`, pki.config(t, "")} {
+		_, text := serve(t, configuration).get(t, "/metrics")
 		metrics += text
 	}
 	names := regexp.MustCompile(`extauthz_[a-z_]+(\{[a-z]+="[A-Za-z_]+"\})?`).FindAllString(string(text), -1)

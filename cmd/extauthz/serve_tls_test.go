@@ -80,7 +80,7 @@ func TestServeMutualTLS(t *testing.T) {
 	roots := pki.servers.Pool()
 	strangers := certtest.New(t)
 	right := certtest.Certificate{Names: []string{"envoy.example.com"}}
-	tls12 := &tls.Config{RootCAs: roots, ServerName: "extauthz", MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pki.client(t, pki.clients, right)}} //nolint:gosec // to be refused
+	tls12 := &tls.Config{RootCAs: roots, ServerName: "extauthz", MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pki.client(t, pki.clients, right)}}
 	for _, c := range []struct {
 		what   string
 		client credentials.TransportCredentials
@@ -123,12 +123,12 @@ func TestServeTLS(t *testing.T) {
 	if !accepts(t, p.listen, tlsClient(pki.servers.Pool())) {
 		t.Error("a client without a certificate is refused")
 	}
-	old := &tls.Config{RootCAs: pki.servers.Pool(), ServerName: "extauthz", MaxVersion: tls.VersionTLS12} //nolint:gosec // it is allowed
+	old := &tls.Config{RootCAs: pki.servers.Pool(), ServerName: "extauthz", MaxVersion: tls.VersionTLS12}
 	if !accepts(t, p.listen, credentials.NewTLS(old)) {
 		t.Error("a client with TLS 1.2 is refused")
 	}
 	// An Envoy without alpn_protocols does not say that it speaks HTTP/2.
-	conn, err := tls.Dial("tcp", p.listen, &tls.Config{RootCAs: pki.servers.Pool(), ServerName: "extauthz"}) //nolint:gosec // both versions will do
+	conn, err := tls.Dial("tcp", p.listen, &tls.Config{RootCAs: pki.servers.Pool(), ServerName: "extauthz"})
 	if err != nil {
 		t.Fatal(err)
 	}
