@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-FUZZTIME ?= 5s
+FUZZTIME ?= 1m
 TESTFLAGS ?=
 PKG ?= ./...
 
@@ -23,14 +23,13 @@ build: ## build bin/extauthz, and bin/upstream for the examples
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz ./examples/upstream
 
 .PHONY: test
-test: .tools/envoy databases browser ## run every test, with the race detector, and every fuzz target for FUZZTIME
-	@scripts/test -race -count=1 -timeout=8m $(TESTFLAGS) $(PKG)
-	@cd e2e/browser && ../../scripts/test -count=1 -timeout=8m ./...
-	@FUZZTIME=$(FUZZTIME) scripts/fuzz
+test: .tools/envoy databases browser ## run every test and every fuzz target's seeds, with the race detector
+	@scripts/test -race -timeout=8m $(TESTFLAGS) $(PKG)
+	@cd e2e/browser && ../../scripts/test -timeout=8m $(TESTFLAGS) ./...
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for longer (FUZZTIME=1m)
-	@FUZZTIME=$(if $(filter file,$(origin FUZZTIME)),1m,$(FUZZTIME)) scripts/fuzz
+fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
+	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: cover
 cover: .tools/envoy databases ## run every test and write what they reach to .tools/cover.html

@@ -32,6 +32,7 @@ func own(t *testing.T) string {
 // Every row is sent through a real Envoy that appends to x-forwarded-for, from a peer on
 // 127.0.0.1 or .2.
 func TestClientAddressBehindProxies(t *testing.T) {
+	t.Parallel()
 	self := own(t)
 	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]") + record("key_open", open)
 	start := func(t *testing.T, config string) (front string) {
@@ -159,6 +160,7 @@ func TestClientAddressBehindProxies(t *testing.T) {
 // What is set aside under trusted_hops is what Envoy appended, or there is no address: each row
 // comes from a load balancer at 198.51.100.1 whose caller, 198.51.100.9, writes an entry of its own.
 func TestWhatIsSetAsideWasAppended(t *testing.T) {
+	t.Parallel()
 	const (
 		honest  = "192.0.2.7"
 		spoofed = "192.0.2.7, 198.51.100.9"
@@ -206,6 +208,7 @@ func TestWhatIsSetAsideWasAppended(t *testing.T) {
 
 // A header is believed only from a trusted proxy, and ports only where they are set.
 func TestAddressHeaderFromTrustedProxies(t *testing.T) {
+	t.Parallel()
 	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]")
 	for config, rows := range map[string][]struct {
 		peer, value string
@@ -248,6 +251,7 @@ func TestAddressHeaderFromTrustedProxies(t *testing.T) {
 
 // A key without a whitelist does not depend on an address that cannot be found.
 func TestUnrestrictedKeyNeedsNoAddress(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "client_address: {from: header, header: x-client-ip}"})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)

@@ -37,6 +37,7 @@ with_request_body: {max_request_bytes: 16777216}`
 
 // A caller's bytes that are not UTF-8 make no difference, wherever Envoy puts them.
 func TestCallersBytes(t *testing.T) {
+	t.Parallel()
 	for _, options := range []string{includeAll, strings.Replace(includeAll, "16777216}", "16777216, pack_as_bytes: true}", 1)} {
 		for _, raw := range []bool{false, true} {
 			upstream := harness.StartUpstream(t)
@@ -101,6 +102,7 @@ func TestCallersBytes(t *testing.T) {
 
 // A body that Envoy sends along is no reason to let a request through without a key.
 func TestLargeBody(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	body := bytes.Repeat([]byte("body!\xff"), 5<<20/6+1)
 	for limit, want := range map[string]string{"": "401 MISSING_KEY", "grpc: {max_message_size: 4194304}": "503 UNAVAILABLE"} {

@@ -35,6 +35,7 @@ key_sources:
 `
 
 func TestDecisionsThroughEnvoy(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, listen func(testing.TB) string, raw bool) {
 		upstream := harness.StartUpstream(t)
 		server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: allSources, Listen: listen(t)})
@@ -109,6 +110,7 @@ var spoofable = []string{
 }
 
 func TestIdentityCannotBeSpoofed(t *testing.T) {
+	t.Parallel()
 	for name, options := range map[string]string{
 		"all headers":     "",
 		"allowed_headers": "allowed_headers: {patterns: [{exact: x-api-key}]}",
@@ -144,6 +146,7 @@ func TestIdentityCannotBeSpoofed(t *testing.T) {
 }
 
 func TestSecretIsForwardedWhereAskedFor(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "forward_key: true"})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)
@@ -154,6 +157,7 @@ func TestSecretIsForwardedWhereAskedFor(t *testing.T) {
 }
 
 func TestStatusesFromTheConfiguration(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "statuses: {EXPIRED: 403, MISSING_KEY: 404}"})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)
@@ -162,6 +166,7 @@ func TestStatusesFromTheConfiguration(t *testing.T) {
 }
 
 func TestDynamicMetadataInTheAccessLog(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)
@@ -196,6 +201,7 @@ func TestDynamicMetadataInTheAccessLog(t *testing.T) {
 }
 
 func TestSecretsStayOutOfSight(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: allSources + "log: {level: debug, format: json}\n"})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t)

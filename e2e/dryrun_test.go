@@ -29,6 +29,7 @@ func accessLog(t testing.TB, envoy *harness.EnvoyProcess, path string) (found st
 // A dry run lets everything through, takes away what a caller pretends to be, and tells the
 // operator, not the caller, what it would have done.
 func TestDryRun(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{
 		Keys:   keys + record("key_metered", metered, twoAnHour),
@@ -97,6 +98,7 @@ func TestDryRun(t *testing.T) {
 // Envoy's own shadow_mode lets through too, but leaves what a caller pretends to be, and the
 // secret, in what it refused only in its mind.
 func TestShadowMode(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Options: "shadow_mode: true"}.start(t)

@@ -26,10 +26,11 @@ import (
 
 // With a healthy second server, one that is killed or stopped under load loses no request.
 func TestServerEndsUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			upstream := harness.StartUpstream(t)
-			first := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "shutdown: {drain: 1s}"})
+			first := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "shutdown: {drain: 1s}", Listen: harness.FreeAddr(t)})
 			second := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 			front := gateway{Servers: []string{first.Addr, second.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")
 
@@ -74,10 +75,11 @@ func TestServerEndsUnderLoad(t *testing.T) {
 
 // Without any server, the caller sees 503, not 403, unless the operator wants otherwise.
 func TestServerGone(t *testing.T) {
+	t.Parallel()
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("failure_mode_allow=%t", allow), func(t *testing.T) {
 			upstream := harness.StartUpstream(t)
-			server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
+			server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Listen: harness.FreeAddr(t)})
 			front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, FailureModeAllow: allow}.start(t).Addr("front")
 			send(t, front, call{header: headers("X-Api-Key", string(elsewhere))}).wantRefusal(t, 403, "FORBIDDEN", "key_elsewhere")
 			server.Kill()
@@ -109,6 +111,7 @@ func (unreachable) Lookup(context.Context, keystore.Hash) (*keystore.Key, error)
 
 // UNAVAILABLE is an error to Envoy, so that the operator's failure_mode_allow decides.
 func TestUnavailable(t *testing.T) {
+	t.Parallel()
 	for _, allow := range []bool{false, true} {
 		t.Run(fmt.Sprintf("failure_mode_allow=%t", allow), func(t *testing.T) {
 			upstream := harness.StartUpstream(t)
@@ -148,6 +151,7 @@ func serve(t *testing.T, store keystore.Store) string {
 
 // A change of the key file is obeyed through Envoy, without a restart.
 func TestReloadThroughEnvoy(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")

@@ -323,7 +323,7 @@ func headers(pairs ...string) http.Header {
 // transports runs f over TCP and a unix socket, with both ways to encode headers.
 func transports(t *testing.T, f func(t *testing.T, listen func(testing.TB) string, raw bool)) {
 	for name, listen := range map[string]func(testing.TB) string{
-		"tcp":  func(t testing.TB) string { return harness.FreeAddr(t) },
+		"tcp":  func(t testing.TB) string { return "127.0.0.1:0" },
 		"unix": socket,
 	} {
 		for _, raw := range []bool{false, true} {

@@ -9,6 +9,7 @@ import (
 // Google's external Application Load Balancer connects from 130.211.0.0/22 and 35.191.0.0/16, and
 // appends two addresses to x-forwarded-for: the client's, and its own.
 func TestBehindGoogleLoadBalancer(t *testing.T) {
+	t.Parallel()
 	const client, made, balancer, front1, front2 = "192.0.2.7", "198.51.100.9", "203.0.113.80", "35.191.10.3", "130.211.1.9"
 	keys := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: ["+client+"]")
 	for _, test := range []struct {

@@ -20,6 +20,7 @@ import (
 
 // A gRPC caller gets gRPC's own status, and the bare code as its message.
 func TestGRPCCaller(t *testing.T) {
+	t.Parallel()
 	upstream := grpcUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: allSources})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: upstream, UpstreamHTTP2: true}.start(t)

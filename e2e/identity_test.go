@@ -20,6 +20,7 @@ const exempt = `- {match: {path_separated_prefix: /public}, route: {cluster: ups
 
 // Where extauthz does not get to remove a made-up identity, Envoy does before it chooses a route.
 func TestMadeUpIdentityIsStrippedEarly(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	made := func() call {
@@ -70,6 +71,7 @@ func TestMadeUpIdentityIsStrippedEarly(t *testing.T) {
 // clear_route_cache chooses the route again after the check, by the headers that it set: what the
 // new route requires was never asked for.
 func TestClearRouteCache(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
 	strict := strings.TrimSuffix(byIdentity, "}") + `, typed_per_filter_config: {envoy.filters.http.ext_authz: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, check_settings: {context_extensions: {permissions: admin}}}}}`
@@ -87,6 +89,7 @@ const mutationRules = `decoder_header_mutation_rules: {disallow_all: true, disal
 // Rules that disallow what extauthz changes make Envoy ignore that: the secret, and a made-up
 // identity, go upstream. These are the rules that work.
 func TestHeaderMutationRules(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: allSources})
 	for options, want := range map[string]string{
@@ -131,6 +134,7 @@ func TestHeaderMutationRules(t *testing.T) {
 // A secret in the query stands in Envoy's default access log where the request is refused; with
 // %PATH(NQ)% it does not.
 func TestSecretInTheAccessLog(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: allSources})
 	for format, leaks := range map[string]bool{"%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%": true, "%PATH(NQ)%": false} {

@@ -12,6 +12,7 @@ import (
 
 // A secret in the query is cut out of the path, and every other byte of it stays.
 func TestQueryKeepsItsBytes(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "key_sources: [{query: api_key}]"})
 	front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr}.start(t).Addr("front")
@@ -30,6 +31,7 @@ func TestQueryKeepsItsBytes(t *testing.T) {
 // Where Envoy may not set :path, set_path: false removes the secret all the same. So it does from
 // headers, which the rules allow here.
 func TestMutationRules(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, rules, config string
 		secret              bool // the upstream sees the secret
@@ -56,6 +58,7 @@ func TestMutationRules(t *testing.T) {
 
 // Two Cookie lines are read alike over HTTP/1.1 and HTTP/2, and the other cookie stays.
 func TestTwoCookieLines(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys, Config: "key_sources: [{cookie: api_key}]"})
 	for _, raw := range []bool{false, true} {
@@ -83,6 +86,7 @@ func TestTwoCookieLines(t *testing.T) {
 
 // A value without the prefix of a source goes through untouched.
 func TestPrefix(t *testing.T) {
+	t.Parallel()
 	const jwt = "Bearer eyJhbGciOi.J9.x"
 	for _, forward := range []string{"", "forward_key: true\n"} {
 		upstream := harness.StartUpstream(t)
@@ -105,6 +109,7 @@ func TestPrefix(t *testing.T) {
 
 // An internal redirect is checked again, on what the first check left of the request.
 func TestInternalRedirect(t *testing.T) {
+	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/old" {
 			http.Redirect(w, r, "http://"+r.Host+"/new", http.StatusFound)

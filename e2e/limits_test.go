@@ -49,6 +49,7 @@ func (r result) within(t testing.TB, name string, low, high int) {
 }
 
 func TestRateLimitsThroughEnvoy(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, listen func(testing.TB) string, raw bool) {
 		upstream := harness.StartUpstream(t)
 		server := harness.StartExtauthz(t, harness.Settings{
@@ -95,6 +96,7 @@ func TestRateLimitsThroughEnvoy(t *testing.T) {
 
 // Routes name limits and costs; keys of one owner share what is theirs together.
 func TestCostsAndSharedLimits(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	const other = keystore.Secret("acme_other")
 	server := harness.StartExtauthz(t, harness.Settings{
@@ -131,6 +133,7 @@ func TestCostsAndSharedLimits(t *testing.T) {
 // Two replicas share their counters in Redis: however their callers push, no more is let
 // through than the limit.
 func TestReplicasShareLimits(t *testing.T) {
+	t.Parallel()
 	const limit, each = 50, 30
 	redis := redistest.Start(t)
 	upstream := harness.StartUpstream(t)
@@ -201,6 +204,7 @@ func counted(t testing.TB, server *harness.Server, name string) int {
 
 // Redis goes and comes back: meanwhile on_error says what becomes of requests.
 func TestRedisKilled(t *testing.T) {
+	t.Parallel()
 	for _, refuse := range []bool{false, true} {
 		t.Run(fmt.Sprintf("refuse=%t", refuse), func(t *testing.T) {
 			redis := redistest.Start(t)
@@ -254,6 +258,7 @@ func TestRedisKilled(t *testing.T) {
 // A gRPC caller gets the bare code, and the headers as metadata. Envoy maps 429 to UNAVAILABLE,
 // as gRPC's own mapping of HTTP statuses does.
 func TestLimitsOfAGRPCCaller(t *testing.T) {
+	t.Parallel()
 	server := harness.StartExtauthz(t, harness.Settings{Keys: "keys:\n" + record("key_listed", listed, twoAnHour)})
 	envoy := gateway{Servers: []string{server.Addr}, Upstream: grpcUpstream(t), UpstreamHTTP2: true}.start(t)
 	conn, err := grpc.NewClient(envoy.Addr("front"), grpc.WithTransportCredentials(insecure.NewCredentials()))

@@ -19,6 +19,7 @@ import (
 
 // An upstream that ignores case is guarded by rules that do.
 func TestRulesThatIgnoreCase(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	for name, config := range map[string]string{
 		"one rule": "routes: [{path_prefix: /admin, ignore_case: true, permissions: admin}]\n",
@@ -43,6 +44,7 @@ func TestRulesThatIgnoreCase(t *testing.T) {
 // Over HTTP/2, Envoy accepts any byte in a path, forwards it, and reports a "!" to extauthz for each
 // that is not UTF-8. Some upstreams ignore such bytes, or decode them as slashes or dots.
 func TestPathThatIsNotUTF8(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: roles + "routes: [{path_prefix: /admin, permissions: admin}]\n"})
 	anyPath := harness.StartExtauthz(t, harness.Settings{Keys: people})

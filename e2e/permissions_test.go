@@ -31,6 +31,7 @@ var people = "keys:\n" +
 
 // A route asks by its context extensions.
 func TestPermissionsOfARoute(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, listen func(testing.TB) string, raw bool) {
 		upstream := harness.StartUpstream(t)
 		server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: roles, Listen: listen(t)})
@@ -66,6 +67,7 @@ func TestPermissionsOfARoute(t *testing.T) {
 // Rules of the configuration cannot be stepped around by another spelling of a path or host.
 // Envoy is left at its defaults, under which it normalises nothing.
 func TestRoutesOfTheConfiguration(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: roles + `
 routes:
@@ -119,6 +121,7 @@ routes:
 
 // A context extension stands in the place of the rule's field, of each by itself.
 func TestExtensionsBeforeRules(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: people, Config: "routes: [{permissions: admin}]\n"})
 	for extensions, want := range map[string]int{

@@ -61,6 +61,7 @@ func startLossy(t *testing.T, extauthz string) string {
 // A check that Envoy retries spends once; two requests spend twice, whatever their caller sends as
 // x-request-id.
 func TestRetriedCheckSpendsOnce(t *testing.T) {
+	t.Parallel()
 	upstream := harness.StartUpstream(t)
 	for name, config := range map[string]string{
 		"memory": "", "redis": fmt.Sprintf("ratelimit: {store: redis, url: %q, on_error: refuse, timeout: 10s}\n", redistest.Start(t).URL()),

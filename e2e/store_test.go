@@ -103,6 +103,7 @@ func (r replicas) decides(t *testing.T, secret keystore.Secret, code string) err
 // Two replicas share a database: a change is obeyed by both at once, and when the database is
 // lost, what is known goes on and nobody else gets in.
 func TestReplicasOverOneStore(t *testing.T) {
+	t.Parallel()
 	for kind, open := range databases {
 		t.Run(kind, func(t *testing.T) {
 			db := open(t)

@@ -11,6 +11,7 @@ import (
 // Of two Envoys in a row, each with an extauthz of its own over one Redis, the second needs the key,
 // the caller's address, and a route that counts nothing.
 func TestTwoEnvoysInARow(t *testing.T) {
+	t.Parallel()
 	const hops = "client_address: {from: x_forwarded_for, trusted_hops: 1}\n"
 	const caller = "127.0.0.9"
 	keys := "keys:\n" + record("key_metered", metered, twoAnHour, "ip_whitelist: ["+caller+", "+own(t)+"]") // what Envoy appends for caller

@@ -49,12 +49,13 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Proces
 	}()
 	t.Cleanup(p.end)
 	if ready != nil {
-		p.await(ready)
+		p.Await(ready)
 	}
 	return p
 }
 
-func (p *Process) await(ready func() error) {
+// Await waits until ready returns nil; the test fails where the program ends before.
+func (p *Process) Await(ready func() error) {
 	p.t.Helper()
 	polltest.NoError(p.t, func() error {
 		err := ready()

@@ -1,19 +1,22 @@
 package harness
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"extauthz/proctest"
 )
 
-// Settings say how an extauthz is started. The zero value listens on a free port, over the
-// built-in defaults and an empty set of keys.
+// Settings say how an extauthz is started. The zero value has the built-in defaults and no keys. The
+// configuration must log at level info, from which the addresses are read.
 type Settings struct {
 	// Keys is the text of the key file.
 	Keys string
@@ -22,7 +25,8 @@ type Settings struct {
 	// which are added; `store` is only added where Config has none.
 	Config string
 
-	// Listen is where the gRPC service listens, unix:PATH too; by default a free port.
+	// Listen is where the gRPC service listens, unix:PATH too; by default a port that the system
+	// chooses. One that is to be started again needs a [FreeAddr].
 	Listen string
 
 	Env []string // more environment, as NAME=value
@@ -44,11 +48,8 @@ func StartExtauthz(t testing.TB, s Settings) *Server {
 	if s.Keys == "" {
 		s.Keys = "keys: []\n"
 	}
-	if s.Listen == "" {
-		s.Listen = FreeAddr(t)
-	}
-	server := &Server{Addr: s.Listen, Admin: FreeAddr(t), Dir: t.TempDir(), settings: s}
-	config := fmt.Sprintf("listen: %q\nadmin: {listen: %q}\n%s\n", server.Addr, server.Admin, s.Config)
+	server := &Server{Dir: t.TempDir(), settings: s}
+	config := fmt.Sprintf("listen: %q\nadmin: {listen: 127.0.0.1:0}\n%s\n", cmp.Or(s.Listen, "127.0.0.1:0"), s.Config)
 	if !strings.Contains("\n"+s.Config, "\nstore:") {
 		config += "store: {yaml: {path: keys.yaml}}\n"
 	}
@@ -62,15 +63,30 @@ func (s *Server) start(t testing.TB) {
 	t.Helper()
 	cmd := exec.Command(Extauthz(t), "serve", "--config", filepath.Join(s.Dir, "extauthz.yaml"))
 	cmd.Env = append(os.Environ(), s.settings.Env...)
-	s.Process = proctest.Start(t, "extauthz", cmd, func() error { return ready("http://" + s.Admin + "/readyz") })
+	p := proctest.Start(t, "extauthz", cmd, nil)
+	p.Await(func() error {
+		m := servingLine.FindStringSubmatch(p.Log())
+		if m == nil {
+			return errors.New("no addresses in the log")
+		}
+		s.Addr, s.Admin = m[1], m[2]
+		return ready("http://" + s.Admin + "/readyz")
+	})
+	s.Process = p
 }
 
-// Restart starts it again, on the same addresses with the files as they are now, after it was
-// killed or stopped.
+// servingLine finds where the server listens, in either format of its log.
+var servingLine = regexp.MustCompile(`\bserving"? ?.*\blisten"?[=:]"?([^" ]+)"?[ ,].*\badmin"?[=:]"?([^" ]+)`)
+
+// Restart starts it again on the same address, with the files as they are now, after it was killed or
+// stopped.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	if s.Running() {
 		t.Fatal("extauthz still runs: stop it or kill it before it is started again")
+	}
+	if s.settings.Listen == "" {
+		t.Fatal("another port would be chosen: start extauthz with Settings.Listen")
 	}
 	s.start(t)
 }

@@ -1,0 +1,102 @@
+package harness
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// Extauthz returns the path of the extauthz binary.
+func Extauthz(t testing.TB) string {
+	t.Helper()
+	return Binary(t, "cmd/extauthz")
+}
+
+// Binary returns the path of the command in this folder of the module, built from the tree as it is,
+// with the race detector where the test has it.
+func Binary(t testing.TB, folder string) string {
+	t.Helper()
+	root := Root(t)
+	once, _ := binaries.LoadOrStore(folder, sync.OnceValues(func() (string, error) { return build(root, folder) }))
+	path, err := once.(func() (string, error))()
+	if err != nil {
+		t.Fatalf("build %s: %v", folder, err)
+	}
+	return path
+}
+
+var binaries sync.Map // from a folder to how its binary is built, once
+
+// build puts the binary under .tools, and does nothing where it is up to date. Several test processes
+// may call it at once.
+func build(root, folder string) (string, error) {
+	if err := dependOn(root, folder); err != nil {
+		return "", err
+	}
+	// Several work trees may share .tools, by a link: each has a folder of its own.
+	tree := sha256.Sum256([]byte(root))
+	dir := filepath.Join(root, ".tools", "test", hex.EncodeToString(tree[:4]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close() // which unlocks it
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", err
+	}
+	path, args := filepath.Join(dir, filepath.Base(folder)), []string{"build", "-buildvcs=false"}
+	if raceEnabled {
+		path, args = path+"-race", append(args, "-race")
+	}
+	// go build sets the time of what it leaves as it is, which go test would take for a change.
+	err = goTool(root, io.Discard, append(args, "-o", path+".built", "./"+folder)...)
+	if err != nil {
+		return "", err
+	}
+	const replace = `cmp -s "$0.built" "$0" || { cp "$0.built" "$0.new" && mv "$0.new" "$0"; }`
+	return path, exec.Command("sh", "-c", replace, path).Run()
+}
+
+// dependOn looks at what the command in a folder is built from. go test then does not answer from its
+// cache where that has changed.
+func dependOn(root, folder string) error {
+	const files = "{{if not .Standard}}{{.Dir}}/.\n{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
+	var list strings.Builder
+	if err := goTool(root, &list, "list", "-deps", "-f", files, "./"+folder); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for file := range strings.Lines(list.String()) {
+		dir := filepath.Dir(strings.TrimSpace(file))
+		if seen[dir] || !strings.HasPrefix(dir, root+"/") {
+			continue
+		}
+		seen[dir] = true
+		if _, err := os.ReadDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func goTool(dir string, out io.Writer, args ...string) error {
+	var stderr bytes.Buffer
+	cmd := exec.Command("go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, &stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%w\n%s", err, stderr.Bytes())
+	}
+	return nil
+}
