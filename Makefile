@@ -7,6 +7,9 @@ FUZZTIME ?= 1m
 TESTFLAGS ?=
 PKG ?= ./...
 
+# Tests whose libraries the product does not need.
+TEST_MODULES := e2e/browser e2e/compose
+
 # Where git will not say (no repository, or one of another user's), neither does the binary.
 BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 
@@ -25,7 +28,7 @@ build: ## build bin/extauthz, and bin/upstream for the examples
 .PHONY: test
 test: .tools/envoy databases browser ## run every test and every fuzz target's seeds, with the race detector
 	@scripts/test -race -timeout=8m $(TESTFLAGS) $(PKG)
-	@cd e2e/browser && ../../scripts/test -timeout=8m $(TESTFLAGS) ./...
+	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
@@ -53,8 +56,7 @@ figures: databases ## measure a million keys in Postgres and Redis, as docs/oper
 .PHONY: lint
 lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
 	@.tools/golangci-lint run ./...
-	@cd bench && ../.tools/golangci-lint run ./...
-	@cd e2e/browser && ../../.tools/golangci-lint run ./...
+	@for module in bench $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
 
 .PHONY: fmt
 fmt: .tools/golangci-lint ## format the code

@@ -1,5 +1,4 @@
-// Package examples_test runs what the READMEs say, word for word, against the real Envoy, and holds
-// docker-compose.yml against the files that it names.
+// Package examples_test runs what the READMEs say, word for word, against the real Envoy.
 package examples_test
 
 import (
@@ -10,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -300,9 +298,4 @@ func TestNoRouteByAClaimedIdentity(t *testing.T) {
 	if status, body := get(t, envoy, "/public/logo", "127.0.0.1", http.Header{"X-Extauthz-Key-Id": {"key_admin"}}); status != http.StatusOK {
 		t.Errorf("got %d %s", status, body)
 	}
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -48,7 +49,7 @@ func TestStoreREADMEs(t *testing.T) {
 func checkDocker(t *testing.T, story, address, line string) {
 	t.Helper()
 	_, port, _ := net.SplitHostPort(address)
-	image := loadProfile(t, story)[story].Image
+	image := regexp.MustCompile(`image: (` + story + `:\S+)`).FindStringSubmatch(readFile(t, filepath.Join(harness.Root(t), "docker-compose.yml")))[1]
 	run := fmt.Sprintf("docker run -d --rm --name extauthz-%s -p %s:%s ", story, address, port)
 	switch {
 	case strings.HasPrefix(line, run) && strings.Contains(line+" ", " "+image+" "):

@@ -1,4 +1,6 @@
-package examples_test
+// Package compose_test holds docker-compose.yml and the Dockerfile against what they name. It is a
+// module of its own, because only it needs the library that reads such files.
+package compose_test
 
 import (
 	"net/netip"
@@ -220,4 +222,9 @@ func readFile(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

@@ -1,4 +1,4 @@
-package examples_test
+package compose_test
 
 import (
 	"path/filepath"
