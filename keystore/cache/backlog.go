@@ -101,7 +101,7 @@ func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.backlog
-	now := c.now()
+	now, config := c.now(), c.config.Load()
 	if b.failed && b.resume == 0 {
 		b.pause = min(max(2*b.pause, pauseFirst), pauseLongest)
 		b.resume = now + b.pause
@@ -118,7 +118,7 @@ func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 		if r == nil {
 			return nil, false, 0
 		}
-		if r.epoch == c.epoch || now-r.used >= max(c.config.TTL, c.config.MaxStale) || c.flights[h] != nil {
+		if r.epoch == c.epoch || now-r.used >= max(config.TTL, config.MaxStale) || c.flights[h] != nil {
 			continue
 		}
 		f, err := c.startLookup(h, now, confirmation)

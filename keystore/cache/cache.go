@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
@@ -52,7 +53,8 @@ var errClosed = errors.New("the cache is closed")
 // when its caller goes away.
 type Cache struct {
 	store  keystore.Store
-	config Config
+	config atomic.Pointer[Config] // never nil, and never changed
+	log    *slog.Logger
 	start  time.Time // the origin of the cache's times
 
 	ctx    context.Context //nolint:containedctx // canceled by Close
@@ -103,10 +105,11 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
+	c := &Cache{store: store, log: config.Log, start: time.Now(), epoch: 1, flights: make(map[keystore.Hash]*flight)}
+	if c.log == nil {
+		c.log = slog.New(slog.DiscardHandler)
 	}
-	c := &Cache{store: store, config: config, start: time.Now(), epoch: 1, flights: make(map[keystore.Hash]*flight)}
+	c.config.Store(&config)
 	c.records = newLRU(config.Size)
 	var err error
 	if c.unknown, err = simplelru.NewLRU[keystore.Hash, negative](config.NegativeSize, nil); err != nil {
@@ -116,6 +119,21 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	c.backlog.wake = make(chan struct{}, 1)
 	c.wg.Go(c.confirmBacklog)
 	return c, nil
+}
+
+// Configure changes the sizes and times for look-ups from now on. All cached records stay, but for
+// the least recently used ones if there are more than fit. config.Log is ignored. The error is that of
+// [Config.Validate].
+func (c *Cache) Configure(config Config) error {
+	if err := config.Validate(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.config.Store(&config)
+	c.records.resize(config.Size)
+	c.unknown.Resize(config.NegativeSize)
+	return nil
 }
 
 // Close cancels the look-ups in flight and waits for them to end. Later look-ups are answered from
@@ -157,12 +175,12 @@ func (c *Cache) InvalidateAll() {
 
 // Lookup implements [keystore.Store].
 func (c *Cache) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
-	now := c.now()
+	now, ttl := c.now(), c.config.Load().TTL
 	c.mu.Lock()
 	if r := c.records.get(h); r != nil {
 		r.used = now
-		if age := now - r.confirmed; r.epoch == c.epoch && age < c.config.TTL {
-			if age >= c.config.TTL-c.config.TTL/5 && !r.failed {
+		if age := now - r.confirmed; r.epoch == c.epoch && age < ttl {
+			if age >= ttl-ttl/5 && !r.failed {
 				c.refresh(h, now) //nolint:contextcheck // a refresh outlives the caller
 			}
 			c.stats.Hits++
@@ -177,7 +195,7 @@ func (c *Cache) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 
 // miss is Lookup without a fresh record.
 func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
-	limit := c.config.LookupTimeout
+	limit := c.config.Load().LookupTimeout
 	if deadline, ok := ctx.Deadline(); ok {
 		limit = min(limit, time.Until(deadline)*3/4)
 	}
@@ -212,7 +230,7 @@ func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error
 func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, error) {
 	err := fmt.Errorf("the key store did not answer in time: %w", context.DeadlineExceeded)
 	now := c.now()
-	hung := waited >= c.config.LookupTimeout
+	hung := waited >= c.config.Load().LookupTimeout
 	if hung {
 		c.recordOutage(now, err)
 	}
@@ -228,17 +246,17 @@ func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, erro
 func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore.Key, *flight, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now()
+	now, config := c.now(), c.config.Load()
 	r := c.records.get(h)
 	if r != nil {
 		age := now - r.confirmed
 		switch {
-		case r.epoch == c.epoch && age < c.config.TTL: // confirmed in the meantime
+		case r.epoch == c.epoch && age < config.TTL: // confirmed in the meantime
 			if !again {
 				c.stats.Hits++
 			}
 			return r.key, nil, nil
-		case r.key != nil && age < c.config.MaxStale && c.hangs(r, now):
+		case r.key != nil && age < config.MaxStale && c.hangs(r, now):
 			c.stats.Stale++
 			return r.key, nil, nil
 		}
@@ -284,7 +302,7 @@ func (c *Cache) stale(h keystore.Hash, err error) (*keystore.Key, error) {
 func (c *Cache) staleLocked(h keystore.Hash, err error) (*keystore.Key, error) {
 	r := c.records.peek(h)
 	switch {
-	case r == nil || r.key == nil || c.now()-r.confirmed >= c.config.MaxStale:
+	case r == nil || r.key == nil || c.now()-r.confirmed >= c.config.Load().MaxStale:
 		return nil, err
 	case r.epoch != c.epoch && errors.Is(err, keystore.ErrBusy) && !c.outage.on.Load():
 		c.confirmLater()

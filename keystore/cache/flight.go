@@ -58,7 +58,7 @@ func (c *Cache) startLookup(h keystore.Hash, now time.Duration, p purpose) (*fli
 	if c.ctx.Err() != nil {
 		return nil, errClosed
 	}
-	if p != confirmation && c.running[p] >= c.config.MaxInFlight {
+	if p != confirmation && c.running[p] >= c.config.Load().MaxInFlight {
 		c.stats.Busy++
 		return nil, keystore.ErrBusy
 	}
@@ -77,11 +77,11 @@ func (c *Cache) startLookup(h keystore.Hash, now time.Duration, p purpose) (*fli
 func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.config.Log.Error("the key store panicked", "panic", p, "stack", string(debug.Stack()))
+			c.log.Error("the key store panicked", "panic", p, "stack", string(debug.Stack()))
 			k, err = nil, fmt.Errorf("the key store panicked: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(c.ctx, c.config.LookupTimeout)
+	ctx, cancel := context.WithTimeout(c.ctx, c.config.Load().LookupTimeout)
 	defer cancel()
 	k, err = c.store.Lookup(ctx, h)
 	if err == nil && k == nil {
@@ -99,7 +99,7 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 		failure = nil // this is an answer
 	}
 	answered := failure == nil
-	if answered && took > c.config.LookupTimeout {
+	if answered && took > c.config.Load().LookupTimeout {
 		failure = fmt.Errorf("its answer took %s", took)
 	}
 	c.recordOutage(now, failure)
@@ -138,10 +138,10 @@ func (c *Cache) keep(h keystore.Hash, f *flight, answered bool, now time.Duratio
 		c.records.add(h, fresh)
 	case answered:
 		c.records.remove(h)
-		c.unknown.Add(h, negative{until: f.started + c.config.NegativeTTL, epoch: c.epoch})
+		c.unknown.Add(h, negative{until: f.started + c.config.Load().NegativeTTL, epoch: c.epoch})
 	case r != nil:
 		r.failed = true
-		if now-f.started >= c.config.LookupTimeout {
+		if now-f.started >= c.config.Load().LookupTimeout {
 			r.hung = now
 		}
 		if r.epoch != c.epoch {
@@ -171,13 +171,13 @@ func (c *Cache) recordOutage(now time.Duration, err error) {
 	case err != nil && !o.on.Load():
 		o.since, o.last = now, now
 		o.on.Store(true)
-		c.config.Log.Error("the key store is unavailable: cached keys work until max_stale after they were last confirmed, and all others are refused as UNAVAILABLE",
-			"error", err, "max_stale", c.config.MaxStale.String())
+		c.log.Error("the key store is unavailable: cached keys work until max_stale after they were last confirmed, and all others are refused as UNAVAILABLE",
+			"error", err, "max_stale", c.config.Load().MaxStale.String())
 	case err != nil:
 		o.last = now
 	case o.on.Load() && now-o.last >= time.Second:
 		o.on.Store(false)
-		c.config.Log.Info("the key store is available again", "after", (now - o.since).String())
+		c.log.Info("the key store is available again", "after", (now - o.since).String())
 	}
 }
 

@@ -62,13 +62,7 @@ func (l *lru) add(h keystore.Hash, r record) {
 		*old = r
 		return
 	}
-	if len(l.at) >= l.size {
-		oldest := l.slots[anchor].before
-		if oldest == cursor {
-			oldest = l.slots[cursor].before
-		}
-		l.remove(l.slots[oldest].hash)
-	}
+	l.evict(l.size - 1)
 	i := l.free
 	if i != 0 {
 		l.free = l.slots[i].after
@@ -79,6 +73,23 @@ func (l *lru) add(h keystore.Hash, r record) {
 	l.slots[i] = slot{record: r, hash: h}
 	l.link(i, anchor)
 	l.at[h] = i
+}
+
+// resize changes how many records there may be, and evicts the least recently used ones beyond that.
+func (l *lru) resize(size int) {
+	l.size = size
+	l.evict(size)
+}
+
+// evict removes the least recently used records until n are left.
+func (l *lru) evict(n int) {
+	for len(l.at) > n {
+		oldest := l.slots[anchor].before
+		if oldest == cursor {
+			oldest = l.slots[cursor].before
+		}
+		l.remove(l.slots[oldest].hash)
+	}
 }
 
 func (l *lru) remove(h keystore.Hash) {
