@@ -69,8 +69,12 @@ type Config struct {
 	GRPC     GRPC // grpc in the file
 	Memory   Memory
 
-	// Warnings is what is allowed but is hardly meant. It is not a field of the file.
+	// Warnings are settings that are allowed, but probably a mistake. It is not a field of the file.
 	Warnings strictyaml.Errors
+
+	// Files are the files that were read: that of the configuration, if any, and those it names for
+	// ranges. It is not a field of the file.
+	Files []string
 }
 
 // Admin is the listener of /healthz, /readyz and /metrics.
@@ -92,7 +96,8 @@ type ClientAddress struct {
 
 	// TrustedProxies, with x_forwarded_for, lists the proxies whose entries are believed.
 	// Exactly one of TrustedProxies and TrustedHops is set then. With header, it lists the
-	// peers from which the header is believed. Default: any peer.
+	// peers from which the header is believed. Default: any peer. An item may also name a file
+	// with an address or CIDR range on each line: {file: cdn-ranges.txt}.
 	TrustedProxies []netip.Prefix
 
 	// TrustedHops, with x_forwarded_for, is the number of proxies in front of Envoy, counted

@@ -30,6 +30,7 @@ func Load(path string, o Overrides) (*Config, error) {
 	if path != "" {
 		r.WhenEmpty = "write at least `store: {yaml: {path: keys.yaml}}`"
 		r.File, r.Expand = path, func(s string) (string, error) { return expand(s, os.LookupEnv) }
+		r.c.Files = []string{path}
 		r.file()
 	}
 	r.override(o)
@@ -38,10 +39,21 @@ func Load(path string, o Overrides) (*Config, error) {
 	r.checkDashboard()
 	r.warn(o)
 	slices.SortStableFunc(r.Errors, func(a, b *strictyaml.Error) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(r.rank(a), r.rank(b)), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	r.c.Warnings = r.Warnings
 	return r.c, r.Err()
+}
+
+// rank orders errors: those of flags, of the configuration, and of files that it names.
+func (r *reader) rank(e *strictyaml.Error) int {
+	switch {
+	case e.Line == 0:
+		return 0
+	case e.File == r.File:
+		return 1
+	}
+	return 2
 }
 
 // A reader fills a Config from one file.

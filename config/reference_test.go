@@ -71,6 +71,8 @@ func fields(all []string, t reflect.Type, path string) []string {
 			all = append(all, path+"[]."+name)
 		}
 		return all
+	case reflect.TypeFor[[]netip.Prefix]():
+		return append(all, path, path+"[].file")
 	case reflect.TypeFor[map[authz.Code]int]():
 		return append(all, path+".CODE")
 	}
@@ -90,7 +92,7 @@ func fields(all []string, t reflect.Type, path string) []string {
 		return all
 	case reflect.Struct:
 		for f := range t.Fields() {
-			if t == reflect.TypeFor[Config]() && f.Name == "Warnings" {
+			if t == reflect.TypeFor[Config]() && (f.Name == "Warnings" || f.Name == "Files") {
 				continue // is no field of the file
 			}
 			all = fields(all, f.Type, strings.TrimPrefix(path+"."+snakeCase(f.Name), "."))
@@ -133,9 +135,12 @@ func load(t *testing.T, text string) *Config {
 	for _, variable := range regexp.MustCompile(`\$\{([A-Z_]+)\}`).FindAllStringSubmatch(text, -1) {
 		t.Setenv(variable[1], "value")
 	}
-	file := filepath.Join(t.TempDir(), "extauthz.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "extauthz.yaml")
+	for path, text := range map[string]string{file: text, filepath.Join(dir, "cdn-ranges.txt"): "192.0.2.0/24\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c, err := Load(file, Overrides{})
 	if err != nil {
@@ -182,7 +187,7 @@ func TestReferenceDefaults(t *testing.T) {
 		if needs[r.path] != "" {
 			want = load(t, without)
 		}
-		got.Warnings, want.Warnings = nil, nil
+		got.Warnings, want.Warnings, got.Files, want.Files = nil, nil, nil, nil
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %s is not the default:\n%+v\nwant:\n%+v", r.path, value, got, want)
 		}

@@ -3,14 +3,12 @@ package config
 import (
 	"cmp"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
 
 	"extauthz/check"
-	"extauthz/keystore"
 	"extauthz/strictyaml"
 )
 
@@ -152,32 +150,6 @@ func (r *reader) together(n *yaml.Node, f addressFields) {
 	case header && f.header == nil:
 		r.Errorf(n, "header is missing: write the name of the header that your own proxy sets and overwrites")
 	}
-}
-
-func (r *reader) trustedProxies(n *yaml.Node) {
-	var proxies []netip.Prefix
-	ok := r.Sequence(n, func(n *yaml.Node) {
-		s, ok := value(r, n, r.Plain)
-		if !ok {
-			return
-		}
-		p, err := keystore.ParseWhitelistEntry(s)
-		switch {
-		case err != nil && s != written(n):
-			r.Errorf(n, "%q does not stand for an IP address or a CIDR range", written(n))
-			return
-		case err != nil:
-			r.Errorf(n, "%v", err)
-			return
-		case p.Bits() == 0:
-			r.Warnf(n, "%s trusts every peer, so that callers choose their own address: list your proxies alone", p)
-		}
-		proxies = append(proxies, p)
-	})
-	if ok && empty(n) {
-		r.Errorf(n, "the list is empty, so that no proxy is believed: list your proxies, or leave trusted_proxies out")
-	}
-	r.c.ClientAddress.TrustedProxies = proxies
 }
 
 // apart checks that no header is both a secret and an address.
