@@ -8,6 +8,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"extauthz/check"
@@ -89,6 +90,31 @@ func FuzzCheck(f *testing.F) {
 		}
 		if _, err := proto.Marshal(resp); err != nil {
 			t.Errorf("the reply cannot be sent: %v", err)
+		}
+	})
+}
+
+// FuzzAnswer checks that any bytes at all get a response that Envoy can decode, that none is an
+// error, which failure_mode_allow lets through, unless the route's requirements are wrong, and that
+// only a secret allows.
+func FuzzAnswer(f *testing.F) {
+	addRequests(f)
+	f.Add([]byte("\x0a\x7f"))
+	s, codec := fuzzServer(f), newCodec(1<<20)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := new(call)
+		if err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, c); err != nil {
+			t.Fatal(err)
+		}
+		req, resp := c.generated(), new(authv3.CheckResponse)
+		if err := proto.Unmarshal(s.answer(t.Context(), c), resp); err != nil {
+			t.Fatalf("the response cannot be decoded: %v", err)
+		}
+		if resp.GetErrorResponse() != nil && len(c.Extensions) == 0 {
+			t.Errorf("failure_mode_allow would let it through: %v", req)
+		}
+		if codeOf(t, resp) == "VALID" && (c.unread != nil || !holdsSecret(req)) {
+			t.Errorf("let through without a secret: %v", req)
 		}
 	})
 }
