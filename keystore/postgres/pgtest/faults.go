@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -41,8 +42,17 @@ func (s *Server) Kill() {
 // Restart starts the server again after Stop or Kill, at the same address.
 func (s *Server) Restart(tb testing.TB) {
 	tb.Helper()
-	if err := s.run(); err != nil {
-		tb.Fatal(err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := s.run()
+		if err == nil {
+			return
+		}
+		// Killed processes hold the shared memory until they have ended.
+		log := s.Log()
+		last := log[strings.LastIndex(log, "\n")+1:]
+		if !strings.Contains(last, "Terminate any old server processes") || time.Now().After(deadline) {
+			tb.Fatal(err)
+		}
 	}
 }
 
