@@ -30,6 +30,10 @@ test: .tools/envoy databases browser ## run every test and every fuzz target's s
 	@scripts/test -race -timeout=8m $(TESTFLAGS) $(PKG)
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
+.PHONY: test-cluster
+test-cluster: databases ## render the chart with Helm and read every manifest strictly
+	@cd e2e/cluster && ../../scripts/test -timeout=8m $(TESTFLAGS) ./...
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
@@ -56,7 +60,7 @@ figures: databases ## measure a million keys in Postgres and Redis, as docs/oper
 .PHONY: lint
 lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
 	@.tools/golangci-lint run ./...
-	@for module in bench $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
+	@for module in bench e2e/cluster $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
 
 .PHONY: fmt
 fmt: .tools/golangci-lint ## format the code
