@@ -87,18 +87,18 @@ func OpenStore(ctx context.Context, c config.Store, hooks StoreHooks) (Store, er
 // connectTimeout bounds the first attempt to connect to Redis; later ones are made in the background.
 const connectTimeout = 3 * time.Second
 
-// files is a key file, or a folder of them, as a [Store].
-type files struct{ *yamlfile.Store }
+// keyFiles is a key file, or a folder of them, as a [Store].
+type keyFiles struct{ *yamlfile.Store }
 
-func (files) Ready(context.Context) error { return nil }
-func (files) Close()                      {}
+func (keyFiles) Ready(context.Context) error { return nil }
+func (keyFiles) Close()                      {}
 
 func openFiles(path string, hooks StoreHooks) (Store, error) {
 	s, err := yamlfile.Open(path, yamlfile.Options{OnReload: hooks.OnReload, OnPolling: hooks.OnPolling})
 	if err != nil {
 		return nil, err
 	}
-	return files{s}, nil
+	return keyFiles{s}, nil
 }
 
 // An Editor changes the keys of a store.

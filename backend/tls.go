@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"extauthz/config"
-	"extauthz/strictyaml"
+	"extauthz/files"
 )
 
 // A ServerTLS holds the certificates that a configuration names for the gRPC listener, and reads
@@ -101,7 +101,7 @@ func (t *ServerTLS) read() (f tlsFiles, digest [sha256.Size]byte) {
 		if file.path == "" {
 			continue
 		}
-		data, err := strictyaml.ReadFile(file.path)
+		data, err := files.Read(file.path)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tls.%s: %s: %w", file.field, file.path, err))
 		}

@@ -7,6 +7,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"extauthz/files"
 	"extauthz/keystore"
 	"extauthz/strictyaml"
 )
@@ -64,7 +65,7 @@ func (r *reader) rangeFile(n *yaml.Node, to *[]netip.Prefix) {
 		return
 	}
 	r.c.Files = append(r.c.Files, path)
-	data, err := strictyaml.ReadFile(path)
+	data, err := files.Read(path)
 	if err != nil {
 		r.Errorf(n, "the file %s cannot be read: %v", filepath.Base(path), err)
 		return

@@ -11,6 +11,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"extauthz/authz"
+	"extauthz/files"
 	"extauthz/strictyaml"
 )
 
@@ -74,7 +75,7 @@ type reader struct {
 }
 
 func (r *reader) file() {
-	data, err := strictyaml.ReadFile(r.File)
+	data, err := files.Read(r.File)
 	if err != nil {
 		r.Errorf(nil, "the configuration cannot be read: %v", err)
 		return

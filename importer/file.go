@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"extauthz/strictyaml"
+	"extauthz/files"
 )
 
 // A File is an open key file, which is read once, from its start to its end.
@@ -36,7 +36,7 @@ func Open(path string, stdin io.Reader) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := strictyaml.CheckFile(info); err != nil {
+	if err := files.Check(info); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	file, err := newFile(name, f)
@@ -51,7 +51,7 @@ func openPath(path string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	open := strictyaml.Open
+	open := files.Open
 	if info.Mode()&fs.ModeNamedPipe != 0 {
 		open = openPipe
 	}
@@ -69,7 +69,7 @@ const pipeTimeout = 3 * time.Second
 func openPipe(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // otherwise this waits for a writer
 	if err != nil {
-		return nil, strictyaml.Explain(path, err)
+		return nil, files.Explain(path, err)
 	}
 	if err := awaitInput(f); err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -73,37 +73,6 @@ func (w Whitelist) Equal(o Whitelist) bool {
 	return w.anywhere == o.anywhere && slices.Equal(w.prefixes, o.prefixes)
 }
 
-// Warning returns what is probably a mistake in the whitelist as a whole, or "": it holds every
-// address of one IP version and none of the other.
-func (w Whitelist) Warning() string {
-	isIPv4 := func(p netip.Prefix) bool { return p.Addr().Is4() }
-	isIPv6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
-	switch {
-	case covers(w.prefixes, allIPv4) && !slices.ContainsFunc(w.prefixes, isIPv6):
-		return "every IPv4 address is allowed, and no IPv6 address: add ::/0, or leave ip_whitelist out, if the key may be used from anywhere"
-	case covers(w.prefixes, allIPv6) && !slices.ContainsFunc(w.prefixes, isIPv4):
-		return "every IPv6 address is allowed, and no IPv4 address: add 0.0.0.0/0, or leave ip_whitelist out, if the key may be used from anywhere"
-	}
-	return ""
-}
-
-var (
-	allIPv4 = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	allIPv6 = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-)
-
-// covers reports whether one of the prefixes holds all of p, or two of them a half each.
-func covers(prefixes []netip.Prefix, p netip.Prefix) bool {
-	if slices.Contains(prefixes, p) {
-		return true
-	}
-	upper := netip.AddrFrom4([4]byte{0x80})
-	if p.Addr().Is6() {
-		upper = netip.AddrFrom16([16]byte{0x80})
-	}
-	return slices.Contains(prefixes, netip.PrefixFrom(p.Addr(), 1)) && slices.Contains(prefixes, netip.PrefixFrom(upper, 1))
-}
-
 // FormatWhitelistEntry returns p in the form that [ParseWhitelistEntry] reads, a single address
 // without its length.
 func FormatWhitelistEntry(p netip.Prefix) string {

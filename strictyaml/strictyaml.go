@@ -47,9 +47,6 @@ type Decoder struct {
 	// error is the only one about that scalar.
 	Expand func(string) (string, error)
 
-	// FirstLine is what is added to the nodes' lines, for a text that is part of a file.
-	FirstLine int
-
 	// WhenEmpty says what to write into a file that is empty.
 	WhenEmpty string
 
@@ -83,10 +80,12 @@ func (d *Decoder) Warnf(n *yaml.Node, format string, args ...any) {
 func (d *Decoder) at(n *yaml.Node, format string, args ...any) *Error {
 	e := &Error{File: d.File, Message: fmt.Sprintf(format, args...)}
 	if n != nil && n.Line > 0 {
-		e.Line, e.Column = n.Line+d.FirstLine, n.Column
+		e.Line, e.Column = n.Line, n.Column
 	}
 	return e
 }
+
+const noMerge = "<< takes fields over from elsewhere, which is not supported: write the fields out"
 
 // Fields says what is done with the value of each field of a mapping.
 type Fields map[string]func(value *yaml.Node)
@@ -105,7 +104,7 @@ func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 		read, known := fields[key.Value]
 		switch {
 		case key.Tag == "!!merge":
-			d.Errorf(key, "<< takes fields over from elsewhere, which is not read: write the fields out")
+			d.Errorf(key, noMerge)
 		case key.Kind != yaml.ScalarNode:
 			d.Errorf(key, "%s where a field's name is expected: write `name: value` lines", kindOf(Resolve(key)))
 		case !known:

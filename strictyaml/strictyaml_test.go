@@ -42,7 +42,7 @@ func TestMessages(t *testing.T) {
 		{"lst: []\n", "f:1:1: unknown field \"lst\": did you mean list?"},
 		{"Text: a\n", "f:1:1: unknown field \"Text\": did you mean text?"},
 		{"text: a\nint: 1\ntext: b\n", "f:3:1: field \"text\" stands twice: keep one of them"},
-		{"<<: {text: a}\n", "f:1:1: << takes fields over from elsewhere, which is not read: write the fields out"},
+		{"<<: {text: a}\n", "f:1:1: << takes fields over from elsewhere, which is not supported: write the fields out"},
 		{"[a]: b\n", "f:1:1: a list where a field's name is expected: write `name: value` lines"},
 		{"text: 12\n", "f:1:7: 12 is a number, not text: write it in quotes, \"12\""},
 		{"text: true\n", "f:1:7: true is true or false, not text: write it in quotes, \"true\""},
@@ -125,14 +125,6 @@ func TestValues(t *testing.T) {
 	d.Warnf(nil, "a warning of %s", "the whole")
 	equal(t, d.Err().Error(), "f:6:4: $unset is not set")
 	equal(t, d.Warnings.Error(), "f: a warning of the whole")
-}
-
-// A part of a file tells the file's lines.
-func TestFirstLine(t *testing.T) {
-	d := &Decoder{File: "f", FirstLine: 100}
-	d.Sequence(d.Parse([]byte("  - a\n  - 1\n")), func(n *yaml.Node) { d.String(n) })
-	d.Parse([]byte("a: b\nc\nd: e\n"))
-	equal(t, d.Err().Error(), "f:102:5: 1 is a number, not text: write it in quotes, \"1\"\nf:102:1: not YAML: no `: ` after a field's name")
 }
 
 func equal[T comparable](t *testing.T, got, want T) {

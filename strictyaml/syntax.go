@@ -27,7 +27,7 @@ func (d *Decoder) Parse(data []byte) *yaml.Node {
 		return nil
 	case err != nil:
 		line, column := locate(data, err)
-		d.Errors = append(d.Errors, &Error{File: d.File, Line: line + d.FirstLine, Column: column, Message: explain(err)})
+		d.Errors = append(d.Errors, &Error{File: d.File, Line: line, Column: column, Message: explain(err)})
 		return nil
 	case second != nil:
 		d.Errorf(second, "a second document starts here: write one document per file")

@@ -75,7 +75,7 @@ func TestLimits(t *testing.T) {
 			"k:6:16: roles: \"?\" has a character other than letters, digits and . _ - : * / in it",
 	} {
 		text := "keys:\n- id: a\n  hash: " + hashA + "\n  ratelimits: " + limits + "\n"
-		_, err := load([]source{{"k", []byte(text)}})
+		_, err := parseText(text)
 		got := ""
 		if err != nil {
 			got = err.Error()

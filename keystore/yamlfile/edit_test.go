@@ -146,6 +146,7 @@ func TestEditsOfOddKeys(t *testing.T) {
 		"name on top":   {"keys:\n  - name: old # this\n    id: key_a\n    hash: " + hashA + "\n", "keys:\n  - name: new # this\n    id: key_a\n    hash: " + hashA + "\n"},
 		"dash alone":    {"keys:\n  -\n    id: key_a\n    name: a\n      b # c\n    hash: " + hashA + "\n", "keys:\n  -\n    id: key_a\n    name: new\n    hash: " + hashA + "\n"},
 		"quoted fields": {"keys:\n  - \"id\": key_a\n    'name': old\n    \"hash\": " + hashA + "\n", "keys:\n  - \"id\": key_a\n    name: new\n    \"hash\": " + hashA + "\n"},
+		"name as value": {"keys:\n  - id: name\n    hash: " + hashA + "\n    external_id: name\n", "keys:\n  - id: name\n    hash: " + hashA + "\n    external_id: name\n    name: new\n"},
 		"keys at all":   {"keys:\n- id: key_a\n  hash: " + hashA + "\n  ip_whitelist:\n  - 10.0.0.1\n", "keys:\n- id: key_a\n  hash: " + hashA + "\n  ip_whitelist:\n  - 10.0.0.1\n  name: new\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,7 +157,11 @@ func TestEditsOfOddKeys(t *testing.T) {
 				write(t, path, test.text+b)
 				test.want += b
 			}
-			edit("key_a", func(k *keystore.Key) { k.Name = "new" })(t, NewEditor(path))
+			id := "key_a"
+			if !strings.Contains(test.text, id) {
+				id = "name"
+			}
+			edit(id, func(k *keystore.Key) { k.Name = "new" })(t, NewEditor(path))
 			if got := content(t, path); got != test.want {
 				t.Errorf("got:\n%s\nwant:\n%s", got, test.want)
 			}
@@ -378,39 +383,47 @@ func FuzzEdit(f *testing.F) {
 	f.Add("keys:\n  - &a {id: a, hash: "+hashA+"}\n  - id: b\n    hash: "+hashB+"\n    ip_whitelist: # these\n    - 10.0.0.1\n    -\n      192.0.2.1\n", uint8(2))
 	f.Add("keys:\r\n  -   id: a\r\n      hash: "+hashA+"\u2028\r\n", uint8(3))
 	f.Fuzz(func(t *testing.T, text string, what uint8) {
-		b, err := newBook([]source{{"k", withList([]byte(text))}}, "k")
+		f, err := parseForEdit("k", strings.NewReader(text))
+		must(t, err)
+		c, err := newChanges([]parsedFile{f}, "k")
 		if err != nil {
 			return
 		}
-		for id, it := range b.items {
-			k := it.key.Clone()
+		n := len(c.before) + 1
+		for id, before := range c.before {
+			k := before.Clone()
 			switch (int(what) + len(id)) % 6 {
 			case 0:
 				k.Name, k.ExternalID = "new", ""
 			case 1:
 				k.Enabled = !k.Enabled
 			case 2:
-				k.Whitelist = keystore.NewWhitelist(slices.Concat(it.key.Whitelist.Prefixes(), whitelist("2001:db8::/32").Prefixes()))
+				k.Whitelist = keystore.NewWhitelist(slices.Concat(before.Whitelist.Prefixes(), whitelist("2001:db8::/32").Prefixes()))
 			case 3:
 				k.Whitelist, k.Meta = keystore.Anywhere(), nil
 			case 4:
-				b.delete(id)
+				c.after[id] = nil
+				n--
 				continue
 			}
-			b.put(k)
+			c.put(k)
 		}
-		b.put(&keystore.Key{ID: "fresh", Hash: storetest.SecretOf("fresh").Hash(), Whitelist: keystore.Anywhere()})
-		want, err := b.want()
+		c.put(&keystore.Key{ID: "fresh", Hash: storetest.SecretOf("fresh").Hash(), Whitelist: keystore.Anywhere()})
+		if c.before["fresh"] != nil {
+			return
+		}
+		changed, err := c.apply()
 		if err != nil {
 			return
 		}
-		after, err := b.texts()
-		if err != nil {
-			return
+		set, err := parseText(string(changed[0].data))
+		if err != nil || set.len() != n {
+			t.Fatalf("error %v, %d keys of %d in\n%s", err, set.len(), n, changed[0].data)
 		}
-		set, err := load(after)
-		if err != nil || set.index.len != len(want) {
-			t.Fatalf("error %v, %d keys of %d in\n%s", err, set.index.len, len(want), after[0].data)
+		for _, k := range set.all() {
+			if !sameKey(k, c.wanted(k.ID)) {
+				t.Errorf("got %+v, want %+v", k, c.wanted(k.ID))
+			}
 		}
 	})
 }

@@ -3,7 +3,6 @@ package yamlfile
 import (
 	"bytes"
 	"fmt"
-	"hash/maphash"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/strictyaml"
 )
 
 func TestFullKey(t *testing.T) {
@@ -76,7 +76,7 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 30 {
 		fmt.Fprintf(&meta, "    a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
 	}
-	_, err := load([]source{{"k", []byte(meta.String())}})
+	_, err := parseText(meta.String())
 	if err == nil || !strings.Contains(err.Error(), "the aliases in this file stand for far more text than the file has") {
 		t.Errorf("got %v", err)
 	}
@@ -90,8 +90,8 @@ func TestAliasBombs(t *testing.T) {
 	for i := range 10000 {
 		fmt.Fprintf(&list, "- {id: k%d, hash: %s, ip_whitelist: *w}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
 	}
-	set, err := load([]source{{"k", []byte(list.String())}})
-	if err != nil || set.index.len != 10001 {
+	set, err := parseText(list.String())
+	if err != nil || set.len() != 10001 {
 		t.Errorf("got error %.200v", err)
 	}
 }
@@ -107,28 +107,41 @@ func generate(n int) []byte {
 	return b.Bytes()
 }
 
+// parseText returns the keys in the text of one file named k.
+func parseText(text string) (*snapshot, error) {
+	f, err := parseFirst("k", strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	return newSnapshot([]parsedFile{f}, &snapshot{}, noThrottle)
+}
+
+// parseAtOnce parses the text of a file named k without dividing it.
+func parseAtOnce(text []byte) parsedFile {
+	f := parsedFile{path: "k"}
+	p := parser{split: strictyaml.NewListSplitter(bytes.NewReader(text), "keys")}
+	_ = p.rest(nil, func(c placedChunk) bool { f.chunks = append(f.chunks, c); return true })
+	return f
+}
+
 // outcome writes down everything that comes of reading a text.
 func outcome(t testing.TB, data []byte, inParts bool) string {
 	t.Helper()
-	var f scan
-	var err error
+	f := parseAtOnce(data)
 	if inParts {
-		f, err = scanner{}.scan("k", bytes.NewReader(data))
-	} else {
-		f.path = "k"
-		d := divider{path: "k", text: newSplitter(bytes.NewReader(data))}
-		err = d.whole(nil, func(p placed) bool { f.chunks = append(f.chunks, p); return true })
+		var err error
+		f, err = parseFirst("k", bytes.NewReader(data))
+		must(t, err)
 	}
-	must(t, err)
-	set, err := newSet([]scan{f}, &set{}, nil)
+	set, err := newSnapshot([]parsedFile{f}, &snapshot{}, noThrottle)
 	if err != nil {
 		return err.Error()
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%v\n%d\n", set.warnings, set.index.len)
+	fmt.Fprintf(&b, "%v\n%d\n", set.warnings, set.len())
 	for _, c := range f.chunks {
 		for _, r := range c.records {
-			fmt.Fprintf(&b, "id on line %d, hash on line %d: %s", int(r.idAt.line)+c.line, int(r.hashAt.line)+c.line, formatItem(set.index.find(r.key.Hash), ""))
+			fmt.Fprintf(&b, "id on line %d, hash on line %d: %s", int(r.idAt.line)+c.line, int(r.hashAt.line)+c.line, formatKey(set.find(r.key.Hash), ""))
 		}
 	}
 	return b.String()
@@ -138,8 +151,8 @@ func outcome(t testing.TB, data []byte, inParts bool) string {
 // read at once.
 func TestParts(t *testing.T) {
 	base := generate(500)
-	for chunksOf(t, base) < 4 {
-		seed = maphash.MakeSeed() // where parts end is up to it
+	if n := chunksOf(t, base); n < 4 {
+		t.Fatal(n)
 	}
 	if outcome(t, base, true) != outcome(t, base, false) {
 		t.Fatal("the sound file is read otherwise in parts")
@@ -182,7 +195,7 @@ func TestAliasesInParts(t *testing.T) {
 
 func chunksOf(t testing.TB, data []byte) int {
 	t.Helper()
-	f, err := scanner{}.scan("k", bytes.NewReader(data))
+	f, err := parseFirst("k", bytes.NewReader(data))
 	must(t, err)
 	return len(f.chunks)
 }
@@ -197,12 +210,12 @@ func TestPartsAreKept(t *testing.T) {
 	must(t, s.Reload())
 	after := s.current.Load()
 	same := 0
-	for h, k := range after.index.all() {
-		if before.index.find(h) == k {
+	for h, k := range after.all() {
+		if before.find(h) == k {
 			same++
 		}
 	}
-	if same < 500 || same == 2000 || s.Len() != 2001 || before.index.len != 2000 {
+	if same < 500 || same == 2000 || s.Len() != 2001 || before.len() != 2000 {
 		t.Errorf("%d of %d keys are the same", same, s.Len())
 	}
 	// Places are right in parts that moved.
@@ -222,7 +235,7 @@ func TestReloadIsAsOpen(t *testing.T) {
 	}
 	small := []string{"keys: []\n", "keys:\n  - {id: small, hash: " + hashB + "}\n", "keys:\n  - {id: small, hash: " + hashB + ", enabled: false}\n"}
 	r := rand.New(rand.NewPCG(3, 4))
-	now := &set{}
+	now := &snapshot{}
 	sound, failed, kept := 0, 0, 0
 	for range 80 {
 		from := r.IntN(len(base)) / 4 * 4 // some keys are left out
@@ -238,17 +251,17 @@ func TestReloadIsAsOpen(t *testing.T) {
 			}
 		}
 		texts := []string{string(data), small[r.IntN(len(small))]}
-		scans := func(known chunks) []scan {
-			var all []scan
+		parse := func(known map[[32]byte]*chunk) []parsedFile {
+			var all []parsedFile
 			for i, text := range texts {
-				f, err := scanner{known: known}.scan(fmt.Sprint(i), strings.NewReader(text))
+				f, err := parseFile(fmt.Sprint(i), strings.NewReader(text), known, noThrottle)
 				must(t, err)
 				all = append(all, f)
 			}
 			return all
 		}
-		next, err := newSet(scans(now.chunks), now, nil)
-		fresh, freshErr := newSet(scans(nil), &set{}, nil)
+		next, err := newSnapshot(parse(now.chunks), now, noThrottle)
+		fresh, freshErr := newSnapshot(parse(nil), &snapshot{}, noThrottle)
 		if fmt.Sprint(err) != fmt.Sprint(freshErr) {
 			t.Fatalf("got %v\nwant %v", err, freshErr)
 		}
@@ -259,8 +272,8 @@ func TestReloadIsAsOpen(t *testing.T) {
 		if got, want := written(next), written(fresh); got != want {
 			t.Fatalf("got\n%.600s\nwant\n%.600s", got, want)
 		}
-		for h, k := range next.index.all() {
-			if now.index.find(h) == k {
+		for h, k := range next.all() {
+			if now.find(h) == k {
 				kept++
 			}
 		}
@@ -307,13 +320,13 @@ func TestCopiedFile(t *testing.T) {
 }
 
 // written writes down all that is in a set.
-func written(s *set) string {
+func written(s *snapshot) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, s.index.len, s.warnings)
+	fmt.Fprintln(&b, s.len(), s.warnings)
 	for _, h := range sortedHashes(s) {
-		b.WriteString(formatItem(s.index.find(h), ""))
+		b.WriteString(formatKey(s.find(h), ""))
 	}
-	for _, shard := range s.index.ids {
+	for _, shard := range s.ids.maps {
 		fmt.Fprintln(&b, slices.Sorted(maps.Keys(shard)))
 	}
 	return b.String()
@@ -385,33 +398,33 @@ func FuzzKeyFile(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		first, err := load([]source{{"k", []byte(text)}})
+		first, err := parseText(text)
 		if err != nil {
 			return
 		}
 		var b strings.Builder
 		b.WriteString("keys: []\n")
-		if first.index.len > 0 {
+		if first.len() > 0 {
 			b.Reset()
 			b.WriteString("keys:\n")
 		}
 		for _, h := range sortedHashes(first) {
-			item, err := MarshalKey(first.index.find(h))
+			item, err := MarshalKey(first.find(h))
 			if err != nil {
 				t.Fatal(err)
 			}
 			b.Write(item)
 		}
-		second, err := load([]source{{"k", []byte(b.String())}})
+		second, err := parseText(b.String())
 		if err != nil {
 			t.Fatalf("%v\n%s", err, b.String())
 		}
-		if second.index.len != first.index.len {
-			t.Fatalf("%d keys of %d", second.index.len, first.index.len)
+		if second.len() != first.len() {
+			t.Fatalf("%d keys of %d", second.len(), first.len())
 		}
-		for h, k := range first.index.all() {
-			if !reflect.DeepEqual(second.index.find(h), k) { //nolint:govet // no error is in it
-				t.Errorf("got %+v\nwant %+v\n%s", second.index.find(h), k, b.String())
+		for h, k := range first.all() {
+			if !reflect.DeepEqual(second.find(h), k) { //nolint:govet // no error is in it
+				t.Errorf("got %+v\nwant %+v\n%s", second.find(h), k, b.String())
 			}
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"reflect"
 	"slices"
@@ -34,8 +33,8 @@ func stream(t *testing.T, in io.Reader) (keys []*keystore.Key, parts, end int, e
 
 // readAtOnce reads a file as one.
 func readAtOnce(text []byte) ([]*keystore.Key, strictyaml.Errors) {
-	c := readWhole("k", text, 0)
-	return keysOf(c.records), mistakes([]scan{{path: "k", chunks: []placed{{chunk: c}}}})
+	f := parseAtOnce(text)
+	return f.keys(), allErrors([]parsedFile{f})
 }
 
 // streams tells whether a file is read by its parts as it is at once, and returns how many keys
@@ -80,8 +79,8 @@ func many(t testing.TB, n int) string {
 
 func inParts(t testing.TB, text string) string {
 	t.Helper()
-	for chunksOf(t, []byte(text)) < 4 {
-		seed = maphash.MakeSeed() // where parts end is up to it
+	if n := chunksOf(t, []byte(text)); n < 4 {
+		t.Fatalf("%d parts", n)
 	}
 	return text
 }
@@ -150,6 +149,12 @@ func TestPartsUndivided(t *testing.T) {
 }
 
 // flow returns a list of keys in the form that needs no lines.
+// As in strictyaml.
+const (
+	bufferSize   = 256 << 10
+	chunkEntries = 64
+)
+
 func flow(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -190,7 +195,7 @@ func TestPartsWrong(t *testing.T) {
 		case strings.HasSuffix(name, "after it"):
 		case read > key:
 			t.Errorf("%s: %d keys were read before it", name, read)
-		case name != "another field" && read < key-9*chunkItems:
+		case name != "another field" && read < key-9*chunkEntries:
 			t.Errorf("%s: only %d keys were read before it", name, read)
 		}
 	}
@@ -202,11 +207,11 @@ func TestPartsReadAhead(t *testing.T) {
 	read := 0
 	in := io.TeeReader(strings.NewReader(text), writer(func(b []byte) { read += len(b) }))
 	for p, err := range Parts("k", in) {
-		if ahead := read - p.End; err != nil || ahead > 3*readSize {
+		if ahead := read - p.End; err != nil || ahead > 3*bufferSize {
 			t.Fatalf("%d bytes were read for the parts up to %d: %v", read, p.End, err)
 		}
 	}
-	if read != len(text) || read < 6*readSize {
+	if read != len(text) || read < 6*bufferSize {
 		t.Errorf("%d bytes of %d were read", read, len(text))
 	}
 }
@@ -214,18 +219,6 @@ func TestPartsReadAhead(t *testing.T) {
 type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
-
-// Keys that were yielded are not kept for what an alias may refer to, unless it may.
-func TestMayAnchor(t *testing.T) {
-	for text, want := range map[string]bool{
-		"": false, "&": false, "a: b": false, "name: R&D": false, "name: Smith & Sons": false, "name: Smith &\n": false,
-		"a: &x b": true, "[&x b]": true, "{\"a\":&x b}": true, "- &x\n": true, "&x": true, "R&D & Co &x": true, "a: R&D\nb: &x y": true,
-	} {
-		if got := mayAnchor([]byte(text)); got != want {
-			t.Errorf("%q: %t", text, got)
-		}
-	}
-}
 
 // Where reading fails, that is told, and the file is not taken for a shorter one.
 func TestPartsUnreadable(t *testing.T) {
@@ -252,8 +245,8 @@ func FuzzPartsStream(f *testing.F) {
 		f.Add(text, uint16(7), "", uint16(0))
 		f.Add(text, uint16(190), "  - {id: c, hash: "+hashC+", roles: &a [b]}\n", uint16(30))
 	}
-	few := "# " + strings.Repeat("-", splitFrom-100) + "\nkeys:\n" // enough to be read in parts
-	for line := range strings.Lines(flow(200)) {
+	few := "# a comment\nkeys:\n"
+	for line := range strings.Lines(flow(400)) {
 		few += "  - " + strings.TrimSuffix(line, ",\n") + "\n"
 	}
 	base := strings.SplitAfter(inParts(f, few), "\n")

@@ -1,11 +1,17 @@
-// Package yamlfile keeps keys in a YAML file that people write by hand, or in a folder of
-// them: strictly read, read again whenever it changes, and edited with its comments kept.
+// Package yamlfile stores keys in a YAML file that people write by hand, or in a folder of such
+// files. It reads them strictly, reloads them when they change, and edits them with their comments
+// kept.
+//
+// A file is parsed in chunks of some keys each (split.go, parse.go), whose keys make a snapshot
+// (snapshot.go). A reload parses only the chunks whose text has changed. An edit writes only the
+// entries that change (edit.go, rewrite.go). The fields of a key are in fields.go.
 package yamlfile
 
 import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -15,42 +21,41 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Options are what a store can be told. The zero value is ready.
+// Options are a store's settings. The zero value is ready to use.
 type Options struct {
-	// OnReload, where set, is called after each time that the files were read again. It is
-	// called from one goroutine at a time, and the next reload waits for it.
+	// OnReload, if non-nil, is called after each reload that found other texts than the one before,
+	// or failed. It is called from one goroutine at a time, and the next reload waits for it.
 	OnReload func(Reload)
 
 	// OnPolling, if non-nil, is called by Watch when it cannot get notifications of changes from
 	// the system, and from then on finds them by polling alone.
 	OnPolling func(error)
 
-	pollAlone bool // watches as where the system cannot tell of changes
+	pollOnly bool // for tests
 }
 
 // A Reload is the outcome of reading the files again.
 type Reload struct {
-	Err      error             // why the set before is still in use; nil where the new one is
+	Err      error             // why the keys before are still in use; nil if the new ones are
 	Repeated bool              // the files could not be read the last time either; they are tried again until they can be
 	Before   int               // how many keys were in use
 	Keys     int               // how many keys are in use now
-	Warnings strictyaml.Errors // of the set that is in use now
+	Warnings strictyaml.Errors // about the keys that are in use now
 	Duration time.Duration     // how long reading took
 }
 
 // A Store is a key file, or a folder of *.yaml and *.yml files whose names do not begin with a
-// dot. Its keys are in memory: looking one up takes no lock, and sees each state of the files
-// whole. It is safe for concurrent use. [Open] makes one.
+// dot. Its keys are in memory: a look-up takes no lock, and sees each state of the files whole. It
+// is safe for concurrent use. Use [Open] to make one.
 type Store struct {
 	*Editor
 
 	path    string
 	opts    Options
-	current atomic.Pointer[set]
+	current atomic.Pointer[snapshot]
 
 	mu         sync.Mutex        // held while the files are read
-	digest     [sha256.Size]byte // of what was read last, sound or not
-	stamp      string            // of the files then
+	sum        [sha256.Size]byte // of what was read last, valid or not
 	unreadable bool              // the files could not be read
 }
 
@@ -59,11 +64,11 @@ var (
 	_ keystore.Editor = (*Store)(nil)
 )
 
-// Open reads the file or folder at path. Its error is a [strictyaml.Errors]: everything that
-// is wrong, in all the files.
+// Open reads the file or folder at path. Its error is a [strictyaml.Errors]: everything that is
+// wrong, in all the files.
 //
-// The keys stay as they are until [Store.Reload], or an edit by way of this Store;
-// [Store.Watch] follows the files.
+// The keys stay as they are until [Store.Reload], or an edit by this Store; [Store.Watch] follows
+// the files.
 func Open(path string, opts Options) (*Store, error) {
 	s := &Store{path: path, opts: opts, Editor: NewEditor(path)}
 	s.Editor.written = s.Reload
@@ -75,30 +80,31 @@ func Open(path string, opts Options) (*Store, error) {
 
 // Lookup implements [keystore.Store]. Its only error is [keystore.ErrNotFound].
 func (s *Store) Lookup(_ context.Context, h keystore.Hash) (*keystore.Key, error) {
-	if k := s.current.Load().index.find(h); k != nil {
+	if k := s.current.Load().find(h); k != nil {
 		return k, nil
 	}
 	return nil, keystore.ErrNotFound
 }
 
 // Len returns how many keys there are.
-func (s *Store) Len() int { return s.current.Load().index.len }
+func (s *Store) Len() int { return s.current.Load().len() }
 
-// Warnings returns what is allowed in the files, but hardly meant, as it was when they were
-// last read without an error.
+// Warnings returns what is valid in the files but probably a mistake, as of the last reload that
+// succeeded.
 func (s *Store) Warnings() strictyaml.Errors { return s.current.Load().warnings }
 
-// Reload reads the files again. Where that fails, the keys stay as they were. Its error is as
-// that of [Open].
+// Reload reads the files again. If that fails, the keys stay as they were. Its error is as that of
+// [Open].
 func (s *Store) Reload() error { return s.reload(true) }
 
-// reload reads the files again, unless they hold what they held when they were last read.
+// reload reads the files again. Unless always is set, it changes nothing and calls nobody if they
+// have the same text as before.
 func (s *Store) reload(always bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	start, before, unreadable := time.Now(), s.Len(), s.unreadable
-	read, err := s.load(always)
-	if (read || s.unreadable) && s.opts.OnReload != nil {
+	isNew, err := s.load(always)
+	if (isNew || s.unreadable) && s.opts.OnReload != nil {
 		s.opts.OnReload(Reload{
 			Err: err, Repeated: !always && unreadable && s.unreadable,
 			Before: before, Keys: s.Len(), Warnings: s.Warnings(), Duration: time.Since(start),
@@ -107,47 +113,49 @@ func (s *Store) reload(always bool) error {
 	return err
 }
 
-// releaseFrom is how many bytes of key files it takes until the memory that reading them took
-// is worth giving back to the system at once.
-const releaseFrom = 4 << 20
+// releaseKeys is the number of keys from which the memory that parsing them took is returned to the
+// system at once.
+const releaseKeys = 10_000
 
-// load reports whether the files were new, or always.
-func (s *Store) load(always bool) (bool, error) {
-	stamp := stamp(s.path) // before reading: what is written meanwhile counts as a change
-	before := s.current.Load()
+// load reads the files, and reports whether they were new, or always is set.
+func (s *Store) load(always bool) (isNew bool, err error) {
+	before, pause := s.current.Load(), newThrottle()
 	first := before == nil
 	if first {
-		before = &set{}
+		before, pause = &snapshot{}, noThrottle
 	}
-	var p *pacer
-	if !first {
-		p = newPacer()
+	files, err := readFiles(s.path, func(path string, in io.Reader) (parsedFile, error) {
+		return parseFile(path, in, before.chunks, pause)
+	})
+	sum := sumOf(files, err)
+	isNew = always || sum != s.sum
+	s.sum, s.unreadable = sum, err != nil
+	if err != nil || !isNew {
+		return isNew, err
 	}
-	files, err := eachFile(s.path, scanner{before.chunks, p}.file)
-	digest, size := digest(files, err)
-	same := digest == s.digest
-	s.digest, s.stamp, s.unreadable = digest, stamp, err != nil
-	if err != nil {
-		return !same, err
-	}
-	if same && !always {
-		return false, nil
-	}
-	next, err := newSet(files, before, p)
+	next, err := newSnapshot(files, before, pause)
 	if err != nil {
 		return true, err
 	}
 	s.current.Store(next)
-	if first && size >= releaseFrom {
+	if first && next.len() >= releaseKeys {
 		debug.FreeOSMemory()
 	}
 	return true, nil
 }
 
-func (s *Store) stampRead() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stamp
+// sumOf returns a hash of all that was read.
+func sumOf(files []parsedFile, err error) (sum [sha256.Size]byte) {
+	h := sha256.New()
+	fmt.Fprintln(h, err)
+	for _, f := range files {
+		fmt.Fprintln(h, f.path)
+		for _, c := range f.chunks {
+			h.Write(c.sum[:])
+		}
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // isUnreadable reports whether the files could not be read.
@@ -155,21 +163,4 @@ func (s *Store) isUnreadable() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unreadable
-}
-
-// digest returns a hash of all that was read, and how many bytes that is.
-func digest(files []scan, err error) (sum [sha256.Size]byte, size int) {
-	h := sha256.New()
-	for _, f := range files {
-		fmt.Fprintf(h, "%s %d %x\n", f.path, f.size, f.head)
-		for _, c := range f.chunks {
-			h.Write(c.id.sum[:])
-		}
-		size += f.size
-	}
-	if err != nil {
-		fmt.Fprintln(h, err)
-	}
-	h.Sum(sum[:0])
-	return sum, size
 }

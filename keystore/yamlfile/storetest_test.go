@@ -77,9 +77,9 @@ func TestStore(t *testing.T) {
 	})
 }
 
-func sortedHashes(s *set) []keystore.Hash {
+func sortedHashes(s *snapshot) []keystore.Hash {
 	var all []keystore.Hash
-	for h := range s.index.all() {
+	for h := range s.all() {
 		all = append(all, h)
 	}
 	return slices.SortedFunc(slices.Values(all), func(a, b keystore.Hash) int { return bytes.Compare(a[:], b[:]) })

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,7 +28,7 @@ func keys(ids ...string) string {
 
 func ids(s *Store) string {
 	var ids []string
-	for _, k := range s.current.Load().index.all() {
+	for _, k := range s.current.Load().all() {
 		ids = append(ids, k.ID)
 	}
 	slices.Sort(ids)
@@ -138,8 +137,8 @@ func rename(t *testing.T, path, text string) {
 }
 
 func TestWatch(t *testing.T) {
-	for _, opts := range []Options{{}, {pollAlone: true}} {
-		t.Run(fmt.Sprintf("pollAlone=%t", opts.pollAlone), func(t *testing.T) {
+	for _, opts := range []Options{{}, {pollOnly: true}} {
+		t.Run(fmt.Sprintf("pollOnly=%t", opts.pollOnly), func(t *testing.T) {
 			for name, test := range map[string]func(t *testing.T, dir string, opts Options){
 				"write":            watchWrite,
 				"rename":           watchRename,
@@ -416,7 +415,7 @@ func TestReloadIsWhole(t *testing.T) {
 		readers.Go(func() {
 			for ctx.Err() == nil {
 				names := make(map[string]bool)
-				for _, k := range s.current.Load().index.all() {
+				for _, k := range s.current.Load().all() {
 					names[k.Name] = true
 				}
 				if len(names) != 1 || s.Len() != 200 {
@@ -439,31 +438,5 @@ func TestReloadIsWhole(t *testing.T) {
 	}
 	if _, err := s.Lookup(t.Context(), keystore.Hash{}); !errors.Is(err, keystore.ErrNotFound) {
 		t.Errorf("got error %v", err)
-	}
-}
-
-// Without notifications the files are polled, and that is reported once.
-func TestWatchFallsBack(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.yaml")
-	write(t, path, keys("a"))
-	var mu sync.Mutex
-	var reported []error
-	w := &watching{path: path, dirs: make(map[string]string), opts: Options{OnPolling: func(err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		reported = append(reported, err)
-	}}}
-	var limit syscall.Rlimit
-	must(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 0, Max: limit.Max}))
-	w.follow()
-	w.follow()
-	must(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit))
-	defer w.close()
-	if len(reported) != 1 || !errors.Is(reported[0], syscall.EMFILE) {
-		t.Errorf("got %v", reported)
-	}
-	if w.follow(); w.notifier == nil || w.polling || len(reported) != 1 {
-		t.Errorf("no notifications once they can be had: %v", reported)
 	}
 }

@@ -1,7 +1,6 @@
 package yamlfile
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,64 +11,62 @@ import (
 	"extauthz/strictyaml"
 )
 
-// An entry is one range of a whitelist and where it stands.
-type entry struct {
-	prefix netip.Prefix
-	node   *yaml.Node
+func (r *keyReader) whitelist(k *keystore.Key, n *yaml.Node) {
+	k.Whitelist = once(r, "ip_whitelist", n, func() keystore.Whitelist { return r.readWhitelist(n) })
 }
 
-func (r *reader) readWhitelist(n *yaml.Node) {
-	r.record.key.Whitelist = once(r, "ip_whitelist", n, func() keystore.Whitelist {
-		switch v := strictyaml.Resolve(n); {
-		case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
-			r.d.Errorf(n, "%v", keystore.ErrEmptyWhitelist)
-			return keystore.Whitelist{}
-		case v.Tag == "!!null":
-			r.d.Errorf(n, "nothing where the list of addresses is expected: leave ip_whitelist out to allow every address, or write enabled: false to allow none")
-			return keystore.Whitelist{}
-		case v.Kind == yaml.ScalarNode && asList(v.Value) != "":
-			r.d.Errorf(n, "text where the list of addresses is expected: write %s", asList(v.Value))
-			return keystore.Whitelist{}
+func (r *keyReader) readWhitelist(n *yaml.Node) keystore.Whitelist {
+	switch v := strictyaml.Resolve(n); {
+	case v.Kind == yaml.SequenceNode && len(v.Content) == 0:
+		r.Errorf(n, "%v", keystore.ErrEmptyWhitelist)
+		return keystore.Whitelist{}
+	case v.Tag == "!!null":
+		r.Errorf(n, "nothing where the list of addresses is expected: leave ip_whitelist out to allow every address, or write enabled: false to allow none")
+		return keystore.Whitelist{}
+	case v.Kind == yaml.ScalarNode && asList(v.Value) != "":
+		r.Errorf(n, "text where the list of addresses is expected: write %s", asList(v.Value))
+		return keystore.Whitelist{}
+	}
+	var prefixes []netip.Prefix
+	var places []*yaml.Node
+	r.Sequence(n, func(entry *yaml.Node) {
+		if p, ok := r.whitelistEntry(entry); ok {
+			prefixes, places = append(prefixes, p), append(places, entry)
 		}
-		entries := make([]entry, 0, len(strictyaml.Resolve(n).Content))
-		r.d.Sequence(n, func(item *yaml.Node) {
-			if p, ok := r.entry(item); ok {
-				entries = append(entries, entry{p, item})
-			}
-		})
-		prefixes := make([]netip.Prefix, len(entries))
-		for i, e := range entries {
-			prefixes[i] = e.prefix
-		}
-		whitelist := keystore.NewWhitelist(prefixes)
-		r.warnOfEntries(n, entries, whitelist.Warning())
-		return whitelist
 	})
+	whitelist := keystore.NewWhitelist(prefixes)
+	for _, w := range whitelist.Warnings() {
+		place := n
+		if w.Index >= 0 {
+			place = places[w.Index]
+		}
+		r.Warnf(place, "%s", w.Text)
+	}
+	return whitelist
 }
 
-func (r *reader) entry(n *yaml.Node) (netip.Prefix, bool) {
+func (r *keyReader) whitelistEntry(n *yaml.Node) (netip.Prefix, bool) {
+	errs := len(r.Errors)
 	switch v := strictyaml.Resolve(n); {
 	case v.Kind == yaml.MappingNode:
-		// [::1] and [fe80::] are mappings to YAML, and so is the item in "- fe80::".
-		r.d.Errorf(n, "a mapping where an address is expected: write an IPv6 address in quotes, such as \"2001:db8::/32\"")
-		return netip.Prefix{}, false
+		// [::1] and [fe80::] are mappings to YAML, and so is "- fe80::".
+		r.Errorf(n, "a mapping where an address is expected: write an IPv6 address in quotes, such as \"2001:db8::/32\"")
 	case v.Kind == yaml.SequenceNode:
-		r.d.Errorf(n, "a list where an address is expected: write every entry in the one list")
-		return netip.Prefix{}, false
+		r.Errorf(n, "a list where an address is expected: write every entry in the one list")
 	case v.Tag == "!!null":
-		r.d.Errorf(n, "an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24, or remove it")
-		return netip.Prefix{}, false
+		r.Errorf(n, "an empty entry: write an IP address or a CIDR range, such as 192.0.2.7 or 192.0.2.0/24, or remove it")
+	default:
+		text := r.Plain(n)
+		if len(r.Errors) > errs {
+			break
+		}
+		p, err := keystore.ParseWhitelistEntry(text)
+		if err == nil {
+			return p, true
+		}
+		r.Errorf(n, "%v", err)
 	}
-	errs := len(r.d.Errors)
-	text := r.d.Plain(n)
-	if len(r.d.Errors) > errs {
-		return netip.Prefix{}, false
-	}
-	p, err := keystore.ParseWhitelistEntry(text)
-	if err != nil {
-		r.d.Errorf(n, "%v", err)
-	}
-	return p, err == nil
+	return netip.Prefix{}, false
 }
 
 // asList returns entries that stand in one text as a list, or "" if they are no entries.
@@ -78,46 +75,5 @@ func asList(text string) string {
 	if slices.ContainsFunc(parts, func(p string) bool { _, err := keystore.ParseWhitelistEntry(p); return err != nil }) {
 		return ""
 	}
-	return list(parts, strings.Clone)
-}
-
-// warnOfEntries adds a warning about the list as a whole, if there is one, and warnings about
-// entries that allow every address, and about those that add nothing because another one holds
-// the same addresses.
-func (r *reader) warnOfEntries(list *yaml.Node, entries []entry, warning string) {
-	if warning != "" {
-		r.d.Warnf(list, "%s", warning)
-	}
-	for _, e := range entries {
-		if e.prefix.Bits() == 0 && warning == "" {
-			r.d.Warnf(e.node, "%s lets every %s address in: leave ip_whitelist out if the key may be used from anywhere", e.prefix, family(e.prefix))
-		}
-	}
-	if len(entries) < 2 {
-		return
-	}
-	// In this order a range comes right before those within it, and the first of two equal
-	// ones before the second.
-	sorted := slices.Clone(entries)
-	slices.SortStableFunc(sorted, func(a, b entry) int {
-		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.prefix.Bits(), b.prefix.Bits()))
-	})
-	outer := sorted[0]
-	for _, e := range sorted[1:] {
-		switch {
-		case e.prefix == outer.prefix:
-			r.d.Warnf(e.node, "%s stands twice: keep one of them", keystore.FormatWhitelistEntry(e.prefix))
-		case outer.prefix.Contains(e.prefix.Addr()):
-			r.d.Warnf(e.node, "%s is within %s, which is in the list too: keep one of them", keystore.FormatWhitelistEntry(e.prefix), outer.prefix)
-		default:
-			outer = e
-		}
-	}
-}
-
-func family(p netip.Prefix) string {
-	if p.Addr().Is4() {
-		return "IPv4"
-	}
-	return "IPv6"
+	return list(parts, strictyaml.Quote)
 }

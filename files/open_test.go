@@ -1,4 +1,4 @@
-package strictyaml
+package files
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ func TestOpenRefuses(t *testing.T) {
 		dir + "/no":  "no such file or directory",
 		pipe + "/no": "not a directory",
 	} {
-		if _, err := ReadFile(path); err == nil || err.Error() != want {
+		if _, err := Read(path); err == nil || err.Error() != want {
 			t.Errorf("%s: got %v, want %s", path, err, want)
 		}
 	}
@@ -47,7 +47,7 @@ func TestOpenAnonymousPipe(t *testing.T) {
 	}
 	defer r.Close()
 	go func() { _, _ = w.WriteString("keys: []\n"); _ = w.Close() }()
-	if text, err := ReadFile(fmt.Sprintf("/dev/fd/%d", r.Fd())); err != nil || string(text) != "keys: []\n" {
+	if text, err := Read(fmt.Sprintf("/dev/fd/%d", r.Fd())); err != nil || string(text) != "keys: []\n" {
 		t.Errorf("got %q, error %v", text, err)
 	}
 }
@@ -62,7 +62,7 @@ func TestOpenPermission(t *testing.T) {
 		_, _ = os.Stdout.WriteString("<" + err.Error() + ">\n")
 		return
 	}
-	root, err := os.MkdirTemp("", "strictyaml") //nolint:usetesting // other users cannot enter t.TempDir
+	root, err := os.MkdirTemp("", "files") //nolint:usetesting // other users cannot enter t.TempDir
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package strictyaml
+// Package files opens, locks and replaces the files that an operator names: configurations and key
+// files. Its errors say what is in the way, and what to do about it.
+package files
 
 import (
 	"errors"
@@ -12,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadFile returns the contents of the file at path. Its errors are those of [Open].
-func ReadFile(path string) ([]byte, error) {
+// Read returns the contents of the file at path. Its errors are those of [Open].
+func Read(path string) ([]byte, error) {
 	f, err := Open(path)
 	if err != nil {
 		return nil, err
@@ -22,15 +24,16 @@ func ReadFile(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// Open opens the file at path for reading. It refuses what [CheckFile] does, and a named pipe,
-// which may have no writer; the pipes of a shell, such as those of <(command), have one. Its errors do not name path; one for lack of permission names the user and the
-// owner and mode of what is in the way.
+// Open opens the file at path for reading. It refuses what [Check] does, and a named pipe, which
+// may have no writer; the pipes of a shell, such as those of <(command), have one. Its errors do
+// not name path. One for lack of permission names the user, and the owner and mode of what is in
+// the way.
 func Open(path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, Explain(path, err)
 	}
-	if err := CheckFile(info); err != nil {
+	if err := Check(info); err != nil {
 		return nil, err
 	}
 	if info.Mode()&fs.ModeNamedPipe != 0 && !isAnonymousPipe(path) {
@@ -44,9 +47,9 @@ func Open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// CheckFile returns an error if what info describes has no contents to read from start to end: a
+// Check returns an error if what info describes has no contents to read from start to end: a
 // folder, a device, or a socket.
-func CheckFile(info fs.FileInfo) error {
+func Check(info fs.FileInfo) error {
 	switch mode := info.Mode(); {
 	case mode.IsDir():
 		return errors.New("it is a folder: name a file in it")
@@ -82,9 +85,9 @@ func Explain(path string, err error) error {
 	return denied("it", info, 0o444, "read it", err)
 }
 
-// ExplainWrite returns err, which came of replacing the file at path by a new one, without paths,
+// explainWrite returns err, which came of replacing the file at path by a new one, without paths,
 // and says what can be done about it.
-func ExplainWrite(path string, err error) error {
+func explainWrite(path string, err error) error {
 	err = withoutPath(err)
 	switch {
 	case errors.Is(err, syscall.EBUSY):

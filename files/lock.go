@@ -1,0 +1,52 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Lock locks a file or a folder, which need not exist yet, against others who call Lock, in other
+// processes too, until unlock is called. It waits for them until ctx ends. The lock is a hidden
+// file beside the file, or in the folder.
+func Lock(ctx context.Context, path string) (unlock func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	target, err := Resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	name := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".lock")
+	if info, err := os.Stat(target); err == nil && info.IsDir() {
+		name = filepath.Join(target, ".keys.lock")
+	}
+	l := flock.New(name, flock.SetPermissions(0o600))
+	_, err = l.TryLockContext(ctx, 5*time.Millisecond)
+	switch {
+	case err == nil:
+		return func() { _ = l.Unlock() }, nil
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("%s: another program holds the lock %s: %w", path, name, err)
+	}
+	return nil, notWritten(name, err)
+}
+
+// Resolve returns the file or folder that path leads to, by links or not, or path itself if there
+// is none yet.
+func Resolve(path string) (string, error) {
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return "", fmt.Errorf("%s is a link that leads nowhere: correct it, or remove it", path)
+		}
+		return path, nil
+	}
+	return target, err
+}

@@ -1,0 +1,195 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	quietTime    = 100 * time.Millisecond // how long nothing must change before a change is reported
+	maxDelay     = 400 * time.Millisecond // how long it is held back for that at most
+	pollInterval = 500 * time.Millisecond
+)
+
+// A Watcher notices when a file changes, or the files in a folder do: by writes, renames, links that
+// lead elsewhere, files that come and go in the folder, and a folder that is replaced. It gets
+// notifications from the system, and also polls twice a second, for changes without one. A poll
+// compares inodes, sizes, and times of modification and of status change. If a file system keeps
+// none of these up to date, a change goes unnoticed.
+type Watcher struct {
+	Path string
+
+	// List returns the files at Path as they are now.
+	List func() ([]string, error)
+
+	// OnChange is called first when Run begins, and then at most a second after each change, once
+	// nothing has changed for a moment.
+	OnChange func()
+
+	// OnPoll is called at each poll, and reports whether to call OnChange even without a change.
+	OnPoll func() bool
+
+	// OnPolling, if non-nil, is called when some changes will come without a notification, so that
+	// polling alone finds them.
+	OnPolling func(error)
+
+	// PollOnly makes it poll alone, as on a system without notifications.
+	PollOnly bool
+
+	notifier *fsnotify.Watcher // nil if the system has none
+	dirs     map[string]string // the folders that are watched, with their identities
+	stamp    string            // of the files when they were last looked at
+	polling  bool              // some changes come without a notification
+}
+
+// Run watches until ctx ends, and returns ctx's error.
+func (w *Watcher) Run(ctx context.Context) error {
+	w.dirs = make(map[string]string)
+	w.watchDirs()
+	defer w.close()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	report := time.NewTimer(0)
+	defer report.Stop()
+	var since time.Time // of the first change that is not reported yet
+	for {
+		var events <-chan fsnotify.Event
+		var lost <-chan error
+		if w.notifier != nil {
+			events, lost = w.notifier.Events, w.notifier.Errors
+		}
+		changed := false
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e := <-events:
+			changed = w.concerns(e)
+		case <-lost: //nolint:errcheck // events were lost: the next poll finds what changed
+		case <-poll.C:
+			w.watchDirs()
+			if changed = w.changed(); w.OnPoll() && !changed {
+				w.OnChange()
+			}
+		case <-report.C:
+			since = time.Time{}
+			w.changed()
+			w.OnChange()
+			w.watchDirs()
+		}
+		if changed {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			report.Reset(min(quietTime, max(0, maxDelay-time.Since(since))))
+		}
+	}
+}
+
+func (w *Watcher) close() {
+	if w.notifier != nil {
+		_ = w.notifier.Close()
+	}
+}
+
+// changed reports whether the files have changed since it was last called.
+func (w *Watcher) changed() bool {
+	before := w.stamp
+	w.stamp = w.takeStamp()
+	return w.stamp != before
+}
+
+// concerns reports whether an event may be about the files.
+func (w *Watcher) concerns(e fsnotify.Event) bool {
+	paths, _ := w.List()
+	named := e.Op != fsnotify.Chmod && slices.ContainsFunc(append(paths, w.Path), func(p string) bool {
+		return filepath.Base(p) == filepath.Base(e.Name)
+	})
+	return w.changed() || named // any other may be a folder or a link on the way to them
+}
+
+// watchDirs watches the folders that the files are in, those of their links, and of what these
+// lead to.
+func (w *Watcher) watchDirs() {
+	if w.notifier == nil {
+		if w.PollOnly {
+			return
+		}
+		var err error
+		if w.notifier, err = fsnotify.NewWatcher(); err != nil {
+			w.notifier = nil
+			w.report(err)
+			return
+		}
+	}
+	want := map[string]bool{filepath.Dir(w.Path): true}
+	if info, err := os.Stat(w.Path); err == nil && info.IsDir() {
+		want[w.Path] = true
+	}
+	paths, _ := w.List()
+	for _, p := range append(paths, w.Path) {
+		if resolved, err := filepath.EvalSymlinks(p); err == nil {
+			want[filepath.Dir(resolved)] = true
+		}
+	}
+	for dir, id := range w.dirs {
+		// The system watches a folder, not its name: another one may have that now.
+		if !want[dir] || identity(dir) != id {
+			_ = w.notifier.Remove(dir)
+			delete(w.dirs, dir)
+		}
+	}
+	var failed error
+	for dir := range want {
+		if _, ok := w.dirs[dir]; ok {
+			continue
+		}
+		if err := w.notifier.Add(dir); err == nil {
+			w.dirs[dir] = identity(dir)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			failed = fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	w.report(failed)
+}
+
+// report calls OnPolling with err, because of which some changes come without a notification,
+// unless there was one the last time too. If err is nil, all come with one.
+func (w *Watcher) report(err error) {
+	if err != nil && !w.polling && w.OnPolling != nil {
+		w.OnPolling(err)
+	}
+	w.polling = err != nil
+}
+
+// takeStamp returns a text that differs when the files have changed, unless two writes of the same
+// length were within one tick of the file system's clock.
+func (w *Watcher) takeStamp() string {
+	var b strings.Builder
+	paths, err := w.List()
+	fmt.Fprintln(&b, identity(w.Path), err)
+	for _, p := range paths {
+		var s unix.Stat_t
+		err := unix.Stat(p, &s)
+		fmt.Fprintln(&b, p, s.Dev, s.Ino, s.Size, s.Mtim.Nano(), s.Ctim.Nano(), err)
+	}
+	return b.String()
+}
+
+// identity returns a text that differs for different files and folders.
+func identity(path string) string {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return "none"
+	}
+	return fmt.Sprint(s.Dev, s.Ino)
+}

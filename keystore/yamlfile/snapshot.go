@@ -1,0 +1,161 @@
+package yamlfile
+
+import (
+	"crypto/sha256"
+	"hash/maphash"
+	"iter"
+	"maps"
+	"slices"
+
+	"extauthz/keystore"
+	"extauthz/strictyaml"
+)
+
+// A snapshot is all the keys of a store at one time. It is immutable. The zero value has none.
+type snapshot struct {
+	byHash   shards[keystore.Hash, *keystore.Key]
+	ids      shards[string, struct{}]
+	chunks   map[[sha256.Size]byte]*chunk
+	warnings strictyaml.Errors
+}
+
+// newSnapshot returns the keys in the files. Its error is the [strictyaml.Errors] of all files. What
+// has not changed is shared with the snapshot before, so that a change of one key in 100,000
+// takes little more time than reading the file. It calls pause now and then.
+func newSnapshot(files []parsedFile, before *snapshot, pause func()) (*snapshot, error) {
+	next := &snapshot{chunks: make(map[[sha256.Size]byte]*chunk)}
+	var added []*chunk
+	total, changed := 0, 0
+	for _, f := range files {
+		for _, c := range f.chunks {
+			if len(c.errors) > 0 || next.chunks[c.sum] != nil && len(c.records) > 0 { // twice the same keys
+				return nil, allErrors(files)
+			}
+			next.chunks[c.sum] = c.chunk
+			next.warnings = append(next.warnings, c.at(f.path, c.warnings)...)
+			total += len(c.records)
+			if before.chunks[c.sum] != c.chunk {
+				added = append(added, c.chunk)
+				changed += len(c.records)
+			}
+			pause()
+		}
+	}
+	if changed > total/2 {
+		added = slices.Collect(maps.Values(next.chunks))
+	} else {
+		next.byHash, next.ids = before.byHash.share(), before.ids.share()
+		for sum, c := range before.chunks {
+			if next.chunks[sum] != c {
+				next.remove(c, pause)
+			}
+		}
+	}
+	for _, c := range added {
+		if !next.add(c, pause) {
+			return nil, allErrors(files)
+		}
+	}
+	return next, nil
+}
+
+func (s *snapshot) remove(c *chunk, pause func()) {
+	for _, r := range c.records {
+		pause()
+		s.byHash.delete(shardOfHash(r.key.Hash), r.key.Hash)
+		s.ids.delete(shardOfID(r.key.ID), r.key.ID)
+	}
+}
+
+// add reports whether no id and no hash was there already.
+func (s *snapshot) add(c *chunk, pause func()) bool {
+	for _, r := range c.records {
+		pause()
+		if !s.byHash.add(shardOfHash(r.key.Hash), r.key.Hash, r.key) || !s.ids.add(shardOfID(r.key.ID), r.key.ID, struct{}{}) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *snapshot) find(h keystore.Hash) *keystore.Key { return s.byHash.maps[shardOfHash(h)][h] }
+
+// len returns the number of keys.
+func (s *snapshot) len() (n int) {
+	for _, m := range s.ids.maps {
+		n += len(m)
+	}
+	return n
+}
+
+// all yields the keys by their hashes, in no order.
+func (s *snapshot) all() iter.Seq2[keystore.Hash, *keystore.Key] {
+	return func(yield func(keystore.Hash, *keystore.Key) bool) {
+		for _, m := range s.byHash.maps {
+			for h, k := range m {
+				if !yield(h, k) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// byID returns the keys by their ids.
+func (s *snapshot) byID() map[string]*keystore.Key {
+	keys := make(map[string]*keystore.Key, s.len())
+	for _, k := range s.all() {
+		keys[k.ID] = k
+	}
+	return keys
+}
+
+func shardOfHash(h keystore.Hash) uint8 { return h[0] }
+func shardOfID(id string) uint8         { return uint8(maphash.String(seed, id)) } //nolint:gosec // its last bits
+
+var seed = maphash.MakeSeed()
+
+// shards is a map in 256 parts. Copies share those that were not changed since.
+type shards[K comparable, V any] struct {
+	maps  [256]map[K]V
+	owned [256]bool // which maps no copy shares
+}
+
+// share returns a copy.
+func (s *shards[K, V]) share() shards[K, V] { return shards[K, V]{maps: s.maps} }
+
+// own returns one of the maps for changes.
+func (s *shards[K, V]) own(i uint8) map[K]V {
+	if !s.owned[i] {
+		s.owned[i] = true
+		if s.maps[i] = maps.Clone(s.maps[i]); s.maps[i] == nil {
+			s.maps[i] = make(map[K]V)
+		}
+	}
+	return s.maps[i]
+}
+
+func (s *shards[K, V]) delete(i uint8, key K) { delete(s.own(i), key) }
+
+// add reports whether the key was not there yet.
+func (s *shards[K, V]) add(i uint8, key K, value V) bool {
+	m := s.own(i)
+	if _, ok := m[key]; ok {
+		return false
+	}
+	m[key] = value
+	return true
+}
+
+// allErrors returns everything that is wrong with the files, in their order.
+func allErrors(files []parsedFile) strictyaml.Errors {
+	var errs strictyaml.Errors
+	d := newDuplicates()
+	d.owners = make(map[place]string)
+	for _, f := range files {
+		for _, c := range f.chunks {
+			errs = append(errs, d.add(f.path, c)...)
+		}
+	}
+	return errs
+}
