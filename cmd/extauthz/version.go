@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker in a release: -ldflags "-X main.version=v1.2.3".
-var version string
+// The linker sets both in a release: -ldflags "-X main.version=v1.2.3 -X main.commit=…".
+var version, commit string
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -32,12 +32,12 @@ func newVersionCommand() *cobra.Command {
 func buildVersion() (v, revision string) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return cmp.Or(version, "unknown"), ""
+		return cmp.Or(version, "unknown"), commit
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {
 			revision = s.Value
 		}
 	}
-	return cmp.Or(version, info.Main.Version, "unknown"), revision
+	return cmp.Or(version, info.Main.Version, "unknown"), cmp.Or(commit, revision)
 }

@@ -90,14 +90,19 @@ func TestDockerfile(t *testing.T) {
 	joined := strings.ReplaceAll(text, "\\\n", " ")
 	var stages []string
 	var builds string
+	images := map[string]string{} // the default of each argument
 	for line := range strings.Lines(joined) {
 		words := strings.Fields(line)
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
 		switch words[0] {
+		case "ARG":
+			if name, value, ok := strings.Cut(words[1], "="); ok {
+				images["$"+name] = value
+			}
 		case "FROM":
-			if image := words[len(words)-3]; !strings.HasPrefix(image, "golang:1.26") && !strings.HasSuffix(image, ":nonroot") {
+			if image := images[words[len(words)-3]]; !strings.HasPrefix(image, "golang:1.26") && !strings.HasSuffix(image, ":nonroot") {
 				t.Errorf("a stage from %s", image)
 			}
 			stages = append(stages, words[len(words)-1])
