@@ -21,7 +21,7 @@ func demo(t *testing.T, env ...string) (cmd *exec.Cmd, addrs []string) {
 	tr := newTree(t, func(text string) string { return text }, "quickstart")
 	cmd = exec.CommandContext(t.Context(), "python3", filepath.Join(tr.dir, "examples/quickstart/demo.py"))
 	cmd.Env = append(os.Environ(), env...)
-	for _, name := range []string{"ENVOY_PORT", "EXTAUTHZ_PORT", "ADMIN_PORT", "UPSTREAM_PORT"} {
+	for _, name := range []string{"ENVOY_PORT", "EXTAUTHZ_PORT", "ADMIN_PORT", "DASHBOARD_PORT", "UPSTREAM_PORT"} {
 		addr := harness.FreeAddr(t)
 		_, port, _ := net.SplitHostPort(addr)
 		cmd.Env = append(cmd.Env, name+"="+port)
@@ -55,6 +55,9 @@ func TestDemoEndsOnInterrupt(t *testing.T) {
 	polltest.Until(t, "the demo is up", func() bool {
 		return !p.Running() || strings.Contains(p.Log(), "Ctrl-C stops everything")
 	})
+	if !strings.Contains(p.Log(), "/login?token=") {
+		t.Errorf("no link to the dashboard:\n%s", p.Log())
+	}
 	p.Signal(syscall.SIGINT)
 	if code := p.Wait(); code != 0 {
 		t.Errorf("the demo ended with %d:\n%s", code, p.Log())

@@ -18,7 +18,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 PORTS = {  # each can be set by its environment variable
     name: int(os.environ.get(name, port))
-    for name, port in {"ENVOY_PORT": 10000, "EXTAUTHZ_PORT": 9191, "ADMIN_PORT": 9192, "UPSTREAM_PORT": 8080}.items()
+    for name, port in {"ENVOY_PORT": 10000, "EXTAUTHZ_PORT": 9191, "ADMIN_PORT": 9192, "DASHBOARD_PORT": 9194, "UPSTREAM_PORT": 8080}.items()
 }
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
 PATIENCE = 60  # seconds
@@ -84,10 +84,15 @@ def start(programs):
     (programs.folder / "envoy.yaml").write_text(config)
     local = {name: f"127.0.0.1:{port}" for name, port in PORTS.items()}
     programs.start("upstream", TOP / "bin/upstream", "-listen", local["UPSTREAM_PORT"])
+    # Copies: the dashboard changes keys, and usage is recorded.
+    (programs.folder / "keys.yaml").write_text((HERE / "keys.yaml").read_text())
+    configuration = programs.folder / "extauthz.yaml"
+    configuration.write_text((HERE / "extauthz.yaml").read_text())
     programs.start(
-        "extauthz", TOP / "bin/extauthz", "serve", "--keys", HERE / "keys.yaml",
+        "extauthz", TOP / "bin/extauthz", "serve", "--config", configuration,
         "--listen", local["EXTAUTHZ_PORT"], "--admin", local["ADMIN_PORT"],
     )  # fmt: skip
+    programs.start("dashboard", TOP / "bin/extauthz", "dashboard", "--config", configuration, "--listen", local["DASHBOARD_PORT"])
     programs.start(
         "envoy", TOP / ".tools/envoy", "--config-path", programs.folder / "envoy.yaml",
         "--disable-hot-restart", "--log-level", "warning",
@@ -160,14 +165,30 @@ def tell():
             print(paint(line, "1") if name.startswith("x-extauthz-") else line)
 
 
-def invite():
-    envoy, keys = f"127.0.0.1:{PORTS['ENVOY_PORT']}", (HERE / "keys.yaml").relative_to(TOP)
+def dashboard_link(programs):
+    """Returns the link that the dashboard printed, which works once."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        programs.check()
+        for line in (programs.folder / "dashboard.log").read_text(errors="replace").splitlines():
+            if line.startswith("http://") and "/login?token=" in line:
+                return line
+        time.sleep(0.05)
+    raise Failure(f"the dashboard printed no link after {PATIENCE} s; its last words:\n{programs.tail('dashboard')}")
+
+
+def invite(programs):
+    envoy, keys = f"127.0.0.1:{PORTS['ENVOY_PORT']}", programs.folder / "keys.yaml"
     print(f"""
 Everything is up. In another terminal:
 
   curl -i -H 'x-api-key: demo_listed' {envoy}/hello
   curl -i -H 'x-api-key: demo_listed' --interface 127.0.0.2 {envoy}/hello
   curl -s 127.0.0.1:{PORTS['ADMIN_PORT']}/metrics | grep ^extauthz
+
+See who calls from where, and change keys, on a page. This link works once, for ten minutes:
+
+  {dashboard_link(programs)}
 
 Change {keys}, and it is live within a second. Ctrl-C stops everything.""", flush=True)
 
@@ -183,7 +204,7 @@ def main():
             print(f"Envoy on 127.0.0.1:{PORTS['ENVOY_PORT']} asks extauthz about every request to the upstream.\n")
             tell()
             if not os.environ.get("ONCE"):
-                invite()
+                invite(programs)
                 while True:
                     programs.check()
                     time.sleep(0.5)
