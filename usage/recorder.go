@@ -209,7 +209,7 @@ func tableOf(b *Batch) *table {
 
 // keptRows is how large an empty table may be and keep its memory: a burst must not hold
 // memory forever.
-const keptRows = 1 << 14
+const keptRows = 1 << 10
 
 func (t *table) reset() {
 	if cap(t.rows) > keptRows {
