@@ -99,7 +99,7 @@ func newEntries(answer []rueidis.RedisMessage) ([]entry, error) {
 // newEntry returns the entry of a member of the index and the record that it names.
 func newEntry(member string, record *rueidis.RedisMessage) entry {
 	e := entry{member: member}
-	if id, h, ok := splitMember(member); ok && !record.IsNil() {
+	if id, h, ok := splitMember(member); ok && !record.IsNil() && !isPointer(record) {
 		e.record, _ = record.ToString()
 		e.key = read(h, record)
 		if e.key.ID != id {

@@ -145,15 +145,19 @@ func TestTwoReplicas(t *testing.T) {
 		"by SWAPDB in a script": func(*keystore.Key) { r.CLI("EVAL", "return redis.call('SWAPDB', 0, 1)", "0") },
 	} {
 		r.CLI("FLUSHALL")
-		k := storetest.NewKey("key_a", "10.0.0.0/8")
+		k := storetest.RotatedKey("key_a")
+		old := &keystore.Key{ID: k.ID, Hash: k.Previous.Hash}
 		must(t, a.Put(t.Context(), []*keystore.Key{k}))
 		b.knows(t, k)
+		b.knows(t, old)
 		revoke(k)
 		start := time.Now()
-		polltest.Until(t, name, func() bool {
-			_, err := b.cache.Lookup(t.Context(), k.Hash)
-			return errors.Is(err, keystore.ErrNotFound)
-		})
+		for _, h := range []keystore.Hash{old.Hash, k.Hash} {
+			polltest.Until(t, name, func() bool {
+				_, err := b.cache.Lookup(t.Context(), h)
+				return errors.Is(err, keystore.ErrNotFound)
+			})
+		}
 		t.Logf("%s: refused after %s", name, time.Since(start))
 	}
 	if _, ups := b.state(); ups != 1 {

@@ -1,7 +1,11 @@
 package redis
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+
+	"github.com/redis/rueidis"
 
 	"extauthz/keystore"
 )
@@ -21,4 +25,26 @@ func encode(k *keystore.Key) (string, error) {
 		return "", fmt.Errorf("key %s: %w", k.ID, err)
 	}
 	return string(record), nil
+}
+
+// maxPointer is longer than any pointer that a person would write, and shorter than most records.
+const maxPointer = 128
+
+// parsePointer returns the hash of the record that a pointer leads to, if m is a pointer.
+func parsePointer(m *rueidis.RedisMessage) (current keystore.Hash, ok bool) {
+	data, err := m.AsBytes()
+	if err != nil || len(data) > maxPointer || !bytes.Contains(data, []byte(`"current"`)) {
+		return keystore.Hash{}, false
+	}
+	var p struct{ Current, ID string }
+	if json.Unmarshal(data, &p) != nil || p.ID != "" {
+		return keystore.Hash{}, false
+	}
+	current, err = keystore.ParseHash(p.Current)
+	return current, err == nil
+}
+
+func isPointer(m *rueidis.RedisMessage) bool {
+	_, ok := parsePointer(m)
+	return ok
 }

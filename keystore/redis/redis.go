@@ -18,6 +18,13 @@
 // whitelist. It also takes less memory. A record with an unknown or duplicate field, a null, an
 // empty list or anything else that is invalid is refused as a whole: see [keystore.Key.Broken].
 //
+// While a rotation's grace lasts, the record has the hash of the previous secret, and a third entry
+// leads from there to the record:
+//
+//	{extauthz}:key:<previous hash>   a string: {"current":"<hash>"}
+//
+// It counts only while the record that it leads to names that previous hash.
+//
 // With redis-cli, a key is written, found, and revoked like this; every replica sees such a
 // change as soon as one made by `extauthz key`:
 //
@@ -104,6 +111,7 @@ type Store struct {
 	options Options
 	names   names
 	client  *redisclient.Client
+	inboxes inboxes // of the watches
 }
 
 var (
@@ -138,24 +146,60 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Lookup implements [keystore.Store], in one round trip. It waits for the answer until ctx
-// ends, which should therefore have a deadline.
+// Lookup implements [keystore.Store], in one round trip, or in two for a previous secret. It waits for
+// the answer until ctx ends, which should therefore have a deadline.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
-	m, err := s.client.Get(ctx, s.names.record(h)).ToMessage()
-	if rueidis.IsRedisNil(err) {
-		return nil, keystore.ErrNotFound
+	k, err := s.lookup(ctx, h)
+	if err != nil {
+		return nil, err
 	}
-	if errors.Is(err, redisclient.ErrBusy) {
-		return nil, fmt.Errorf("redis: %w: %w", keystore.ErrBusy, err)
-	}
-	if err != nil && !isWrongType(err) {
-		return nil, fmt.Errorf("redis: %w", err)
-	}
-	k := read(h, &m)
 	if k.Broken != nil && s.options.OnBroken != nil {
 		s.options.OnBroken(k.ID, k.Broken)
 	}
 	return k, nil
+}
+
+// pointerTries is how often a look-up follows a pointer, in case that the key is rotated meanwhile.
+const pointerTries = 4
+
+func (s *Store) lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
+	for range pointerTries {
+		m, err := s.get(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		current, ok := parsePointer(&m)
+		if !ok {
+			return read(h, &m), nil
+		}
+		s.inboxes.follow(h, current) // before the record is read, so that no change of it is missed
+		m, err = s.get(ctx, current)
+		if errors.Is(err, keystore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if k := read(current, &m); k.Previous.Hash == h {
+			return k, nil
+		}
+	}
+	return nil, keystore.ErrNotFound
+}
+
+// get returns what is stored under the name of a hash, which may not be a string, or
+// [keystore.ErrNotFound].
+func (s *Store) get(ctx context.Context, h keystore.Hash) (rueidis.RedisMessage, error) {
+	m, err := s.client.Get(ctx, s.names.record(h)).ToMessage()
+	switch {
+	case rueidis.IsRedisNil(err):
+		return m, keystore.ErrNotFound
+	case errors.Is(err, redisclient.ErrBusy):
+		return m, fmt.Errorf("redis: %w: %w", keystore.ErrBusy, err)
+	case err != nil && !isWrongType(err):
+		return m, fmt.Errorf("redis: %w", err)
+	}
+	return m, nil
 }
 
 // read returns the key of a record as GET answered it. Where it is no string, the key is

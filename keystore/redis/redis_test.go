@@ -33,12 +33,14 @@ func TestSingle(t *testing.T) {
 	r := redistest.Start(t)
 	backend := fresh(r.URL(), func() { r.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
+	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
+	storetest.RunRotationWatcher(t, backend)
 }
 
 func TestStoreBehindACache(t *testing.T) {
 	server := redistest.Start(t)
-	storetest.Run(t, func(t *testing.T) storetest.Backend {
+	backend := func(t *testing.T) storetest.Backend {
 		server.CLI("FLUSHALL")
 		r := newReplica(t, server.URL())
 		r.awaitUp(t, 1)
@@ -46,7 +48,9 @@ func TestStoreBehindACache(t *testing.T) {
 			keystore.Store
 			keystore.Editor
 		}{r.cache, r.Store}
-	})
+	}
+	storetest.Run(t, backend)
+	storetest.RunRotation(t, backend)
 }
 
 func TestUnixSocket(t *testing.T) {
@@ -59,7 +63,9 @@ func TestSentinels(t *testing.T) {
 	r := redistest.StartSentinels(t)
 	backend := fresh(r.URL(), func() { r.Master.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
+	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
+	storetest.RunRotationWatcher(t, backend)
 }
 
 func TestCluster(t *testing.T) {
@@ -71,7 +77,9 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	storetest.Run(t, backend)
+	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
+	storetest.RunRotationWatcher(t, backend)
 }
 
 // within returns a context that is generous even on a busy machine.

@@ -20,29 +20,88 @@ local function named(member)
   return records .. string.sub(member, -64)
 end
 
--- The id that a record gives itself; nil where there is none that can be read.
-local function owner(name)
-  local ok, r = pcall(cjson.decode, redis.pcall('GET', name))
-  return ok and type(r) == 'table' and r.id or nil
+local function decode(text)
+  local ok, r = pcall(cjson.decode, text)
+  return ok and type(r) == 'table' and r or nil
 end
 
--- Deletes the records of an id and its members in the index, except one. A record with another id
--- is left alone.
+local function isPointer(r)
+  return r and type(r.current) == 'string' and r.id == nil
+end
+
+-- The name of the pointer that belongs to a record; nil if the record has no previous hash.
+local function previous(r)
+  local p = r and r.previous
+  return type(p) == 'table' and type(p.hash) == 'string' and records .. string.lower(p.hash) or nil
+end
+
+-- The id of the key that a name belongs to, and what is stored there. The id is nil if it cannot be
+-- read, and false if the name is free: nothing is there, or a pointer that leads nowhere.
+local function owner(name)
+  local text = redis.pcall('GET', name)
+  local r = decode(text)
+  if isPointer(r) then
+    local target = decode(redis.pcall('GET', records .. r.current))
+    return previous(target) == name and target.id or false, r
+  end
+  if not text then return false end
+  return r and type(r.id) == 'string' and r.id or nil, r
+end
+
+-- Deletes the pointer to a record, except the one with the name kept.
+local function unpoint(name, kept)
+  local p = previous(decode(redis.pcall('GET', name)))
+  if p and p ~= kept then
+    local r = decode(redis.pcall('GET', p))
+    if isPointer(r) and r.current == string.sub(name, -64) then redis.call('DEL', p) end
+  end
+end
+
+-- Deletes the records of an id, their pointers, and its members in the index, except one. A record
+-- with another id is left alone.
 local function forget(id, kept)
   local n = 0
   for _, m in ipairs(members(id)) do
     if m ~= kept then
-      local other = owner(named(m))
-      if other == nil or other == id then n = n + redis.call('DEL', named(m)) end
+      local name = named(m)
+      local other, r = owner(name)
+      if not isPointer(r) and (not other or other == id) then
+        unpoint(name)
+        n = n + redis.call('DEL', name)
+      end
       redis.call('ZREM', ids, m)
     end
   end
   return n
 end
 
+-- Whether the previous hash of a record is free, or another one of the same key.
+local function previousFits(id, record)
+  local p = previous(decode(record))
+  local other = p and owner(p)
+  return not p or other == false or other == id
+end
+
+local function pointer(hash)
+  return '{"current":"' .. hash .. '"}'
+end
+
+-- Whether the pointer to a record is there, or is not needed.
+local function pointed(record, hash)
+  local p = previous(decode(record))
+  return not p or redis.pcall('GET', p) == pointer(hash)
+end
+
 local function write(id, hash, name, record)
+  local p = previous(decode(record))
+  unpoint(name, p)
   redis.call('ZADD', ids, 0, id .. ' ' .. hash)
   redis.call('SET', name, record, 'KEEPTTL')
+  if p then
+    if redis.pcall('GET', p) ~= pointer(hash) then redis.call('SET', p, pointer(hash)) end
+    local expires = redis.call('PEXPIRETIME', name)
+    if expires > 0 then redis.call('PEXPIREAT', p, expires) end
+  end
 end
 `
 
@@ -67,9 +126,10 @@ return found`)
 	// KEYS: ids, name. ARGV: records, id, hash, record.
 	addScript = rueidis.NewLuaScript("#!lua\n" + common + `
 local id = ARGV[2]
-if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
+if owner(KEYS[2]) ~= false or not previousFits(false, ARGV[4]) then return 1 end
 for _, m in ipairs(members(id)) do
-  if redis.call('EXISTS', named(m)) == 1 then return 1 end
+  local other, r = owner(named(m))
+  if other ~= false and not isPointer(r) then return 1 end
 end
 forget(id)
 write(id, ARGV[3], KEYS[2], ARGV[4])
@@ -83,7 +143,7 @@ local answer = {0}
 local function found(id)
   for _, m in ipairs(members(id)) do
     local record = redis.pcall('GET', named(m))
-    if record then
+    if record and not isPointer(decode(record)) then
       answer[#answer + 1] = m
       answer[#answer + 1] = record
       return true
@@ -93,12 +153,13 @@ end
 for i = 2, #KEYS do
   local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
   if not found(id) then
-    if redis.call('EXISTS', KEYS[i]) == 0 then
+    local other, r = owner(KEYS[i])
+    if other == id then -- the index has lost it
+      redis.call('ZADD', ids, 0, id .. ' ' .. (isPointer(r) and r.current or hash))
+      found(id)
+    elseif other == false and previousFits(false, record) then
       forget(id)
       write(id, hash, KEYS[i], record)
-    elseif owner(KEYS[i]) == id then -- the index has lost it
-      redis.call('ZADD', ids, 0, id .. ' ' .. hash)
-      found(id)
     else
       return {i - 1}
     end
@@ -112,12 +173,10 @@ return answer`)
 for i = 2, #KEYS do
   local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
   local member, held, old = id .. ' ' .. hash, members(id), redis.pcall('GET', KEYS[i])
-  if old ~= record or #held ~= 1 or held[1] ~= member then
-    if old then
-      local other = owner(KEYS[i])
-      local ours = other == id or other == nil and redis.call('ZSCORE', ids, member)
-      if not ours then return {i - 1} end
-    end
+  if old ~= record or #held ~= 1 or held[1] ~= member or not pointed(record, hash) then
+    local other = owner(KEYS[i])
+    local fits = other == id or other == false or other == nil and redis.call('ZSCORE', ids, member)
+    if not fits or not previousFits(id, record) then return {i - 1} end
     if #held > 0 then forget(id, member) end
     write(id, hash, KEYS[i], record)
   end
@@ -128,12 +187,15 @@ return {0}`)
 	updateScript = rueidis.NewLuaScript("#!lua\n" + common + `
 local id, was = ARGV[2], ARGV[2] .. ' ' .. ARGV[5]
 if redis.pcall('GET', KEYS[3]) ~= ARGV[6] or not redis.call('ZSCORE', ids, was) then return 2 end
+if not previousFits(id, ARGV[4]) then return 1 end
 if KEYS[2] ~= KEYS[3] then
-  if redis.call('EXISTS', KEYS[2]) == 1 then return 1 end
+  local other, r = owner(KEYS[2])
+  if other ~= false and not (other == id and isPointer(r)) then return 1 end
+  unpoint(KEYS[3])
   redis.call('RENAME', KEYS[3], KEYS[2])
 end
-write(id, ARGV[3], KEYS[2], ARGV[4])
 forget(id, id .. ' ' .. ARGV[3])
+write(id, ARGV[3], KEYS[2], ARGV[4])
 return 0`)
 
 	// ARGV: records, id. Returns how many records there were.

@@ -3,7 +3,6 @@ package redis
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -43,6 +42,7 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 	if err != nil {
 		return err
 	}
+	defer s.inboxes.add(t.inbox)()
 	// Now, not earlier: from here on no change is missed.
 	inv.InvalidateAll()
 	up()
@@ -97,7 +97,7 @@ func (s *Store) connect(ctx context.Context) (*tracker, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &tracker{client: client, node: node(client), names: s.names, inbox: &inbox{ready: make(chan struct{}, 1)}}
+	t := &tracker{client: client, node: node(client), names: s.names, inbox: newInbox()}
 	t.conn, _ = client.Dedicate()
 	if err := t.alive(ctx); err != nil { // this picks the node, in a cluster
 		t.conn.Close()
@@ -121,34 +121,6 @@ func (t *tracker) track(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	return t.conn.Do(ctx, t.conn.B().ClientTracking().On().Prefix().Prefix(t.names.records).Bcast().Build()).Error()
-}
-
-// An inbox queues reports of changes, so that the connection, on which replies come too, does not
-// wait for their use.
-type inbox struct {
-	ready chan struct{} // holds one element while there is something to take
-
-	mu      sync.Mutex
-	changed []keystore.Hash
-	all     bool
-}
-
-func (b *inbox) put(changed []keystore.Hash, all bool) {
-	b.mu.Lock()
-	b.changed, b.all = append(b.changed, changed...), b.all || all
-	b.mu.Unlock()
-	select {
-	case b.ready <- struct{}{}:
-	default:
-	}
-}
-
-func (b *inbox) take() (changed []keystore.Hash, all bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	changed, all = b.changed, b.all
-	b.changed, b.all = nil, false
-	return changed, all
 }
 
 // beat returns why the node can no longer be relied on to report changes. A change that the node
