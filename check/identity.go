@@ -19,6 +19,7 @@ func (o *Outcome) describe() {
 	if o.seen.ClientAddr.IsValid() {
 		o.ClientAddr = o.seen.ClientAddr.String()
 	}
+	o.WouldRefuse = o.seen.Decision.WouldRefuse
 	if k := o.seen.Decision.Key; k != nil {
 		o.KeyID, o.ExternalID = validUTF8(k.ID), validUTF8(k.ExternalID)
 	}

@@ -18,6 +18,10 @@ type Outcome struct {
 	// What is known about the caller, for metadata; each may be empty.
 	KeyID, ExternalID, ClientAddr string
 
+	// WouldRefuse says that the whitelist of the key, which only reports, would have refused the
+	// request as [authz.Forbidden].
+	WouldRefuse bool
+
 	// Changes to a request that goes on. No header is both set and removed.
 	SetHeaders    []Field  // overwrite
 	RemoveHeaders []string // may name headers that the request does not have
@@ -68,10 +72,13 @@ func (o *Outcome) Status() int {
 
 // Metadata returns what the proxy may record of the check, such as in its access log. A field
 // with an empty value is unknown, and not to be recorded.
-func (o *Outcome) Metadata() [5]Field {
-	dryRun := ""
+func (o *Outcome) Metadata() [6]Field {
+	dryRun, wouldRefuse := "", ""
 	if o.DryRun {
 		dryRun = "true"
+	}
+	if o.WouldRefuse {
+		wouldRefuse = authz.Forbidden.String()
 	}
 	return [...]Field{
 		{"code", o.Code.String()},
@@ -79,6 +86,7 @@ func (o *Outcome) Metadata() [5]Field {
 		{"external_id", o.ExternalID},
 		{"client_address", o.ClientAddr},
 		{"dry_run", dryRun},
+		{"would_refuse", wouldRefuse},
 	}
 }
 

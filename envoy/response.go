@@ -75,7 +75,7 @@ const pathHeader = ":path"
 // metadata returns what Envoy puts under envoy.filters.http.ext_authz, for its access log and
 // the filters after it.
 func metadata(o *check.Outcome) *structpb.Struct {
-	fields := make(map[string]*structpb.Value, 5)
+	fields := make(map[string]*structpb.Value, 6)
 	for _, f := range o.Metadata() {
 		if f.Value != "" {
 			fields[f.Name] = structpb.NewStringValue(f.Value)

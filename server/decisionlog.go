@@ -26,8 +26,8 @@ const (
 	loudestKeys = 5 // that a summary names
 )
 
-// A decisionLog writes one line a decision: allowed ones at debug, refusals at info, and those
-// that could not be made at error. Unless the level is debug, or all are wanted, lines are
+// A decisionLog writes one line a decision: allowed ones at debug, refusals at info, as well as what
+// a whitelist that only reports would have refused, and those that could not be made at error. Unless the level is debug, or all are wanted, lines are
 // sampled by code and key, so that a flood of requests can neither fill a disk nor hide what
 // happens to other keys. It is safe for concurrent use.
 type decisionLog struct {
@@ -60,7 +60,7 @@ func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	if !d.all && !d.log.Enabled(ctx, slog.LevelDebug) && !d.sample(o) {
 		return
 	}
-	attrs := make([]slog.Attr, 0, 14)
+	attrs := make([]slog.Attr, 0, 15)
 	attrs = append(attrs, slog.String("code", o.Decision.Code.String()))
 	if k := o.Decision.Key; k != nil {
 		attrs = append(attrs, slog.String("key_id", k.ID))
@@ -91,6 +91,9 @@ func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	if o.LetThrough {
 		attrs = append(attrs, slog.Bool("dry_run", true))
 	}
+	if o.Decision.WouldRefuse {
+		attrs = append(attrs, slog.String("would_refuse", authz.Forbidden.String()))
+	}
 	if o.Err != nil {
 		attrs = append(attrs, slog.String("error", clip(o.Err.Error())))
 	}
@@ -101,7 +104,7 @@ func levelOf(o *check.Observation) slog.Level {
 	switch {
 	case o.Err != nil || o.Decision.Code == authz.Unavailable:
 		return slog.LevelError
-	case o.Decision.Code.Allowed():
+	case o.Decision.Code.Allowed() && !o.Decision.WouldRefuse:
 		return slog.LevelDebug
 	}
 	return slog.LevelInfo
@@ -165,6 +168,9 @@ func (d *decisionLog) flush() {
 		}
 		delete(keys, "")
 		attrs := []any{"code", code.String(), "suppressed", total}
+		if code.Allowed() { // others that are allowed are not sampled
+			attrs = append(attrs, "would_refuse", authz.Forbidden.String())
+		}
 		if len(keys) > 0 {
 			attrs = append(attrs, "loudest_keys", loudest(keys))
 		}

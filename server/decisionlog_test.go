@@ -83,6 +83,34 @@ func TestNoisyKeysHideNoOther(t *testing.T) {
 	}
 }
 
+// What a whitelist only reports is logged and sampled like a refusal, and counted.
+func TestWouldRefuse(t *testing.T) {
+	log := &buffer{}
+	s := testServer(&config.Config{Log: config.Log{Format: "text"}}, log)
+	d := newDecisionLog(s.log, false)
+	reported := refusal(authz.Valid, "key_a")
+	reported.Decision.WouldRefuse = true
+	for range 3 * linesPerKey {
+		d.observe(t.Context(), reported)
+		d.observe(t.Context(), refusal(authz.Valid, "key_a")) // logged at debug alone
+		s.metrics.observe(reported)
+		s.metrics.observe(refusal(authz.Valid, "key_a"))
+	}
+	d.flush()
+	if n := strings.Count(log.String(), "level=INFO msg=decision code=VALID key_id=key_a client_address=192.0.2.7"); n != linesPerKey {
+		t.Errorf("%d lines, want %d:\n%s", n, linesPerKey, log)
+	}
+	if n := strings.Count(log.String(), " would_refuse=FORBIDDEN\n"); n != linesPerKey {
+		t.Errorf("%d lines say what would have been refused, want %d:\n%s", n, linesPerKey, log)
+	}
+	if !strings.Contains(log.String(), "code=VALID suppressed=20 would_refuse=FORBIDDEN loudest_keys=") {
+		t.Errorf("no summary:\n%s", log)
+	}
+	if text := scrape(t, s); !strings.Contains(text, "extauthz_would_refuse_total 30\n") || !strings.Contains(text, `extauthz_decisions_total{code="VALID"} 60`) {
+		t.Errorf("metrics:\n%s", text)
+	}
+}
+
 // However many keys are refused, the lines and the memory of a period are bounded, and nothing is
 // left out of the count.
 func TestManyKeysAreSampled(t *testing.T) {

@@ -19,19 +19,22 @@ type keys struct {
 	store backend.Store
 	files backend.InMemory // nil if the keys are not in memory
 	cache *cache.Cache     // nil if they are
+	count *keyCount
 	log   *slog.Logger
 }
 
 // openKeys opens the store of keys, and connects it to the log and the metrics.
 func (s *server) openKeys(ctx context.Context) (*keys, error) {
 	l := &storeLog{log: s.log, metrics: newStoreMetrics(), ttl: s.cfg.Cache.TTL}
+	count := newKeyCount(s.log)
 	store, err := backend.OpenStore(ctx, s.cfg.Store, backend.StoreHooks{
-		OnReload: s.reloaded, OnPolling: s.polling, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
+		OnReload:  func(r backend.Reload) { s.reloaded(r); count.recount() },
+		OnPolling: s.polling, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
 	})
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{Store: store, store: store, log: s.log}
+	k := &keys{Store: store, store: store, count: count, log: s.log}
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
 		c := s.cfg.Cache
@@ -44,7 +47,10 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 			return nil, fmt.Errorf("cache: %w", err)
 		}
 		k.Store = k.cache
+	} else {
+		count.recount()
 	}
+	s.metrics.registry.MustRegister(count)
 	s.metrics.loaded(time.Now())
 	s.metrics.addStore(k, l.metrics)
 	return k, nil
@@ -69,7 +75,7 @@ func (k *keys) watch(ctx context.Context) error {
 	if k.cache == nil {
 		return k.store.Watch(ctx, nil)
 	}
-	return k.store.Watch(ctx, k.cache)
+	return k.store.Watch(ctx, recounting{k.cache, k.count})
 }
 
 // reload reads the keys again, or has the cache ask for each of them again.
@@ -97,6 +103,7 @@ func (k *keys) cacheStats() cache.Stats {
 // followKeys follows the store's changes. For a store across the network it sends on ready why the
 // store does not answer, and nil once it does. Keys in memory are ready at once.
 func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
+	go s.keys.count.run(ctx, s.keys.store)
 	go func() {
 		if err := s.keys.watch(ctx); ctx.Err() == nil {
 			s.failed <- fmt.Errorf("following the keys: %w", err)

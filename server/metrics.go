@@ -23,6 +23,7 @@ type metrics struct {
 	decisions   []prometheus.Counter // by code
 	letThrough  []prometheus.Counter // by code
 	duration    prometheus.Histogram
+	wouldRefuse prometheus.Counter
 	panics      prometheus.Counter
 	noAddress   prometheus.Counter
 	malformed   prometheus.Counter
@@ -54,6 +55,7 @@ func newMetrics(o Options) *metrics {
 		Help:    "Time from a check request that is read to its decision, without the transport.",
 		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1},
 	})
+	m.wouldRefuse = counter("extauthz_would_refuse_total", "Checks of keys in report mode that an enforced ip_whitelist would have refused as FORBIDDEN.")
 	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them, or recording them, panicked.")
 	m.noAddress = counter("extauthz_client_address_failures_total", "Checks whose client address could not be determined.")
 	unread := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -84,7 +86,7 @@ func newMetrics(o Options) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
+	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
 		m.dryRun, m.badRoutes, m.limiterFailed, lost, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -99,6 +101,9 @@ func (m *metrics) observe(o *check.Observation) {
 	m.decisions[o.Decision.Code].Inc()
 	if o.LetThrough {
 		m.letThrough[o.Decision.Code].Inc()
+	}
+	if o.Decision.WouldRefuse {
+		m.wouldRefuse.Inc()
 	}
 	m.duration.Observe(o.Duration.Seconds())
 	if o.AddrErr != nil {

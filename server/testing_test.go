@@ -35,7 +35,7 @@ func (b *buffer) String() string {
 
 // testServer returns a server that logs into the buffer.
 func testServer(cfg *config.Config, log io.Writer) *server {
-	s := newServer(Options{Version: "test"})
+	s := newServer(Options{Version: "test", Log: new(LogWriter)})
 	s.cfg, s.log = cfg, NewLogger(cfg.Log, log)
 	return s
 }

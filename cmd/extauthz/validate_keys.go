@@ -22,8 +22,8 @@ func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn
 	}
 	var errs []error
 	broken := 0
-	permissions, trusted := newPermissionCheck(cfg.Roles), newTrustedCheck(cfg.ClientAddress)
-	defer func() { permissions.report(warn); trusted.report(warn) }()
+	permissions, trusted, reports := newPermissionCheck(cfg.Roles), newTrustedCheck(cfg.ClientAddress), new(reportCheck)
+	defer func() { permissions.report(warn); trusted.report(warn); reports.report(warn) }()
 	_, hasWarnings := s.(backend.InMemory)
 	warned := 0
 	for k, err := range s.Keys(ctx, "") {
@@ -33,6 +33,7 @@ func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn
 		keys++
 		permissions.add(k)
 		trusted.add(k)
+		reports.add(k)
 		if k.Broken == nil {
 			if w := k.Whitelist.Warning(); w != "" && !hasWarnings {
 				if warned++; warned <= maxReported {

@@ -128,6 +128,7 @@ func TestIndexes(t *testing.T) {
 	for _, query := range []string{
 		strings.ReplaceAll(lookupKeys, `$1`, `'\x00'`),
 		selectKeys + ` WHERE id > 'a' ORDER BY id LIMIT 500`,
+		strings.NewReplacer(`$1`, `now()`, `$2`, `now() + interval '7 days'`, `$3`, `now() + interval '30 days'`).Replace(countKeys),
 	} {
 		must(t, pgx.BeginFunc(t.Context(), s.pool, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off`); err != nil {

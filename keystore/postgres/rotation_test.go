@@ -34,3 +34,9 @@ func TestSecretOfTwoKeysInSQL(t *testing.T) {
 		t.Errorf("found %s by a hash that it had before", k.ID)
 	}
 }
+
+func TestCount(t *testing.T) {
+	s := openFresh(t)
+	var _ keystore.Counter = s
+	storetest.RunCount(t, s)
+}

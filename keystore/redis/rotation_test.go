@@ -131,3 +131,7 @@ func TestManyFollowed(t *testing.T) {
 		t.Errorf("%d are still known", len(b.followed))
 	}
 }
+
+func TestCount(t *testing.T) {
+	storetest.RunCount(t, open(t, Options{URL: redistest.Start(t).URL()}))
+}

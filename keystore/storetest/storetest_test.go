@@ -15,6 +15,7 @@ func TestMemory(t *testing.T) {
 	RunWatcher(t, open)
 	RunRotation(t, open)
 	RunRotationWatcher(t, open)
+	RunCount(t, NewMemory())
 }
 
 // A field that is added to a key is missing in the tests of every store until FullKey sets it, and
