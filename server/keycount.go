@@ -92,12 +92,12 @@ func (c *keyCount) Collect(ch chan<- prometheus.Metric) {
 	if counts == nil {
 		return
 	}
-	gauge := func(d *prometheus.Desc, n int, labels ...string) {
+	show := func(d *prometheus.Desc, n int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
 	}
-	gauge(reportModeKeys, counts.Report)
-	gauge(expiringKeys, counts.ExpiringWeek, "7d")
-	gauge(expiringKeys, counts.ExpiringMonth, "30d")
+	show(reportModeKeys, counts.Report)
+	show(expiringKeys, counts.ExpiringWeek, "7d")
+	show(expiringKeys, counts.ExpiringMonth, "30d")
 }
 
 // A recounting invalidator has the keys counted again whenever they change.

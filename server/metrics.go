@@ -66,17 +66,9 @@ func newMetrics(o Options) *metrics {
 		Name: "extauthz_reloads_total", Help: "Times that the keys were read, by result.",
 	}, []string{"result"})
 	m.reloaded, m.notReloaded = reloads.WithLabelValues("success"), reloads.WithLabelValues("failure")
-	m.lastReload = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "extauthz_last_reload_success_timestamp_seconds",
-		Help: "Unix time of the last successful load of the keys.",
-	})
-	m.reloadOK = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "extauthz_last_reload_successful",
-		Help: "1 if the last load of the keys succeeded; 0 while the keys of an earlier one are in use.",
-	})
-	m.dryRun = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "extauthz_dry_run", Help: "1 if every request is let through, whatever the decision is.",
-	})
+	m.lastReload = gauge("extauthz_last_reload_success_timestamp_seconds", "Unix time of the last successful load of the keys.")
+	m.reloadOK = gauge("extauthz_last_reload_successful", "1 if the last load of the keys succeeded; 0 while the keys of an earlier one are in use.")
+	m.dryRun = gauge("extauthz_dry_run", "1 if every request is let through, whatever the decision is.")
 	m.badRoutes = counter("extauthz_bad_route_texts_total", "Different permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
 	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
 	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -94,6 +86,10 @@ func newMetrics(o Options) *metrics {
 
 func counter(name, help string) prometheus.Counter {
 	return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 }
 
 // observe counts one check.
