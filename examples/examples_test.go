@@ -33,8 +33,10 @@ func TestREADMEs(t *testing.T) {
 	}
 }
 
-// Every folder with an Envoy configuration is a story that the tests know.
+// Every folder with an Envoy configuration is a story that the tests know, and stands in the index.
 func TestNoExampleIsLeftOut(t *testing.T) {
+	t.Parallel()
+	index := readFile(t, "README.md")
 	files, err := filepath.Glob("*/envoy*.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +44,8 @@ func TestNoExampleIsLeftOut(t *testing.T) {
 	for _, file := range files {
 		if name := filepath.Dir(file); !slices.Contains(stories, name) && databases[name] == nil {
 			t.Errorf("examples/%s is run by no test: name it in stories", name)
+		} else if !strings.Contains(index, "]("+name+")") {
+			t.Errorf("examples/README.md does not list %s", name)
 		}
 	}
 }
