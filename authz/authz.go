@@ -56,6 +56,9 @@ type Decision struct {
 	// PreviousSecret reports that the secret is the one that the key's last rotation replaced.
 	PreviousSecret bool
 
+	// Stale reports that the key's record is an older one, as the store could not confirm it.
+	Stale bool
+
 	// Limits is the state of the key's rate limits; nil if none applied or the limiter failed.
 	Limits *ratelimit.Result
 }
@@ -63,6 +66,7 @@ type Decision struct {
 // An Authorizer makes decisions. It is safe for concurrent use.
 type Authorizer struct {
 	store keystore.Store
+	stale keystore.StaleStore // store, if it can say that a record is stale
 	now   func() time.Time
 
 	roles          permission.Roles
@@ -82,6 +86,7 @@ func New(store keystore.Store, now func() time.Time, options ...Option) *Authori
 		queries: newParseCache("permissions", permission.Parse),
 		costs:   newParseCache("ratelimits", ratelimit.ParseCosts),
 	}
+	a.stale, _ = store.(keystore.StaleStore)
 	for _, set := range options {
 		set(a)
 	}
@@ -106,7 +111,7 @@ func (a *Authorizer) Authorize(ctx context.Context, r Request) (Decision, error)
 }
 
 func (e *evaluation) decision(code Code) Decision {
-	return Decision{Code: code, Key: e.key, WouldRefuse: e.wouldRefuse, PreviousSecret: e.previous, Limits: e.limits}
+	return Decision{Code: code, Key: e.key, WouldRefuse: e.wouldRefuse, PreviousSecret: e.previous, Stale: e.stale, Limits: e.limits}
 }
 
 // An evaluation is the state of one decision, which the checks share.
@@ -116,6 +121,7 @@ type evaluation struct {
 	request Request
 	key     *keystore.Key // set by known
 
+	stale       bool // set by known: the store could not confirm the record
 	previous    bool // set by known: the secret is the one before the key's rotation
 	wouldRefuse bool // set by listed
 
@@ -164,7 +170,7 @@ func (e *evaluation) known() (bool, error) {
 		return false, nil
 	}
 	h := s.Hash()
-	k, err := e.a.store.Lookup(e.ctx, h)
+	k, err := e.lookUp(h)
 	if errors.Is(err, keystore.ErrNotFound) {
 		return false, nil
 	}
@@ -183,6 +189,14 @@ func (e *evaluation) known() (bool, error) {
 	}
 	e.key = k
 	return true, nil
+}
+
+func (e *evaluation) lookUp(h keystore.Hash) (k *keystore.Key, err error) {
+	if e.a.stale == nil {
+		return e.a.store.Lookup(e.ctx, h)
+	}
+	k, e.stale, err = e.a.stale.LookupStale(e.ctx, h)
+	return k, err
 }
 
 var errNoAnswer = errors.New("the key store returned neither a key nor an error")

@@ -34,9 +34,10 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 
 // CheckerHooks are called by a checker. Each may be nil.
 type CheckerHooks struct {
-	Observe          func(context.Context, *check.Observation) // after each check
-	ObservePanicked  func(error)                               // Observe panicked
-	UnknownExtension func(name string)                         // a route sends a context extension that has no meaning
+	Observe          func(context.Context, *check.Observation)      // after each check
+	Record           func(context.Context, *check.Observation) bool // as [check.Config]'s
+	ObservePanicked  func(error)                                    // Record or Observe panicked
+	UnknownExtension func(name string)                              // a route sends a context extension that has no meaning
 }
 
 // NewChecker returns what checks requests as the configuration says, with decide for the decision.
@@ -54,6 +55,7 @@ func NewChecker(c *config.Config, decide check.Authorizer, hooks CheckerHooks) (
 		Routes:        routes,
 		LimitHeaders:  c.Ratelimit.Headers,
 		DryRun:        c.DryRun,
+		Record:        hooks.Record,
 		Observe:       hooks.Observe,
 
 		ObservePanicked:  hooks.ObservePanicked,

@@ -36,6 +36,7 @@ type Checker struct {
 	limits     ratelimit.HeaderStyle
 	dryRun     bool
 	unknown    unknownNames
+	record     func(context.Context, *Observation) bool
 	observe    func(context.Context, *Observation)
 	panicked   func(error)
 }
@@ -51,6 +52,7 @@ func New(cfg Config) (*Checker, error) {
 		limits:     cfg.LimitHeaders,
 		dryRun:     cfg.DryRun,
 		unknown:    unknownNames{report: cfg.UnknownExtension},
+		record:     cfg.Record,
 		observe:    cfg.Observe,
 		panicked:   cfg.ObservePanicked,
 	}
@@ -99,19 +101,35 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	o.Reset()
 	defer func() {
-		if p := recover(); p != nil { // in Observe
+		if p := recover(); p != nil { // in Record or Observe
 			o.Reset()
 			c.reportPanic(panicError(p))
 		}
 	}()
-	if c.observe == nil {
+	if c.observe == nil && c.record == nil {
 		c.decide(ctx, a, o)
 		return
 	}
 	start := time.Now()
 	c.decide(ctx, a, o)
 	o.seen.Duration = time.Since(start)
-	c.observe(ctx, &o.seen)
+	if c.record != nil && !c.record(ctx, &o.seen) {
+		c.refuseUnrecorded(a, o)
+	}
+	if c.observe != nil {
+		c.observe(ctx, &o.seen)
+	}
+}
+
+var errNotRecorded = errors.New("the decision cannot be recorded")
+
+// refuseUnrecorded replaces the outcome by the refusal of a request that cannot be recorded.
+func (c *Checker) refuseUnrecorded(a *Attributes, o *Outcome) {
+	seen := o.seen
+	o.Reset()
+	seen.Decision.Code, seen.Err = authz.Unavailable, errNotRecorded
+	o.seen = seen
+	c.answer(a, o, -1)
 }
 
 // Refuse sets o to the refusal of a request that the front end could not read because of err,
@@ -120,7 +138,7 @@ func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
 	o.Reset()
 	defer func() {
-		if p := recover(); p != nil { // in Observe
+		if p := recover(); p != nil { // in Record or Observe
 			o.Reset()
 			o.denial = true
 			c.reportPanic(panicError(p))
@@ -128,6 +146,9 @@ func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
 	}()
 	o.seen.Err, o.denial = err, true
 	c.answer(&Attributes{}, o, -1)
+	if c.record != nil {
+		_ = c.record(ctx, &o.seen) // it is refused already
+	}
 	if c.observe != nil {
 		c.observe(ctx, &o.seen)
 	}
@@ -154,6 +175,8 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 	}()
 	id, _ := a.Header("x-request-id")
 	seen.RequestID = clip(id, maxRequestID)
+	traceParent, _ := a.Header("traceparent")
+	seen.TraceParent, seen.Peer = clip(traceParent, 64), clip(a.Peer, 64)
 	seen.Method, seen.Host, seen.Path = clip(a.Method, 32), clip(a.Host, 255), clip(barePath(a.Path), 1024)
 	seen.ClientAddr, seen.AddrFrom, seen.AddrErr = c.address.Find(a)
 

@@ -50,7 +50,12 @@ type Config struct {
 	// returns: their memory is reused.
 	Observe func(context.Context, *Observation)
 
-	// ObservePanicked, if non-nil, is called when Observe panics; err says where. The request
+	// Record, if non-nil, is called after each check, before Observe, as Observe is. If it returns
+	// false, the request is refused as [authz.Unavailable]: it is for those who must not let a
+	// request through that they have no record of.
+	Record func(context.Context, *Observation) bool
+
+	// ObservePanicked, if non-nil, is called when Record or Observe panics; err says where. The request
 	// is refused.
 	ObservePanicked func(err error)
 }
@@ -68,6 +73,8 @@ type Observation struct {
 	Ratelimits  string     // the rate limits that the route charges, as it was configured
 	RouteErr    error      // why the requirements of the route are unknown
 	RequestID   string     // x-request-id, cut to 128 bytes
+	TraceParent string     // traceparent as the caller sent it, cut to 64 bytes
+	Peer        string     // the address of the connection's remote end, cut to 64 bytes
 	Method      string     // cut to 32 bytes
 	Host        string     // cut to 255 bytes
 	Path        string     // without query and fragment, cut to 1024 bytes

@@ -39,6 +39,7 @@ var fixed = map[string]func(*Config) any{
 	"tls.client_ca_file": func(c *Config) any { return &c.TLS.ClientCAFile },
 	"admin.listen":       func(c *Config) any { return &c.Admin.Listen },
 	"store":              func(c *Config) any { return &c.Store },
+	"decision_log":       func(c *Config) any { return &c.DecisionLog },
 	"usage.path":         func(c *Config) any { return &c.Usage.Path },
 }
 

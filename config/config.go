@@ -56,6 +56,8 @@ type Config struct {
 	Usage     Usage
 	Dashboard Dashboard
 
+	DecisionLog DecisionLog
+
 	// DryRun lets every request through, whatever is decided, and logs, counts and puts into the
 	// dynamic metadata what would have been refused. Default: false.
 	DryRun bool
@@ -204,6 +206,7 @@ func Default() *Config {
 		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
 		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
 		Dashboard:     Dashboard{Listen: Address{Network: "tcp", Address: "127.0.0.1:9194"}, Login: LoginByToken, OIDC: OIDC{Scopes: []string{"email", "profile"}}},
+		DecisionLog:   defaultDecisionLog(),
 		Log:           Log{Level: slog.LevelInfo, Format: "text", Decisions: LogSampled},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
 		GRPC:          GRPC{MaxMessageSize: 64 << 20},

@@ -47,22 +47,25 @@ func ParseMemoryLimit(s string) (MemoryLimit, error) {
 	case "none":
 		return NoLimit, nil
 	}
-	for i, unit := range []string{"KiB", "MiB", "GiB"} {
-		digits, ok := strings.CutSuffix(s, unit)
-		if !ok {
-			continue
-		}
-		n, err := strconv.ParseUint(digits, 10, 32)
-		if err != nil {
-			return 0, errMemoryLimit
-		}
-		bytes := n << (10 * (i + 1))
-		if bytes < minMemory {
-			return 0, fmt.Errorf("too little: write at least %dMiB", minMemory>>20)
-		}
-		return MemoryLimit(bytes), nil //nolint:gosec // at most 2^62
+	bytes, ok := parseSize(s)
+	switch {
+	case !ok:
+		return 0, errMemoryLimit
+	case bytes < minMemory:
+		return 0, fmt.Errorf("too little: write at least %dMiB", minMemory>>20)
 	}
-	return 0, errMemoryLimit
+	return MemoryLimit(bytes), nil
+}
+
+// parseSize reads a whole number with KiB, MiB or GiB, as bytes.
+func parseSize(s string) (bytes int64, ok bool) {
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if digits, ok := strings.CutSuffix(s, unit); ok {
+			n, err := strconv.ParseUint(digits, 10, 32)
+			return int64(n << (10 * (i + 1))), err == nil //nolint:gosec // at most 2^62
+		}
+	}
+	return 0, false
 }
 
 func (r *reader) memory(n *yaml.Node) {

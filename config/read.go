@@ -108,6 +108,7 @@ func (r *reader) file() {
 		"memory":         r.memory,
 		"usage":          r.usage,
 		"dashboard":      r.dashboard,
+		"decision_log":   r.decisionLog,
 	}) {
 		r.root = root
 		r.apart()

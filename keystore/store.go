@@ -26,6 +26,15 @@ type Store interface {
 	Lookup(ctx context.Context, h Hash) (*Key, error)
 }
 
+// A StaleStore is a Store that may return the last known record of a key while it cannot confirm it.
+type StaleStore interface {
+	Store
+
+	// LookupStale is Lookup, and also reports whether the record is stale: an older one than
+	// Lookup would otherwise return, since the keys could not be asked for.
+	LookupStale(ctx context.Context, h Hash) (k *Key, stale bool, err error)
+}
+
 // An Editor lists and changes the keys of a store. Its methods are safe for concurrent use, also by
 // several processes. A change is durable when its method returns. The hashes of a key are those of its
 // secret and of its previous secret: each belongs to one key.

@@ -31,6 +31,7 @@ func (s *server) newGRPCServer(keys keystore.Store, limits ratelimit.Limiter, de
 		peers.level = slog.LevelInfo // only those with a certificate get that far
 	}
 	checker, err := backend.NewChecker(s.cfg, authorizer, backend.CheckerHooks{
+		Record: s.recordDecision(),
 		Observe: func(ctx context.Context, o *check.Observation) {
 			s.metrics.observe(o)
 			decisions.observe(ctx, o)

@@ -121,6 +121,9 @@ func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
 
 // reload has the keys read again, in the background.
 func (s *server) reload() {
+	if s.decisionFile != nil {
+		s.decisionFile.Rotate()
+	}
 	select {
 	case s.reloads <- struct{}{}:
 	default: // that is about to happen

@@ -51,6 +51,8 @@ type cacheMetric struct {
 var (
 	cacheLookups = prometheus.NewDesc("extauthz_cache_lookups_total", "Look-ups that the cache answered, by how: hit, negative_hit, stale (the store was out of reach), or miss (the store was asked).", []string{"result"}, nil)
 
+	oldestStale = prometheus.NewDesc("extauthz_cache_oldest_stale_seconds", "Age of the oldest stale record that answered in the last minute: how long ago the store confirmed it.", nil, nil)
+
 	cacheMetrics = []cacheMetric{
 		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.Hits) }, []string{"hit"}},
 		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.NegativeHits) }, []string{"negative_hit"}},
@@ -62,6 +64,7 @@ var (
 		cacheCounter("refreshes", "Look-ups ahead of time, which nobody waited for.", func(s cache.Stats) uint64 { return s.Refreshes }),
 		cacheCounter("invalidations", "Times that the store said that a record had changed, or might have.", func(s cache.Stats) uint64 { return s.Invalidations }),
 		cacheGauge("in_flight", "Look-ups under way in the store.", func(s cache.Stats) int { return s.InFlight }),
+		{oldestStale, prometheus.GaugeValue, func(s cache.Stats) float64 { return s.OldestStale.Seconds() }, nil},
 		cacheGauge("records", "Records in the cache.", func(s cache.Stats) int { return s.Records }),
 		cacheGauge("negatives", "Hashes in the cache that no key has.", func(s cache.Stats) int { return s.Negatives }),
 		cacheGauge("store_outage", "1 while the store cannot be reached.", func(s cache.Stats) int {

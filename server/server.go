@@ -19,6 +19,7 @@ import (
 
 	"extauthz/backend"
 	"extauthz/config"
+	"extauthz/decisionlog"
 	"extauthz/strictyaml"
 )
 
@@ -74,6 +75,8 @@ type server struct {
 	grpc      *grpc.Server
 	keys      *keys
 	decisions *decisionLog
+
+	decisionFile *decisionlog.Log // nil if there is none
 
 	certificates *backend.ServerTLS // nil without TLS
 
@@ -161,6 +164,9 @@ func (s *server) start(ctx context.Context) error {
 	s.atEnd(limits.Close)
 	s.decisions = newDecisionLog(s.log, cfg.Log.Decisions == config.LogAll)
 	s.atEnd(s.decisions.flush)
+	if err := s.openDecisionLog(); err != nil {
+		return err
+	}
 	recorder, err := s.openUsage(ctx)
 	if err != nil {
 		return err

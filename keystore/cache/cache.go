@@ -71,12 +71,13 @@ type Cache struct {
 	running [purposes]int             // look-ups under way
 	stats   Stats
 
+	lastStale time.Duration // when a stale record was last returned
 	suspected time.Duration // when InvalidateAll was last called
 	backlog   backlog
 }
 
 var (
-	_ keystore.Store       = (*Cache)(nil)
+	_ keystore.StaleStore  = (*Cache)(nil)
 	_ keystore.Invalidator = (*Cache)(nil)
 )
 
@@ -175,6 +176,23 @@ func (c *Cache) InvalidateAll() {
 
 // Lookup implements [keystore.Store].
 func (c *Cache) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
+	k, _, err := c.LookupStale(ctx, h)
+	return k, err
+}
+
+// LookupStale implements [keystore.StaleStore].
+func (c *Cache) LookupStale(ctx context.Context, h keystore.Hash) (k *keystore.Key, stale bool, err error) {
+	if k, err = c.lookUp(ctx, h); err == errStale { //nolint:errorlint // returned as it is, never wrapped
+		return k, true, nil
+	}
+	return k, false, err
+}
+
+// errStale accompanies a record that is stale.
+var errStale = errors.New("the record is stale")
+
+// lookUp is LookupStale, with errStale for a stale record.
+func (c *Cache) lookUp(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	now, ttl := c.now(), c.config.Load().TTL
 	c.mu.Lock()
 	if r := c.records.get(h); r != nil {
@@ -257,8 +275,7 @@ func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore
 			}
 			return r.key, nil, nil
 		case r.key != nil && age < config.MaxStale && c.hangs(r, now):
-			c.stats.Stale++
-			return r.key, nil, nil
+			return r.key, nil, c.countStale(age, now)
 		}
 	}
 	if n, ok := c.unknown.Get(h); ok && n.epoch == c.epoch && now < n.until {
@@ -300,14 +317,26 @@ func (c *Cache) stale(h keystore.Hash, err error) (*keystore.Key, error) {
 }
 
 func (c *Cache) staleLocked(h keystore.Hash, err error) (*keystore.Key, error) {
-	r := c.records.peek(h)
+	r, now := c.records.peek(h), c.now()
 	switch {
-	case r == nil || r.key == nil || c.now()-r.confirmed >= c.config.Load().MaxStale:
+	case r == nil || r.key == nil || now-r.confirmed >= c.config.Load().MaxStale:
 		return nil, err
 	case r.epoch != c.epoch && errors.Is(err, keystore.ErrBusy) && !c.outage.on.Load():
 		c.confirmLater()
 		return nil, err // the record may have changed, and the store is available
 	}
+	return r.key, c.countStale(now-r.confirmed, now)
+}
+
+// staleWindow is for how long after the last stale record Stats.OldestStale is kept.
+const staleWindow = time.Minute
+
+// countStale counts a stale record of that age, and returns errStale; c.mu is held.
+func (c *Cache) countStale(age, now time.Duration) error {
 	c.stats.Stale++
-	return r.key, nil
+	if now-c.lastStale >= staleWindow {
+		c.stats.OldestStale = 0
+	}
+	c.stats.OldestStale, c.lastStale = max(c.stats.OldestStale, age), now
+	return errStale
 }

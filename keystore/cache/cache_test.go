@@ -233,6 +233,13 @@ func TestCacheStale(t *testing.T) {
 		if n := strings.Count(f.log.String(), "store is unavailable"); n != 1 {
 			t.Errorf("the outage is logged %d times, want once:\n%s", n, f.log)
 		}
+		if age := f.Stats().OldestStale; age != 10*time.Minute-time.Nanosecond {
+			t.Errorf("the oldest stale record is %s old", age)
+		}
+		time.Sleep(time.Minute)
+		if age := f.Stats().OldestStale; age != 0 {
+			t.Errorf("a minute later, the oldest stale record is %s old", age)
+		}
 		f.store.Fail(nil)
 		f.rename("new")
 		time.Sleep(time.Second)

@@ -198,6 +198,10 @@ type Stats struct {
 	Records     int
 	Negatives   int
 	StoreOutage bool // the store is unavailable
+
+	// OldestStale is the age of the oldest of the stale records that were returned lately: how long
+	// ago the store confirmed it. It is 0 a minute after the last of them.
+	OldestStale time.Duration
 }
 
 // Stats returns the current values.
@@ -210,5 +214,8 @@ func (c *Cache) Stats() Stats {
 	}
 	s.Records, s.Negatives = c.records.len(), c.unknown.Len()
 	s.StoreOutage = c.outage.on.Load()
+	if c.now()-c.lastStale >= staleWindow {
+		s.OldestStale = 0
+	}
 	return s
 }

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"path/filepath"
+	"strconv"
+
+	"gopkg.in/yaml.v3"
+
+	"extauthz/strictyaml"
+)
+
+// DecisionLog says which decisions are written to a file of their own, one JSON object a line.
+// docs/decision-log.md describes the lines.
+type DecisionLog struct {
+	// Path is the file, stdout for standard output, or none for no log. A relative path starts
+	// from the configuration file's folder. Default: none.
+	Path string
+
+	Allowed float64 // the share of the allowed requests that is written, from 0 to 1; default: 0.01
+	Refused float64 // the share of all others; default: 1
+
+	// MaxSize is how large the file becomes before it is rotated: a size from 1MiB.
+	// Default: 100MiB.
+	MaxSize Size
+
+	Keep int // how many rotated files are kept, from 1; default: 10
+
+	// OnFull says what becomes of a request whose decision cannot be written, as the disk is slow
+	// or full: drop, which counts it, or refuse, which refuses it as UNAVAILABLE. Default: drop.
+	OnFull string
+}
+
+// The values of [DecisionLog.OnFull], and those of Path that are no file.
+const (
+	OnFullDrop   = "drop"
+	OnFullRefuse = "refuse"
+
+	DecisionsNowhere = "none"
+	DecisionsStdout  = "stdout"
+)
+
+// A Size is a number of bytes.
+type Size int64
+
+func defaultDecisionLog() DecisionLog {
+	return DecisionLog{Path: DecisionsNowhere, Allowed: 0.01, Refused: 1, MaxSize: 100 << 20, Keep: 10, OnFull: OnFullDrop}
+}
+
+func (r *reader) decisionLog(n *yaml.Node) {
+	d := &r.c.DecisionLog
+	r.Mapping(n, strictyaml.Fields{
+		"path": func(n *yaml.Node) {
+			s, ok := value(r, n, r.String)
+			switch {
+			case !ok:
+			case s == "":
+				r.Errorf(n, "path is empty: write a file such as decisions.log, stdout, or none")
+			case s == DecisionsStdout, s == DecisionsNowhere, filepath.IsAbs(s):
+				d.Path = s
+			default:
+				d.Path = filepath.Join(filepath.Dir(r.File), s)
+			}
+		},
+		"allowed":  func(n *yaml.Node) { r.share(n, &d.Allowed) },
+		"refused":  func(n *yaml.Node) { r.share(n, &d.Refused) },
+		"max_size": func(n *yaml.Node) { r.maxSize(n, &d.MaxSize) },
+		"keep":     func(n *yaml.Node) { r.number(n, &d.Keep, 1, 100_000) },
+		"on_full":  func(n *yaml.Node) { r.oneOf(n, &d.OnFull, OnFullDrop, OnFullRefuse) },
+	})
+}
+
+var errShare = errors.New("not a share: write a number from 0 to 1, such as 0.01")
+
+// share reads a number from 0 to 1.
+func (r *reader) share(n *yaml.Node, to *float64) {
+	s, ok := value(r, n, r.Plain)
+	if !ok {
+		return
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v >= 0 && v <= 1) { // NaN is not
+		r.Errorf(n, "%q: %v", written(n), errShare)
+		return
+	}
+	*to = math.Abs(v) // of -0
+}
+
+// maxSize reads the size of a file, in whole MiB.
+func (r *reader) maxSize(n *yaml.Node, to *Size) {
+	s, ok := value(r, n, r.Plain)
+	if !ok {
+		return
+	}
+	bytes, ok := parseSize(s)
+	if !ok || bytes < 1<<20 || bytes%(1<<20) != 0 {
+		r.Errorf(n, "%q is not a size: write a whole number of MiB or GiB, such as 100MiB", written(n))
+		return
+	}
+	*to = Size(bytes)
+}

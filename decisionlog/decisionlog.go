@@ -1,0 +1,313 @@
+// Package decisionlog writes decisions to a file, one JSON object a line, for those who search them
+// afterwards. docs/decision-log.md describes the lines. A decision never waits for the file: lines
+// are buffered in memory, and what does not fit is dropped, counted, and written as a line of its own.
+package decisionlog
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/DeRuina/timberjack"
+
+	"extauthz/authz"
+	"extauthz/check"
+)
+
+const (
+	// DefaultBuffer is the size of the buffer: about 20,000 lines.
+	DefaultBuffer = 8 << 20
+
+	// maxChunk bounds one write, in which rotation never happens. It is far below the least MaxSize.
+	maxChunk = 256 << 10
+
+	flushEvery  = 100 * time.Millisecond // how long a line waits at most for those after it
+	flushAt     = 64 << 10               // and how many bytes do not wait for it
+	retryEvery  = 250 * time.Millisecond // after a write that failed
+	closeWithin = 2 * time.Second        // for what is in the buffer
+)
+
+// A Config configures a [Log].
+type Config struct {
+	// Path is the file, which is created if it is missing. Ignored if Writer is non-nil.
+	Path string
+
+	// Writer replaces the file, such as by standard output. It is not rotated and not closed.
+	Writer io.Writer
+
+	Allowed float64 // the share of the allowed requests that is written, from 0 to 1
+	Refused float64 // the share of the others, and of those that report mode let through
+
+	MaxSize int // of the file in MiB, from 1, before it is rotated
+	Keep    int // rotated files, from 1
+
+	// Refuse makes Record report decisions that were not written for want of room. Otherwise
+	// they are only counted.
+	Refuse bool
+
+	Buffer int // in bytes; 0: [DefaultBuffer]
+
+	// OnError, if non-nil, is called after a write or a rotation that failed, from one goroutine.
+	OnError func(error)
+}
+
+// A Log is a decision log. It is safe for concurrent use.
+type Log struct {
+	cfg              Config
+	allowed, refused sampler
+	to               io.Writer
+	file             *timberjack.Logger // nil if there is no file
+	buffer           int
+
+	buffered, written, dropped, errors atomic.Uint64
+
+	wake   chan struct{} // holds a value if there is something to do
+	hurry  chan struct{} // holds a value if it cannot wait
+	done   chan struct{}
+	rotate atomic.Bool
+
+	mu      sync.Mutex
+	pending []byte // whole lines
+	lost    uint64 // decisions dropped since the last line of pending; they have no line yet
+	since   time.Time
+	closed  bool
+}
+
+// Open returns a Log that writes to cfg.Path or cfg.Writer. Close it at the end.
+func Open(cfg Config) (*Log, error) {
+	l := &Log{
+		cfg: cfg, allowed: newSampler(cfg.Allowed), refused: newSampler(cfg.Refused), to: cfg.Writer, buffer: cfg.Buffer,
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if l.buffer <= 0 {
+		l.buffer = DefaultBuffer
+	}
+	if l.to == nil {
+		if err := l.openFile(); err != nil {
+			return nil, fmt.Errorf("decision_log: %w", err)
+		}
+	}
+	go l.run()
+	return l, nil
+}
+
+// openFile opens the file. The library that rotates it would open it for the first line only, and
+// rename a device.
+func (l *Log) openFile() error {
+	info, err := os.Stat(l.cfg.Path)
+	device := err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err == nil && !device && !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is neither a file nor a device: name a file", l.cfg.Path)
+	}
+	f, err := os.OpenFile(l.cfg.Path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	if device {
+		l.to = f // until the process ends
+		return nil
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	l.file = &timberjack.Logger{
+		Filename: l.cfg.Path, MaxSize: max(l.cfg.MaxSize, 1), MaxBackups: max(l.cfg.Keep, 1), FileMode: fileMode,
+		BackupTimeFormat: "2006-01-02T15-04-05.000000", // MaxBackups counts different times
+	}
+	l.to = l.file
+	return nil
+}
+
+// fileMode is that of the file: addresses are personal data.
+const fileMode = 0o640
+
+// Record writes the decision if its sample is wanted. parent is the traceparent of the call that
+// asked for the decision, or "". It keeps nothing of o, and waits for no write. It returns
+// false if the decision was dropped for want of room, and Config.Refuse is set.
+func (l *Log) Record(o *check.Observation, parent string) bool {
+	trace, from := traceOf(o, parent)
+	s := &l.refused
+	if o.Decision.Code == authz.Valid && !o.Decision.WouldRefuse {
+		s = &l.allowed
+	}
+	if !s.takes(trace, o.RequestID) {
+		return true
+	}
+	var memory [2048]byte // on the stack
+	return l.keep(appendDecision(memory[:0], o, time.Now(), trace, from, s.share)) || !l.cfg.Refuse
+}
+
+// keep puts a line into the buffer, and reports whether there was room.
+func (l *Log) keep(b []byte) bool {
+	l.mu.Lock()
+	before := len(l.pending)
+	if l.closed || before+len(b) > l.buffer {
+		if l.lost == 0 {
+			l.since = time.Now()
+		}
+		l.lost++
+		l.mu.Unlock()
+		l.dropped.Add(1)
+		return false
+	}
+	l.reportLost()
+	l.pending = append(l.pending, b...)
+	l.buffered.Add(1)
+	after := len(l.pending)
+	l.mu.Unlock()
+	switch {
+	case before == 0:
+		notify(l.wake)
+	case before < flushAt && after >= flushAt:
+		notify(l.hurry)
+	}
+	return true
+}
+
+// reportLost puts a line about what was dropped into the buffer, if there is any; l.mu is held.
+func (l *Log) reportLost() {
+	if l.lost > 0 {
+		l.pending = appendDropped(l.pending, l.lost, l.since, time.Now())
+		l.lost = 0
+	}
+}
+
+// Rotate begins a new file. It does not wait for it.
+func (l *Log) Rotate() {
+	if l.file != nil {
+		l.rotate.Store(true)
+		notify(l.wake)
+		notify(l.hurry)
+	}
+}
+
+// Close writes what is in the buffer, but does not wait for long. It returns how many decisions of
+// the buffer were not written.
+func (l *Log) Close() (lost uint64) {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	notify(l.wake)
+	notify(l.hurry)
+	select {
+	case <-l.done:
+	case <-time.After(closeWithin):
+	}
+	return l.buffered.Load() - l.written.Load()
+}
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Stats are counters since the log was opened, and a gauge.
+type Stats struct {
+	Written uint64 // decisions
+	Dropped uint64 // decisions for which there was no room
+	Errors  uint64 // writes and rotations that failed
+	Pending int    // bytes in the buffer
+}
+
+// Stats returns the current values.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	pending := len(l.pending)
+	l.mu.Unlock()
+	return Stats{Written: l.written.Load(), Dropped: l.dropped.Load(), Errors: l.errors.Load(), Pending: pending}
+}
+
+// traceOf returns the id of the trace that a decision belongs to, in 32 lower-case hexadecimal
+// digits, and who chose it: the proxy that asked, or the caller. Both are "" for no trace.
+func traceOf(o *check.Observation, parent string) (id, from string) {
+	if id = traceID(parent); id != "" {
+		return id, "proxy"
+	}
+	if id = traceID(o.TraceParent); id != "" {
+		return id, "caller"
+	}
+	return "", ""
+}
+
+// traceID returns the trace id of a traceparent (W3C Trace Context), or "" if it is invalid.
+func traceID(parent string) string {
+	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' || parent[:2] == "ff" {
+		return ""
+	}
+	if parent[:2] == "00" && len(parent) != 55 {
+		return ""
+	}
+	id := parent[3:35]
+	if !isHex(parent[:2]) || !isHex(id) || !isHex(parent[36:52]) || !isHex(parent[53:55]) || strings.Trim(id, "0") == "" {
+		return ""
+	}
+	return id
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// A sampler takes a share of the decisions: all or none of one trace, as every other sampler with
+// the same share does (OpenTelemetry's consistent probability sampling).
+type sampler struct {
+	share     float64
+	threshold uint64 // of 56 random bits
+}
+
+const randomBits = 56
+
+func newSampler(share float64) sampler {
+	return sampler{share, uint64((1 - min(max(share, 0), 1)) * (1 << randomBits))}
+}
+
+// takes reports whether the decision is in the sample. Its random bits are the last of the trace
+// id, else a hash of the request's id, else those of nobody.
+func (s *sampler) takes(trace, request string) bool {
+	switch {
+	case s.share >= 1:
+		return true
+	case s.share <= 0:
+		return false
+	}
+	var random uint64
+	switch {
+	case trace != "":
+		for i := len(trace) - randomBits/4; i < len(trace); i++ {
+			c := trace[i]
+			if c >= 'a' {
+				c -= 'a' - '0' - 10
+			}
+			random = random<<4 | uint64(c-'0')
+		}
+	case request != "":
+		random = hash(request) >> (64 - randomBits)
+	default:
+		random = rand.Uint64() >> (64 - randomBits) //nolint:gosec // a sample, no secret
+	}
+	return random >= s.threshold
+}
+
+// hash is FNV-1a, and mixes it so that every bit depends on every byte. It is the same in every
+// process.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}

@@ -1,0 +1,203 @@
+package decisionlog
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"extauthz/authz"
+	"extauthz/check"
+	"extauthz/ratelimit"
+)
+
+// Version is that of the lines. Fields may be added to a version; a field that is removed, or that
+// changes its meaning, makes a new one.
+const Version = 1
+
+// What limits the length of a line, in bytes and numbers.
+const (
+	maxText   = 1024 // of an error or a requirement
+	maxLimits = 16
+)
+
+const (
+	lineStart    = `{"version":1,"type":"decision","time":"`
+	droppedStart = `{"version":1,"type":"dropped","time":"`
+	timeLayout   = "2006-01-02T15:04:05.000000Z"
+)
+
+// appendDecision appends the line of a decision. It allocates nothing if b has room.
+func appendDecision(b []byte, o *check.Observation, now time.Time, trace, from string, share float64) []byte {
+	d := &o.Decision
+	b = append(b, lineStart...)
+	b = now.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","code":"`...)
+	b = append(b, d.Code.String()...)
+	b = append(b, `","allowed":`...)
+	b = strconv.AppendBool(b, d.Code.Allowed() || o.LetThrough)
+	b = appendTrue(b, "dry_run", o.LetThrough)
+	b = appendKey(b, d)
+	if o.ClientAddr.IsValid() {
+		b = appendAddr(b, "client_address", o.ClientAddr)
+	}
+	b = appendText(b, "client_address_from", o.AddrFrom)
+	b = appendError(b, "client_address_error", o.AddrErr)
+	b = appendText(b, "peer", o.Peer)
+	b = appendText(b, "request_id", o.RequestID)
+	b = appendText(b, "trace_id", trace)
+	b = appendText(b, "trace_id_from", from)
+	b = appendText(b, "method", o.Method)
+	b = appendText(b, "host", o.Host)
+	b = appendText(b, "path", o.Path)
+	b = appendText(b, "permissions", cut(o.Permissions))
+	b = appendText(b, "ratelimits", cut(o.Ratelimits))
+	b = appendError(b, "route_error", o.RouteErr)
+	if d.Limits != nil {
+		b = appendLimits(b, d.Limits.Limits)
+	}
+	b = appendError(b, "error", o.Err)
+	b = append(b, `,"duration_ns":`...)
+	b = strconv.AppendInt(b, o.Duration.Nanoseconds(), 10)
+	b = append(b, `,"share":`...)
+	b = strconv.AppendFloat(b, share, 'g', -1, 64)
+	return append(b, "}\n"...)
+}
+
+// appendKey appends what the decision says of the key, if one was found.
+func appendKey(b []byte, d *authz.Decision) []byte {
+	if d.Key == nil {
+		return b
+	}
+	b = appendText(b, "key_id", d.Key.ID)
+	b = appendText(b, "owner", d.Key.ExternalID)
+	b = append(b, `,"stale":`...)
+	b = strconv.AppendBool(b, d.Stale)
+	b = appendTrue(b, "would_refuse", d.WouldRefuse)
+	return appendTrue(b, "previous_secret", d.PreviousSecret)
+}
+
+func appendLimits(b []byte, limits []ratelimit.Status) []byte {
+	b = append(b, `,"limits":[`...)
+	for i := range limits[:min(len(limits), maxLimits)] {
+		l := &limits[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"name":`...)
+		b = appendString(b, cut(l.Name))
+		b = append(b, `,"cost":`...)
+		b = strconv.AppendInt(b, l.Cost, 10)
+		b = append(b, `,"limit":`...)
+		b = strconv.AppendInt(b, l.Limit, 10)
+		b = append(b, `,"remaining":`...)
+		b = strconv.AppendInt(b, l.Remaining, 10)
+		b = append(b, `,"duration_ns":`...)
+		b = strconv.AppendInt(b, l.Duration.Nanoseconds(), 10)
+		b = append(b, `,"wait_ns":`...)
+		b = strconv.AppendInt(b, l.Wait.Nanoseconds(), 10)
+		b = append(b, '}')
+	}
+	return append(b, ']')
+}
+
+// appendDropped appends the line that says how many decisions were dropped between two times.
+func appendDropped(b []byte, n uint64, since, now time.Time) []byte {
+	b = append(b, droppedStart...)
+	b = now.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","since":"`...)
+	b = since.UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","dropped":`...)
+	b = strconv.AppendUint(b, n, 10)
+	return append(b, "}\n"...)
+}
+
+func appendName(b []byte, name string) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	return append(b, '"', ':')
+}
+
+func appendTrue(b []byte, name string, value bool) []byte {
+	if value {
+		b = append(appendName(b, name), "true"...)
+	}
+	return b
+}
+
+func appendText(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return appendString(appendName(b, name), value)
+}
+
+func appendError(b []byte, name string, err error) []byte {
+	if err == nil {
+		return b
+	}
+	return appendText(b, name, cut(err.Error()))
+}
+
+func appendAddr(b []byte, name string, addr netip.Addr) []byte {
+	b = append(appendName(b, name), '"')
+	b = addr.AppendTo(b)
+	return append(b, '"')
+}
+
+// cut returns the start of s, so that a line stays short.
+func cut(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	n := maxText
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}
+
+const hexDigits = "0123456789abcdef"
+
+// appendString appends s as a JSON string. It escapes every control character, which could change
+// what a terminal shows, and replaces bytes that are not UTF-8.
+func appendString(b []byte, s string) []byte {
+	b = append(b, '"')
+	start := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c < utf8.RuneSelf {
+			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f {
+				i++
+				continue
+			}
+			b = append(b, s[start:i]...)
+			if c == '"' || c == '\\' {
+				b = append(b, '\\', c)
+			} else {
+				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			}
+			i++
+			start = i
+			continue
+		}
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == utf8.RuneError && n == 1:
+			b = append(append(b, s[start:i]...), `\ufffd`...)
+			start = i + n
+		case isSpecial(r):
+			b = append(b, s[start:i]...)
+			b = append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+			start = i + n
+		}
+		i += n
+	}
+	return append(append(b, s[start:]...), '"')
+}
+
+// isSpecial reports whether a character that is not ASCII controls how text is shown: the C1 control
+// characters, line separators, and the marks that change its direction.
+func isSpecial(r rune) bool {
+	return r <= 0x9f || r == 0x61c || 0x200b <= r && r <= 0x200f || 0x2028 <= r && r <= 0x202e || 0x2060 <= r && r <= 0x206f || r == 0xfeff
+}

@@ -1,0 +1,112 @@
+package decisionlog
+
+import (
+	"bytes"
+	"time"
+)
+
+// keptBuffer is how much memory is kept for the next lines.
+const keptBuffer = 1 << 20
+
+// run writes what is in the buffer until l is closed, and then once more.
+func (l *Log) run() {
+	defer close(l.done)
+	var batch []byte
+	for range l.wake {
+		select { // more lines may follow
+		case <-l.hurry:
+		case <-time.After(flushEvery):
+		}
+		l.mu.Lock()
+		l.reportLost()
+		batch, l.pending = l.pending, batch[:0]
+		closed := l.closed
+		l.mu.Unlock()
+		l.write(batch)
+		if cap(batch) > keptBuffer && len(batch) < cap(batch)/4 {
+			batch = nil // a burst is over
+		}
+		if l.rotate.Swap(false) {
+			l.failed(l.file.Rotate())
+		}
+		if closed {
+			if l.file != nil {
+				l.failed(l.file.Close())
+			}
+			return
+		}
+	}
+}
+
+// write writes a batch of lines in chunks. It tries a chunk again until it succeeds, or the log is
+// closed. A line that was cut is written again, whole.
+func (l *Log) write(batch []byte) {
+	cut := false
+	for len(batch) > 0 {
+		chunk := firstLines(batch)
+		n, err := l.writeChunk(chunk, cut)
+		whole := chunk[:bytes.LastIndexByte(chunk[:n], '\n')+1]
+		if err == nil {
+			whole = chunk
+		}
+		l.written.Add(decisions(whole))
+		batch = batch[len(whole):]
+		if err == nil {
+			cut = false
+			continue
+		}
+		cut = n > len(whole) || cut && n == 0
+		l.failed(err)
+		if l.isClosed() {
+			return
+		}
+		if l.rotate.Swap(false) {
+			l.failed(l.file.Rotate())
+		}
+		time.Sleep(retryEvery)
+	}
+}
+
+// writeChunk writes lines, and before them a line break if the last write was cut. It returns how
+// many bytes of the lines were written.
+func (l *Log) writeChunk(chunk []byte, cut bool) (int, error) {
+	if cut {
+		if n, err := l.to.Write([]byte{'\n'}); n < 1 {
+			return 0, err
+		}
+	}
+	return l.to.Write(chunk)
+}
+
+// firstLines returns the first lines of the batch, of at most maxChunk bytes unless there is only
+// one.
+func firstLines(batch []byte) []byte {
+	if len(batch) <= maxChunk {
+		return batch
+	}
+	if end := bytes.LastIndexByte(batch[:maxChunk], '\n'); end >= 0 {
+		return batch[:end+1]
+	}
+	return batch[:bytes.IndexByte(batch, '\n')+1]
+}
+
+// decisions returns how many lines are decisions.
+func decisions(lines []byte) uint64 {
+	return uint64(bytes.Count(lines, []byte{'\n'}) - bytes.Count(lines, []byte(droppedStart))) //nolint:gosec // not negative
+}
+
+func (l *Log) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+func (l *Log) failed(err error) {
+	if err == nil {
+		return
+	}
+	l.errors.Add(1)
+	if l.cfg.OnError != nil {
+		l.cfg.OnError(err)
+	}
+}
