@@ -215,6 +215,17 @@ func SortRows(rows []Row) {
 	})
 }
 
+// A ServerReport says that a server records usage, and how it is.
+type ServerReport struct {
+	Name      string // of the machine and the listener
+	Version   string
+	ChannelUp bool // it is notified of changes of keys, so that they are live at once
+	Time      time.Time
+}
+
+// ForgetServersAfter is how long a store keeps the report of a server that is gone.
+const ForgetServersAfter = 24 * time.Hour
+
 // Limits bound what a [Store] keeps.
 type Limits struct {
 	// AddressesPerKey is how many networks are kept of one key. Of more, one half is kept
@@ -249,6 +260,12 @@ type Store interface {
 	// Refusals returns up to limit rows with refusals that were last seen at since or later,
 	// newest first.
 	Refusals(ctx context.Context, since time.Time, limit int) ([]Row, error)
+
+	// ReportServer says that a server is up. What it said before is replaced.
+	ReportServer(ctx context.Context, s ServerReport) error
+
+	// Servers returns the servers that reported at since or later, in order of their names.
+	Servers(ctx context.Context, since time.Time) ([]ServerReport, error)
 
 	// Close releases what the store holds.
 	Close() error

@@ -41,6 +41,7 @@ const (
 var (
 	rowsBucket      = []byte("rows")
 	summariesBucket = []byte("summaries")
+	serversBucket   = []byte("servers")
 )
 
 // Open returns a store in the file, which is made when something is first added. Its folder
@@ -84,6 +85,17 @@ func (s *Store) Add(_ context.Context, b *usage.Batch) error {
 // view calls read in a transaction. A file that is not there yet holds nothing, and read is not
 // called.
 func (s *Store) view(read func(rows, summaries *bolt.Bucket) error) error {
+	return s.viewTx(func(tx *bolt.Tx) error {
+		rows, summaries := tx.Bucket(rowsBucket), tx.Bucket(summariesBucket)
+		if rows == nil || summaries == nil {
+			return nil
+		}
+		return read(rows, summaries)
+	})
+}
+
+// viewTx is view for any of the buckets.
+func (s *Store) viewTx(read func(*bolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) {
@@ -93,13 +105,7 @@ func (s *Store) view(read func(rows, summaries *bolt.Bucket) error) error {
 	if err != nil {
 		return s.failure(err)
 	}
-	err = db.View(func(tx *bolt.Tx) error {
-		rows, summaries := tx.Bucket(rowsBucket), tx.Bucket(summariesBucket)
-		if rows == nil || summaries == nil {
-			return nil
-		}
-		return read(rows, summaries)
-	})
+	err = db.View(read)
 	if err := errors.Join(err, db.Close()); err != nil {
 		return s.failure(err)
 	}

@@ -2,7 +2,7 @@
 // the migrations of keystore/postgres. A server that records usage needs
 //
 //	GRANT USAGE ON SCHEMA extauthz TO …;
-//	GRANT SELECT, INSERT, UPDATE ON extauthz.usage, extauthz.usage_keys TO …;
+//	GRANT SELECT, INSERT, UPDATE ON extauthz.usage, extauthz.usage_keys, extauthz.servers TO …;
 package postgres
 
 import (

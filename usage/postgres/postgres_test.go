@@ -18,7 +18,7 @@ const role = `
 	DO $$ BEGIN CREATE ROLE decides LOGIN PASSWORD 'decides'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 	GRANT USAGE ON SCHEMA extauthz TO decides;
 	GRANT SELECT ON extauthz.keys, extauthz.schema_version TO decides;
-	GRANT SELECT, INSERT, UPDATE ON extauthz.usage, extauthz.usage_keys TO decides;`
+	GRANT SELECT, INSERT, UPDATE ON extauthz.usage, extauthz.usage_keys, extauthz.servers TO decides;`
 
 func TestStore(t *testing.T) {
 	server := pgtest.Start(t)

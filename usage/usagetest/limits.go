@@ -128,3 +128,26 @@ func testLarge(t *testing.T, open Open) {
 	}
 	wantRows(t, key(t, s, "key_04999", time.Time{}).Rows, row("key_04999", "192.0.2.7", Now, 2), row("key_04999", "2001:db8::7", Now, 4))
 }
+
+func testServers(t *testing.T, open Open) {
+	s := open(t, "s", limits)
+	report := func(name string, at time.Time, up bool) usage.ServerReport {
+		r := usage.ServerReport{Name: name, Version: "v1", ChannelUp: up, Time: at}
+		if err := s.ReportServer(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	report("b", Now.Add(-2*usage.ForgetServersAfter), true)
+	report("c", Now.Add(-time.Hour), true)
+	a := report("a", Now, false)
+	report("d", Now.Add(-time.Minute), true)
+	d := report("d", Now, true)
+	got, err := open(t, "s", limits).Servers(t.Context(), Now.Add(-time.Minute))
+	for i := range got {
+		got[i].Time = got[i].Time.UTC()
+	}
+	if want := []usage.ServerReport{a, d}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+}

@@ -41,6 +41,7 @@ func Run(t *testing.T, open Open) {
 		{"sharers", testSharers},
 		{"refusals", testRefusals},
 		{"a large batch", testLarge},
+		{"servers", testServers},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open) })
 	}
