@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"extauthz/backend"
@@ -21,7 +22,12 @@ type keys struct {
 	cache *cache.Cache     // nil if they are
 	count *keyCount
 	log   *slog.Logger
+
+	channel *atomic.Bool // whether the store reports changes
 }
+
+// reportsChanges reports whether changes of keys are live at once.
+func (k *keys) reportsChanges() bool { return k.files != nil || k.channel.Load() }
 
 // openKeys opens the store of keys, and connects it to the log and the metrics.
 func (s *server) openKeys(ctx context.Context) (*keys, error) {
@@ -34,7 +40,7 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &keys{Store: store, store: store, count: count, log: s.log}
+	k := &keys{Store: store, store: store, count: count, log: s.log, channel: &l.up}
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
 		c := s.cfg.Cache
@@ -210,6 +216,7 @@ type storeLog struct {
 	metrics *storeMetrics
 	ttl     time.Duration
 	lines   throttle
+	up      atomic.Bool // the channel of changes
 }
 
 func (l *storeLog) broken(id string, err error) {
@@ -220,6 +227,7 @@ func (l *storeLog) broken(id string, err error) {
 }
 
 func (l *storeLog) channel(up bool, err error) {
+	l.up.Store(up)
 	if up {
 		l.metrics.channel.Set(1)
 		l.log.Info("the key store reports changes: they are live at once")

@@ -171,7 +171,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.atEnd(recorder.start(ctx))
+	s.atEnd(recorder.start(ctx, s.report))
 	if s.grpc, err = s.newGRPCServer(s.keys, limits, s.decisions, recorder); err != nil {
 		return err
 	}

@@ -3,6 +3,9 @@ package server
 import (
 	"context"
 	"log/slog"
+	"os"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,8 +64,12 @@ func (u *usageRecorder) observe(o *check.Observation) {
 	})
 }
 
-// start writes what was counted now and then, until stop is called; and then once more.
-func (u *usageRecorder) start(ctx context.Context) (stop func()) {
+// reportEvery is how often the server reports that it is up, where usage is kept.
+const reportEvery = 20 * time.Second
+
+// start writes what was counted now and then, until stop is called; and then once more. It reports
+// with report that the server is up.
+func (u *usageRecorder) start(ctx context.Context, report func() usage.ServerReport) (stop func()) {
 	if u == nil {
 		return func() {}
 	}
@@ -70,12 +77,34 @@ func (u *usageRecorder) start(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		var reports sync.WaitGroup
+		reports.Go(func() { u.report(ctx, report) })
 		u.Run(ctx)
+		reports.Wait()
 		if err := u.store.Close(); err != nil {
 			u.log.Warn("closing the store of usage failed", "error", oneLine(err))
 		}
 	}()
 	return func() { cancel(); <-done }
+}
+
+// report reports that the server is up, until ctx ends.
+func (u *usageRecorder) report(ctx context.Context, report func() usage.ServerReport) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		call, cancel := context.WithTimeout(ctx, reportEvery)
+		err := u.store.ReportServer(call, report())
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			u.log.Debug("the server cannot report that it is up", "error", clip(oneLine(err)))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // flushed is called after each attempt to write, from one goroutine.
@@ -94,4 +123,15 @@ func (u *usageRecorder) flushed(rows int, err error) {
 		u.log.Info("usage is written again")
 	}
 	u.down = false
+}
+
+// report says that the server is up. Its name is that of the machine, with the listener's address.
+func (s *server) report() usage.ServerReport {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return usage.ServerReport{
+		Name: host + " " + s.cfg.Listen.String() + " " + strconv.Itoa(os.Getpid()), Version: s.options.Version, ChannelUp: s.keys.reportsChanges(), Time: time.Now().UTC(),
+	}
 }

@@ -106,7 +106,7 @@ func (f *dashboardFlags) serve(ctx context.Context, cmd *cobra.Command, cfg *con
 			return explainFor(ctx, cfg, store, &r)
 		},
 		State: func(ctx context.Context) dashboard.State {
-			return dashboard.State{Store: cfg.Store.Name(), Err: backend.AskReady(ctx, store)}
+			return stateOf(ctx, cfg, store, records)
 		},
 	})
 	if err != nil {

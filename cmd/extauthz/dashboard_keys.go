@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"extauthz/authz"
 	"extauthz/backend"
@@ -11,6 +12,7 @@ import (
 	"extauthz/config"
 	"extauthz/dashboard"
 	"extauthz/keystore"
+	"extauthz/usage"
 )
 
 // fileKeys reads keys from memory and changes the files that they come from.
@@ -102,4 +104,20 @@ func checkResultOf(e *explainer) *dashboard.CheckResult {
 		r.Steps = append(r.Steps, dashboard.CheckStep{Code: s.Code, Detail: s.Detail, Ran: s.Ran, Holds: s.Holds})
 	}
 	return r
+}
+
+// stateOf returns what is known of the store, and of the servers that reported in the last minute.
+func stateOf(ctx context.Context, cfg *config.Config, store backend.Store, records usage.Store) dashboard.State {
+	state := dashboard.State{Store: cfg.Store.Name(), Err: backend.AskReady(ctx, store)}
+	if records == nil {
+		return state
+	}
+	servers, err := records.Servers(ctx, time.Now().Add(-time.Minute))
+	if err != nil && state.Err == nil {
+		state.Err = err
+	}
+	for _, s := range servers {
+		state.Replicas = append(state.Replicas, dashboard.Replica{Name: s.Name, Version: s.Version, ChannelUp: s.ChannelUp, LastReport: s.Time})
+	}
+	return state
 }

@@ -86,7 +86,9 @@ func TestDashboard(t *testing.T) {
 			if body := page(t, client, site+"/", nil); !strings.Contains(body, "key_first") || !strings.Contains(body, "key_acme") {
 				t.Errorf("the list lacks keys:\n%s", body)
 			}
-			page(t, client, site+"/state", nil)
+			eventually(t, "the server is shown", func() bool {
+				return strings.Contains(page(t, client, site+"/state", nil), "live at once")
+			})
 		})
 	}
 }

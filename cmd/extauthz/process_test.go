@@ -29,7 +29,7 @@ import (
 )
 
 // patience is how long a test waits for what must happen, on a machine of any speed.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
