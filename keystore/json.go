@@ -193,7 +193,7 @@ func decodeObject(data []byte, into any, what string) error {
 		case !known:
 			errs = append(errs, fmt.Errorf("%q is not a field of %s", name, what))
 		case seen[name]:
-			errs = append(errs, fmt.Errorf("%q stands twice", name))
+			errs = append(errs, fmt.Errorf("%q appears twice", name))
 		case string(value) == "null":
 			errs = append(errs, fmt.Errorf("%q is null: leave it out", name))
 		default:

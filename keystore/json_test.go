@@ -53,7 +53,7 @@ func TestDecodeKey(t *testing.T) {
 	broken(`{"id":"a","ip_whitelist":[null]}`, "an empty entry")
 	broken(`{"id":"a","ip_whitelist":"10.0.0.0/8"}`, "ip_whitelist: a string does not fit")
 	broken(`{"id":"a","ip_whitelist":["10.1.2.3/8"]}`, "10.0.0.0/8")
-	broken(`{"id":"a","ip_whitelist":["10.0.0.0/8"],"ip_whitelist":["0.0.0.0/0"]}`, "stands twice")
+	broken(`{"id":"a","ip_whitelist":["10.0.0.0/8"],"ip_whitelist":["0.0.0.0/0"]}`, "appears twice")
 	broken(`{"id":"a","enabled":"false"}`, "enabled: a string does not fit")
 	broken(`{"id":"a","expires":"tomorrow"}`, "expires:")
 	broken(`{"id":"a","hash":"`+storetest.SecretOf("b").Hash().String()+`"}`, "stored under")
@@ -166,14 +166,14 @@ func TestDecodePartsOfAKey(t *testing.T) {
 		`{"id":"a","previous":{"until":"2027-01-31T00:00:00Z"}}`:                     "previous: hash: missing",
 		`{"id":"a","previous":{"hash":"1","until":"2027-01-31T00:00:00Z"}}`:          "previous: hash: ",
 		`{"id":"a","previous":{"hash":"` + hash + `","until":"soon"}}`:               `previous: until: "soon" is not a time`,
-		`{"id":"a","previous":{"hash":"` + hash + `","hash":"` + hash + `"}}`:        `previous: "hash" stands twice`,
+		`{"id":"a","previous":{"hash":"` + hash + `","hash":"` + hash + `"}}`:        `previous: "hash" appears twice`,
 		`{"id":"a","previous":{"hash":"` + hash + `","since":"2027"}}`:               `previous: "since" is not a field of a previous secret`,
 		`{"id":"a","permissions":[null]}`:                                            "permissions: an empty name",
 		`{"id":"a","ratelimits":[null]}`:                                             "ratelimits: not a JSON object",
 		`{"id":"a","ratelimits":[{"name":"r","limit":1.5,"duration":"1m"}]}`:         "ratelimits: limit: a number 1.5 does not fit",
 		`{"id":"a","ratelimits":[{"name":"r","limit":1,"duration":60}]}`:             "ratelimits: duration: a number does not fit",
 		`{"id":"a","ratelimits":[{"name":"r","limit":1,"duration":"1 minute"}]}`:     `ratelimits: duration: "1 minute" is not a duration`,
-		`{"id":"a","ratelimits":[{"name":"r","limit":1,"limit":2,"duration":"1m"}]}`: `ratelimits: "limit" stands twice`,
+		`{"id":"a","ratelimits":[{"name":"r","limit":1,"limit":2,"duration":"1m"}]}`: `ratelimits: "limit" appears twice`,
 		`{"id":"a","broken":"why"}`:                                                  `"broken" is not a field of a key`,
 	} {
 		if k := keystore.DecodeKey(anyHash, []byte(record)); k.Broken == nil || !strings.Contains(k.Broken.Error(), why) {

@@ -234,7 +234,7 @@ func ValidateRatelimits(limits []Ratelimit) error {
 			errs = append(errs, fmt.Errorf("name: %w", err))
 		}
 		if slices.ContainsFunc(limits[:i], func(o Ratelimit) bool { return o.Name == l.Name }) {
-			errs = append(errs, fmt.Errorf("name: %q stands twice: give each limit a name of its own", l.Name))
+			errs = append(errs, fmt.Errorf("name: %q appears twice: give each limit its own name", l.Name))
 		}
 		if l.Limit < 1 {
 			errs = append(errs, fmt.Errorf("limit: %d: write at least 1", l.Limit))

@@ -127,12 +127,12 @@ func TestValidateRatelimits(t *testing.T) {
 	}
 	for want, limits := range map[string][]keystore.Ratelimit{
 		"": {sound, {Name: "exports", Limit: 1 << 62, Duration: 366 * 24 * time.Hour, OnDemand: true}},
-		`name: "requests" stands twice: give each limit a name of its own`: with(func(*keystore.Ratelimit) {}),
-		"name: missing: write an id such as key_acme_prod":                 with(func(l *keystore.Ratelimit) { l.Name = "" }),
-		"limit: 0: write at least 1":                                       with(func(l *keystore.Ratelimit) { l.Name, l.Limit = "b", 0 }),
-		"limit: -1: write at least 1":                                      with(func(l *keystore.Ratelimit) { l.Name, l.Limit = "b", -1 }),
-		"duration: 999ms: write one from 1s to 8784h":                      with(func(l *keystore.Ratelimit) { l.Name, l.Duration = "b", 999*time.Millisecond }),
-		"duration: 8784h0m0.000000001s: write one from 1s to 8784h":        with(func(l *keystore.Ratelimit) { l.Name, l.Duration = "b", 366*24*time.Hour+1 }),
+		`name: "requests" appears twice: give each limit its own name`: with(func(*keystore.Ratelimit) {}),
+		"name: missing: write an id such as key_acme_prod":             with(func(l *keystore.Ratelimit) { l.Name = "" }),
+		"limit: 0: write at least 1":                                   with(func(l *keystore.Ratelimit) { l.Name, l.Limit = "b", 0 }),
+		"limit: -1: write at least 1":                                  with(func(l *keystore.Ratelimit) { l.Name, l.Limit = "b", -1 }),
+		"duration: 999ms: write one from 1s to 8784h":                  with(func(l *keystore.Ratelimit) { l.Name, l.Duration = "b", 999*time.Millisecond }),
+		"duration: 8784h0m0.000000001s: write one from 1s to 8784h":    with(func(l *keystore.Ratelimit) { l.Name, l.Duration = "b", 366*24*time.Hour+1 }),
 	} {
 		got := ""
 		if err := keystore.ValidateRatelimits(slices.Clone(limits)); err != nil {

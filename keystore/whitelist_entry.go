@@ -79,7 +79,7 @@ func looksLikeEntry(s string) bool {
 	return strings.Contains(s, ":") || s[0] >= '0' && s[0] <= '9'
 }
 
-// startsWithAddr reports whether s is an IP address, be it with anything after a slash.
+// startsWithAddr reports whether s is an IP address, with or without anything after a slash.
 func startsWithAddr(s string) bool {
 	host, _, _ := strings.Cut(s, "/")
 	_, err := netip.ParseAddr(host)

@@ -50,7 +50,7 @@ func (w Whitelist) overlaps() (warnings []WhitelistWarning) {
 	for _, i := range order[1:] {
 		switch p := w.prefixes[i]; {
 		case p == outer:
-			warnings = append(warnings, WhitelistWarning{i, FormatWhitelistEntry(p) + " stands twice: keep one of them"})
+			warnings = append(warnings, WhitelistWarning{i, FormatWhitelistEntry(p) + " appears twice: keep one of them"})
 		case outer.Contains(p.Addr()):
 			warnings = append(warnings, WhitelistWarning{i, fmt.Sprintf("%s is within %s, which is in the list too: keep one of them", FormatWhitelistEntry(p), outer)})
 		default:

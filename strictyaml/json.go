@@ -8,9 +8,9 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// JSON returns any YAML that can be written as JSON, as compact JSON; nil for null, and beside an
-// error. What aliases stand for counts toward budget, in bytes, and makes it an error if there is
-// more. Errors begin with the field's name.
+// JSON returns the value of a field as compact JSON, or nil if it is null or has no form in JSON,
+// which is an error. The text of aliases is subtracted from budget, in bytes; if there is more, it
+// is an error. Error messages begin with the field's name.
 func (d *Decoder) JSON(field string, n *yaml.Node, budget *int) json.RawMessage {
 	w := jsonWriter{d: d, field: field + ": ", budget: budget}
 	if !w.value(n) || string(w.json) == "null" {
@@ -36,7 +36,7 @@ func (w *jsonWriter) errorf(n *yaml.Node, format string, args ...any) bool {
 // value reports whether all of n was written; it stops at the first error.
 func (w *jsonWriter) value(n *yaml.Node) bool {
 	if len(w.aliased) > 0 && len(w.json) > w.limit {
-		return w.errorf(w.aliased[0], "the aliases in this file stand for far more text than the file has: write the values out")
+		return w.errorf(w.aliased[0], "the aliases in this file expand to far more text than the file has: write the values out")
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
@@ -62,7 +62,7 @@ func (w *jsonWriter) value(n *yaml.Node) bool {
 
 func (w *jsonWriter) alias(n *yaml.Node) bool {
 	if slices.Contains(w.aliased, n.Alias) {
-		return w.errorf(n, "*%s stands within what it stands for: write the value out", n.Value)
+		return w.errorf(n, "*%s refers to a value that contains it: write the value out", n.Value)
 	}
 	if len(w.aliased) == 0 {
 		start := len(w.json)
@@ -85,7 +85,7 @@ func (w *jsonWriter) object(n *yaml.Node) bool {
 		case name.Kind != yaml.ScalarNode || name.Tag != "!!str" && name.Tag != "!!timestamp":
 			return w.errorf(name, "a field's name that is not text: write it in quotes")
 		case seen[name.Value]:
-			return w.errorf(name, "field %q stands twice: keep one of them", name.Value)
+			return w.errorf(name, "field %q appears twice: keep one of them", name.Value)
 		}
 		seen[name.Value] = true
 		if i > 0 {

@@ -7,7 +7,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// String returns the text of a scalar. A number or a boolean is not text: it wants quotes.
+// String returns the text of a scalar. A number or a boolean without quotes is not text.
 func (d *Decoder) String(n *yaml.Node) string {
 	n = Resolve(n)
 	if kind := kindOf(n); kind == "a number" || kind == "true or false" {
@@ -17,8 +17,8 @@ func (d *Decoder) String(n *yaml.Node) string {
 	return d.Plain(n)
 }
 
-// Plain returns the text of any scalar, whatever type YAML takes it for: a hash of digits
-// alone, or an address.
+// Plain returns the text of any scalar, of whatever type it is in YAML, such as a hash that consists
+// of digits, or an address.
 func (d *Decoder) Plain(n *yaml.Node) string {
 	n = Resolve(n)
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || isForeign(n) {
@@ -52,7 +52,7 @@ func (d *Decoder) Int(n *yaml.Node) int64 {
 	return i
 }
 
-// Duration returns a time span written as 200ms, 30s, 5m or 24h.
+// Duration returns a duration written as 200ms, 30s, 5m or 24h.
 func (d *Decoder) Duration(n *yaml.Node) time.Duration {
 	n = Resolve(n)
 	v, err := time.ParseDuration(d.scalar(n))
@@ -62,7 +62,7 @@ func (d *Decoder) Duration(n *yaml.Node) time.Duration {
 	return v
 }
 
-// Time returns a time written as RFC 3339 says.
+// Time returns a time written in the format of RFC 3339.
 func (d *Decoder) Time(n *yaml.Node) time.Time {
 	n = Resolve(n)
 	text := d.scalar(n)
@@ -70,7 +70,7 @@ func (d *Decoder) Time(n *yaml.Node) time.Time {
 	if err == nil {
 		return t
 	}
-	advice := "write it as RFC 3339 says, such as 2027-01-31T00:00:00Z"
+	advice := "write it in the format of RFC 3339, such as 2027-01-31T00:00:00Z"
 	for _, layout := range []string{time.DateOnly, time.DateTime, "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, text); err == nil {
 			advice = "write it with its time and zone, as in " + t.Format(time.RFC3339)
@@ -91,7 +91,8 @@ func (d *Decoder) unexpected(n *yaml.Node, found, want, advice string) {
 	d.Errorf(n, "%s where %s is expected: %s", found, want, advice)
 }
 
-// scalar returns the text of a scalar, or "", which is no value of any type, of anything else.
+// scalar returns the text of a scalar. For anything else it returns "", which is not valid for any
+// type.
 func (d *Decoder) scalar(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode || isForeign(n) {
 		return ""
@@ -111,8 +112,8 @@ func (d *Decoder) expand(n *yaml.Node) string {
 	return v
 }
 
-// Resolve returns the node that n stands for: n itself, or what an alias refers to. An alias
-// never refers to another, but a list or a mapping may hold an alias to itself.
+// Resolve returns the node that an alias refers to, or n itself. An alias never refers to another
+// alias, but a list or a mapping may contain an alias to itself.
 func Resolve(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
@@ -120,8 +121,8 @@ func Resolve(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// isForeign reports whether n is tagged as something that is not written as text: !!binary,
-// or a tag of someone's own.
+// isForeign reports whether n has a tag whose values are not plain text: !!binary, or one that is not
+// of YAML's core schema.
 func isForeign(n *yaml.Node) bool {
 	switch n.Tag {
 	case "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!merge", "!!map", "!!seq":

@@ -1,5 +1,5 @@
-// Package strictyaml reads YAML that people write by hand: it takes nothing that it does not
-// know, and tells everything that is wrong at once, each with its file, line and column.
+// Package strictyaml reads YAML that people write by hand: it accepts only what it knows, and reports
+// everything that is wrong at once, each error with its file, line and column.
 package strictyaml
 
 import (
@@ -10,10 +10,10 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// An Error is one thing wrong at one place.
+// An Error is an error at one place in a file.
 type Error struct {
 	File    string
-	Line    int // from 1; 0 where the whole file is meant
+	Line    int // from 1; 0 if the error is about the whole file
 	Column  int // from 1, in characters
 	Message string
 }
@@ -26,10 +26,10 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Column, e.Message)
 }
 
-// Errors is everything that is wrong, in the order of the files.
+// Errors are several errors, in the order of the files.
 type Errors []*Error
 
-// Error returns one line an error.
+// Error returns one line for each error.
 func (es Errors) Error() string {
 	lines := make([]string, len(es))
 	for i, e := range es {
@@ -38,12 +38,12 @@ func (es Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// A Decoder reads the nodes of one file and gathers what is wrong with them. The zero value
-// with its File set is ready. It is not safe for concurrent use.
+// A Decoder reads the nodes of one file and collects what is wrong with them. The zero value with
+// its File set is ready to use. A Decoder is not safe for concurrent use.
 type Decoder struct {
 	File string
 
-	// Expand, where set, is put on every scalar that is read as a value. Where it fails, its
+	// Expand, if non-nil, is applied to every scalar that is read as a value. If it fails, its
 	// error is the only one about that scalar.
 	Expand func(string) (string, error)
 
@@ -56,7 +56,7 @@ type Decoder struct {
 	unexpanded *yaml.Node // the last scalar on which Expand failed
 }
 
-// Err returns the errors gathered so far, or nil.
+// Err returns the errors so far, or nil.
 func (d *Decoder) Err() error {
 	if len(d.Errors) == 0 {
 		return nil
@@ -85,20 +85,20 @@ func (d *Decoder) at(n *yaml.Node, format string, args ...any) *Error {
 	return e
 }
 
-const noMerge = "<< takes fields over from elsewhere, which is not supported: write the fields out"
+const noMerge = "<< merges fields from elsewhere, which is not supported: write the fields out"
 
-// Fields says what is done with the value of each field of a mapping.
+// Fields are functions for the values of the fields of a mapping, by the fields' names.
 type Fields map[string]func(value *yaml.Node)
 
 // Mapping calls each field's function with its value. A field that is not in fields, or that
-// stands twice, is an error. It reports whether n is a mapping.
+// appears twice, is an error. It reports whether n is a mapping.
 func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 	n = Resolve(n)
 	if n.Kind != yaml.MappingNode {
 		d.unexpected(n, kindOf(n), "a mapping", "write `name: value` lines")
 		return false
 	}
-	var seen []string // a handful of names: cheaper than a map for each of many records
+	var seen []string // faster than a map for a few names
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		read, known := fields[key.Value]
@@ -106,11 +106,11 @@ func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 		case key.Tag == "!!merge":
 			d.Errorf(key, noMerge)
 		case key.Kind != yaml.ScalarNode:
-			d.Errorf(key, "%s where a field's name is expected: write `name: value` lines", kindOf(Resolve(key)))
+			d.Errorf(key, "%s where the name of a field is expected: write `name: value` lines", kindOf(Resolve(key)))
 		case !known:
 			d.Errorf(key, "unknown field %q: %s", key.Value, suggest(key.Value, fields))
 		case slices.Contains(seen, key.Value):
-			d.Errorf(key, "field %q stands twice: keep one of them", key.Value)
+			d.Errorf(key, "field %q appears twice: keep one of them", key.Value)
 		default:
 			seen = append(seen, key.Value)
 			read(value)
@@ -119,15 +119,15 @@ func (d *Decoder) Mapping(n *yaml.Node, fields Fields) bool {
 	return true
 }
 
-// Sequence calls each with every item of a list. It reports whether n is a list.
-func (d *Decoder) Sequence(n *yaml.Node, each func(item *yaml.Node)) bool {
+// Sequence calls each with every entry of a list. It reports whether n is a list.
+func (d *Decoder) Sequence(n *yaml.Node, each func(entry *yaml.Node)) bool {
 	n = Resolve(n)
 	if n.Kind != yaml.SequenceNode {
 		d.unexpected(n, kindOf(n), "a list", "write `[a, b]`, or a `- ` line for each")
 		return false
 	}
-	for _, item := range n.Content {
-		each(item)
+	for _, entry := range n.Content {
+		each(entry)
 	}
 	return true
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// suggest names the field that was most likely meant, or all that there are.
+// suggest returns the name of the most similar field, or the names of all fields.
 func suggest(name string, fields Fields) string {
 	names := make([]string, 0, len(fields))
 	best, bestDistance := "", 3
@@ -27,7 +27,8 @@ func suggest(name string, fields Fields) string {
 	return "the fields here are " + strings.Join(names, ", ")
 }
 
-// distance returns the number of characters to insert, delete or replace to make b of a.
+// distance returns the edit distance of two strings: the number of characters to insert, delete or
+// replace.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -13,8 +13,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Parse reads the one document in data and returns its root, or nil where it is empty or not
-// YAML, which is an error in the Decoder.
+// Parse parses the one document in data and returns its root. It returns nil, and adds an error, if
+// data is empty or not YAML.
 func (d *Decoder) Parse(data []byte) *yaml.Node {
 	root, second, err := parse(data)
 	switch {
@@ -36,12 +36,11 @@ func (d *Decoder) Parse(data []byte) *yaml.Node {
 	return root
 }
 
-// parse returns the root of the document in data, the root of the one that follows it, if
-// any, and [io.EOF] where there is no document at all.
+// parse returns the root of the document in data, and the root of the document after it, if any. Its
+// error is [io.EOF] if there is no document.
 func parse(data []byte) (root, second *yaml.Node, err error) {
 	defer func() {
-		// The parser panics on what it calls internal errors: to a reader of files, text that
-		// cannot be read.
+		// The parser panics on what it calls internal errors.
 		if r := recover(); r != nil {
 			root, second, err = nil, nil, fmt.Errorf("yaml: %v", r)
 		}
@@ -63,22 +62,21 @@ var unknownAnchor = regexp.MustCompile(`^unknown anchor '(.*)' referenced`)
 
 var yamlErrorLine = regexp.MustCompile(`^yaml: line (\d+): `)
 
-// locate returns the line at which data stops being YAML. The parser itself names the line
-// where the outermost thing that it was reading began, if any; so this looks for a line that
-// the text before can do without, among those that the parser read last, then those near the
-// one that it names, then all.
+// locate returns the position at which data stops being YAML. The parser itself reports the line, if
+// any, where the outermost construct began. So this function looks for a line before which the text
+// is YAML, among the lines that the parser read last, then near the one it reported, then in all.
 func locate(data []byte, cause error) (line, column int) {
 	ends := []int{0}
 	for text := range bytes.Lines(data) {
 		ends = append(ends, ends[len(ends)-1]+len(text))
 	}
-	last := min(linesRead(data), len(ends)-1) // nothing after it was looked at
+	last := min(linesRead(data), len(ends)-1)
 	named := 1
 	if m := yamlErrorLine.FindStringSubmatch(cause.Error()); m != nil {
 		named, _ = strconv.Atoi(m[1])
 	}
 	line = min(named, last)
-	budget := 4<<20 + 3*len(data) // bytes to read again
+	budget := 4<<20 + 3*len(data) // how many bytes may be parsed again
 	isYAML := func(lines int) bool {
 		budget -= ends[lines]
 		_, _, err := parse(data[:ends[lines]])
@@ -104,7 +102,7 @@ func locate(data []byte, cause error) (line, column int) {
 	return line, utf8.RuneCount(indent) + 1
 }
 
-// linesRead returns how many lines of data the parser takes in before it gives up.
+// linesRead returns how many lines of data the parser reads before it fails.
 func linesRead(data []byte) int {
 	r := &byteReader{data: data}
 	defer func() { _ = recover() }()
@@ -112,7 +110,7 @@ func linesRead(data []byte) int {
 	return bytes.Count(data[:r.n], []byte("\n")) + 1
 }
 
-// A byteReader hands out one byte at a time, so that its n tells how far the parser came.
+// A byteReader returns one byte at a time, so that n is how many bytes the parser has read.
 type byteReader struct {
 	data []byte
 	n    int
@@ -127,7 +125,7 @@ func (r *byteReader) Read(p []byte) (int, error) {
 	return 1, nil
 }
 
-// explanations says in plain words what the parser means.
+// explanations are plain messages for the errors of the parser.
 var explanations = []struct{ parser, plain string }{
 	{"did not find expected '-' indicator", "this line does not fit under the one before: check its indentation"},
 	{"did not find expected key", "this line does not fit under the one before: check its indentation and its quotes"},

@@ -23,7 +23,7 @@ func TestBadFiles(t *testing.T) {
 	for _, path := range paths {
 		_, err := Open(path, Options{})
 		if err == nil {
-			t.Errorf("%s was taken", path)
+			t.Errorf("%s was accepted", path)
 			continue
 		}
 		if _, ok := errors.AsType[strictyaml.Errors](err); !ok {
@@ -66,7 +66,7 @@ func TestLimits(t *testing.T) {
 		"{name: a}":                              "k:4:15: a mapping where a list is expected: write `[a, b]`, or a `- ` line for each",
 		"[{name: a}]":                            "k:4:16: a rate limit without limit: write it as {name: requests, limit: 100, duration: 1m}\nk:4:16: a rate limit without duration: write it as {name: requests, limit: 100, duration: 1m}",
 		"[{name: a b, limit: 0, duration: 1ms}]": "k:4:23: name: \"a b\" has a character other than letters, digits and . _ - : in it\nk:4:35: limit: 0: write at least 1\nk:4:48: duration: 1ms: write one from 1s to 8784h",
-		"[{name: a, limit: 1, duration: 1s}, {name: a, limit: 1, duration: 1s}]": "k:4:58: name: \"a\" stands twice: give each limit a name of its own",
+		"[{name: a, limit: 1, duration: 1s}, {name: a, limit: 1, duration: 1s}]": "k:4:58: name: \"a\" appears twice: give each limit its own name",
 		"[{name: a, limit: many, duration: 1s}]":                                 "k:4:33: \"many\" where a whole number is expected: write one such as 100",
 		"[{name: a, limit: 1, period: 1s}]":                                      "k:4:36: unknown field \"period\": the fields here are auto_apply, duration, limit, name",
 		"[{name: a, limit: 1, duration: 1s, auto_apply: maybe}]":                 "k:4:62: \"maybe\" where true or false is expected: write one of them",
@@ -92,10 +92,10 @@ func TestDuplicatesAcrossFiles(t *testing.T) {
 	write(t, a, "keys:\n- id: key_a\n  hash: "+hashA+"\n")
 	write(t, b, "keys:\n- hash: "+hashA+"\n  id: key_b\n- id: key_a\n  hash: "+hashB+"\n- id: key_b\n")
 	_, err := Open(dir, Options{})
-	want := b + ":2:9: this hash is that of the key \"key_a\" at " + a + ":3:9 too: a secret belongs to one key\n" +
-		b + ":4:7: id \"key_a\" is that of the key at " + a + ":2:7 too: give each key an id of its own\n" +
+	want := b + ":2:9: this hash is also that of the key \"key_a\" at " + a + ":3:9: a secret belongs to one key\n" +
+		b + ":4:7: id \"key_a\" is also that of the key at " + a + ":2:7: give each key its own id\n" +
 		b + ":6:3: a key without a hash: write the SHA-256 of its secret, as `extauthz key hash` prints it\n" +
-		b + ":6:7: id \"key_b\" is that of the key at " + b + ":3:7 too: give each key an id of its own"
+		b + ":6:7: id \"key_b\" is also that of the key at " + b + ":3:7: give each key its own id"
 	if err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
 	}
@@ -143,7 +143,7 @@ P:5:29: ::/0 lets every IPv6 address in: leave ip_whitelist out if the key may b
 P:5:37: 10.0.0.1 is within 0.0.0.0/0, which is in the list too: keep one of them
 P:5:47: 2001:db8::1 is within ::/0, which is in the list too: keep one of them
 P:8:18: 10.0.0.7 is within 10.0.0.0/8, which is in the list too: keep one of them
-P:8:51: 192.0.2.1 stands twice: keep one of them
+P:8:51: 192.0.2.1 appears twice: keep one of them
 P:11:17: every IPv4 address is allowed, and no IPv6 address: add ::/0, or leave ip_whitelist out, if the key may be used from anywhere`
 	if got := strings.ReplaceAll(s.Warnings().Error(), path, "P"); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)

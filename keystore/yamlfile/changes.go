@@ -13,7 +13,7 @@ import (
 	"extauthz/keystore"
 )
 
-// changes are what an edit changes in the files of a store.
+// changes are the changes of an edit to the files of a store.
 type changes struct {
 	files    []parsedFile
 	target   string // the file for new keys
@@ -61,7 +61,7 @@ func newChanges(read []parsedFile, target string) (*changes, error) {
 	return &changes{files: read, target: target, snapshot: s, before: s.byID(), after: make(map[string]*keystore.Key)}, nil
 }
 
-// put adds a key, or changes the one with its id. The last of two with one id counts.
+// put adds a key, or changes the key with the same id. Of two calls for one id the last counts.
 func (c *changes) put(k *keystore.Key) {
 	before, added := c.before[k.ID], c.after[k.ID]
 	switch {
@@ -76,7 +76,7 @@ func (c *changes) put(k *keystore.Key) {
 	c.after[k.ID] = k
 }
 
-// wanted returns the key with this id as it will be, or nil.
+// wanted returns the key with this id as it will be after the edit, or nil.
 func (c *changes) wanted(id string) *keystore.Key {
 	if k, ok := c.after[id]; ok {
 		return k
@@ -84,8 +84,8 @@ func (c *changes) wanted(id string) *keystore.Key {
 	return c.before[id]
 }
 
-// apply returns the files that must be written, with their new text. It parses what has changed in
-// them, to be sure that every key is as wanted.
+// apply returns the files that must be written, with their new text. It parses the parts that have
+// changed, to verify that every key is as wanted.
 func (c *changes) apply() ([]parsedFile, error) {
 	if err := c.checkHashes(); err != nil || len(c.after) == 0 {
 		return nil, err
@@ -112,7 +112,7 @@ func (c *changes) apply() ([]parsedFile, error) {
 	}
 	next, err := newSnapshot(all, c.snapshot, noThrottle)
 	if err != nil {
-		// Not as an error with a place: its line is not one of the file as it is.
+		// Not as an error with a place, because that is not in the file as it is.
 		return nil, fmt.Errorf("this edit would break the file, so it was not made: edit the file by hand; this would be wrong with it: %s", err.Error())
 	}
 	if !c.areIn(next) {

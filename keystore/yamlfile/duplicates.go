@@ -10,18 +10,18 @@ import (
 	"extauthz/strictyaml"
 )
 
-// duplicates finds ids and hashes that stand in several places. It holds a digest of each alone, so
-// that a million keys take little memory. The chance that two of a million different ones have the
-// same digest is less than 1 in 10^16.
+// duplicates finds ids and hashes that appear more than once. It holds only a digest of each, so that
+// a million keys need little memory. The chance that two different ones of a million have the same
+// digest is less than 1 in 10^16.
 type duplicates struct {
 	files       []string
 	ids, hashes map[digest]place
-	owners      map[place]string // the ids of the keys whose hashes stand there; nil: they are not kept
+	owners      map[place]string // the ids of the keys whose hashes are there; nil if they are not needed
 }
 
 type digest [12]byte
 
-// A place is where an id or a hash stands.
+// A place is that of an id or a hash in the files.
 type place struct {
 	file int32
 	position
@@ -32,7 +32,7 @@ func newDuplicates() *duplicates {
 }
 
 // add adds the records of a chunk of a file. It returns everything that is wrong with the chunk, in
-// the order of the file: its own errors, and its ids and hashes that were added before.
+// the order of the file: its own errors, and ids and hashes that were added before.
 func (d *duplicates) add(path string, c placedChunk) strictyaml.Errors {
 	if n := len(d.files); n == 0 || d.files[n-1] != path {
 		d.files = append(d.files, path)
@@ -44,14 +44,14 @@ func (d *duplicates) add(path string, c placedChunk) strictyaml.Errors {
 	for _, r := range c.records {
 		idAt, hashAt := d.place(c, r.idAt), d.place(c, r.hashAt)
 		if first, ok := addIfAbsent(d.ids, []byte(r.key.ID), idAt); !ok && r.key.ID != "" {
-			wrong(idAt, "id %q is that of the key at %s too: give each key an id of its own", r.key.ID, d.name(first))
+			wrong(idAt, "id %q is also that of the key at %s: give each key its own id", r.key.ID, d.name(first))
 		}
 		if first, ok := addIfAbsent(d.hashes, r.key.Hash[:], hashAt); !ok && r.key.Hash != (keystore.Hash{}) {
 			owner := ""
 			if id, ok := d.owners[first]; ok {
 				owner = fmt.Sprintf("%q ", id)
 			}
-			wrong(hashAt, "this hash is that of the key %sat %s too: a secret belongs to one key", owner, d.name(first))
+			wrong(hashAt, "this hash is also that of the key %sat %s: a secret belongs to one key", owner, d.name(first))
 		} else if d.owners != nil {
 			d.owners[hashAt] = r.key.ID
 		}
@@ -62,7 +62,7 @@ func (d *duplicates) add(path string, c placedChunk) strictyaml.Errors {
 	return errs
 }
 
-// addIfAbsent adds where a value stands, or returns where it was first, and false.
+// addIfAbsent adds the place of a value, or returns its first place and false.
 func addIfAbsent(places map[digest]place, value []byte, at place) (place, bool) {
 	sum := sha256.Sum256(value)
 	key := digest(sum[:len(digest{})])

@@ -11,16 +11,16 @@ import (
 	"extauthz/keystore"
 )
 
-// An Editor changes the keys in a file or a folder. Each call reads the files again. The text of
-// keys that an edit does not change stays byte for byte, with all comments; the file is replaced
-// as a whole and keeps its mode and its owner, and a link to it stays a link. If the keys would
-// not be valid afterwards, nothing is written. Editors, in other processes too, wait for each
-// other by a lock on a hidden file beside the key file. Use [NewEditor] to make one.
+// An Editor changes the keys in a file or a folder. Each call reads the files again. An edit leaves
+// all text that it does not need to change as it is, byte for byte, with comments. It replaces the
+// file as a whole, which keeps its mode and owner; a link to it stays a link. If the keys would not
+// be valid afterwards, nothing is written. Editors, also in other processes, wait for each other by
+// [files.Lock]. Use [NewEditor] to make one.
 //
 // In a folder, new keys go to its file keys.yaml. A file that does not exist is created with the
 // first key: in a folder with the mode and owner of the first file there, else for its owner only.
 //
-// An edit takes the memory of [Open] and of the files' text.
+// An edit needs as much memory as [Open], and in addition the size of the files.
 type Editor struct {
 	path    string
 	written func() error // called after each write; may be nil

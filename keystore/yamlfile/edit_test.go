@@ -101,8 +101,8 @@ func TestEditsKeepTheRest(t *testing.T) {
 	}
 }
 
-// Files that are written in other ways are edited too, or refused as they are.
-func TestEditsOfOddFiles(t *testing.T) {
+// Files that are written in other ways are edited too, or refused and left as they are.
+func TestEditsOfUnusualFiles(t *testing.T) {
 	for name, test := range map[string]struct{ text, want, err string }{
 		"no list yet":     {"# mine\nkeys:   # none\n\n", "# mine\nkeys:   # none\n  NEW\n\n", ""},
 		"empty list":      {"keys: [] # none\n# end", "keys: # none\n  NEW\n# end", ""},
@@ -113,8 +113,8 @@ func TestEditsOfOddFiles(t *testing.T) {
 		"document marks":  {"---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n\n...\n", "---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n  NEW\n\n...\n", ""},
 		"brackets":        {"keys: [{id: key_a, hash: " + hashA + "}]\n", "", "k.yaml:1:7: the keys are written in brackets"},
 		"bad":             {"keys: [\n", "", "k.yaml:1:1: not YAML"},
-		"taken":           {"keys:\n  - id: new\n    hash: " + hashA + "\n", "", "exists already"},
-		"hash taken":      {"keys:\n  - id: key_a\n    hash: " + hashC + "\n", "", "exists already"},
+		"same id":         {"keys:\n  - id: new\n    hash: " + hashA + "\n", "", "exists already"},
+		"same hash":       {"keys:\n  - id: key_a\n    hash: " + hashC + "\n", "", "exists already"},
 		"text in a block": {"keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n\n", "keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n  NEW\n\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestEditsOfOddFiles(t *testing.T) {
 	}
 }
 
-func TestEditsOfOddKeys(t *testing.T) {
+func TestEditsOfUnusualKeys(t *testing.T) {
 	const b = "  - id: key_b\n    hash: " + hashB + "\n"
 	for name, test := range map[string]struct{ text, want string }{
 		"braces":        {"keys:\n  - {id: key_a, hash: " + hashA + "}\n", "keys:\n  - id: key_a\n    name: new\n    hash: " + hashA + "\n"},
@@ -178,7 +178,7 @@ func TestEditsThatCannotBe(t *testing.T) {
 	if err := e.Delete(t.Context(), "key_a"); err == nil || !strings.Contains(err.Error(), "this edit would break the file") {
 		t.Errorf("got %v", err)
 	} else if _, ok := errors.AsType[strictyaml.Errors](err); ok {
-		t.Error("the error tells a place, which is none of the file as it is")
+		t.Error("the error has a place, which is not in the file as it is")
 	}
 	if err := e.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Whitelist = whitelist("10.0.0.2"); return nil }); err == nil {
 		t.Error("the list that another key uses was changed")
@@ -293,9 +293,9 @@ func TestEditsOfFolder(t *testing.T) {
 	if got := content(t, filepath.Join(dir, "keys.yaml")); !strings.Contains(got, "id: a\n") || !strings.Contains(got, "[10.0.0.1]") || !strings.Contains(got, "id: b\n") {
 		t.Errorf("got\n%s", got)
 	}
-	taken := storetest.NewKey("x")
-	taken.Hash, _ = keystore.ParseHash(hashA)
-	if err := e.Add(t.Context(), taken); !errors.Is(err, keystore.ErrExists) {
+	another := storetest.NewKey("x")
+	another.Hash, _ = keystore.ParseHash(hashA)
+	if err := e.Add(t.Context(), another); !errors.Is(err, keystore.ErrExists) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -355,7 +355,7 @@ func TestMarshalKey(t *testing.T) {
 	}
 }
 
-// BenchmarkPut shows how long 100,000 new keys take, and again when they are there.
+// BenchmarkPut measures adding 100,000 keys, and then changing one of them.
 func BenchmarkPut(b *testing.B) {
 	keys := make([]*keystore.Key, 100_000)
 	for i := range keys {

@@ -23,11 +23,11 @@ type entryText struct {
 
 var aliasName = regexp.MustCompile(`\*([0-9A-Za-z_-]+)`)
 
-// rewriteEntry returns the text of a key that is changed, or false if it cannot be parsed. It
-// changes only the fields that differ if it can, and otherwise writes the whole key, below the
-// comments that were in it.
+// rewriteEntry returns the new text of a key that has changed, or false if the old text cannot be
+// parsed. If possible it changes only the fields that differ. Otherwise it writes the whole key,
+// below the comments that were in it.
 func (l *listText) rewriteEntry(text []byte, before, after *keystore.Key) (string, bool) {
-	// An entry before it has all anchors that it may refer to, so that it can be parsed by itself.
+	// The entry is parsed after another one with all anchors that it may refer to.
 	anchors := []byte(l.indent + "- [~")
 	for _, m := range aliasName.FindAllSubmatch(text, -1) {
 		anchors = fmt.Appendf(anchors, ", &%s ~", m[1])
@@ -68,8 +68,8 @@ func comments(n *yaml.Node, text []byte) (lines []string) {
 	return lines
 }
 
-// rewriteFields returns the text with the fields changed that differ. It returns false if that cannot
-// be done for each by itself.
+// rewriteFields returns the text with changes to only those fields that differ, or false if that is
+// not possible.
 func (t *entryText) rewriteFields(l *listText, n *yaml.Node, before, after *keystore.Key) (string, bool) {
 	indent := strings.Repeat(" ", n.Column-1)
 	changed := make(map[string]string) // the new lines of the fields that differ, by name
@@ -104,7 +104,7 @@ func (t *entryText) rewriteFields(l *listText, n *yaml.Node, before, after *keys
 		at = end
 	}
 	out += string(t.data[at:])
-	for _, f := range fields { // those that the key did not have
+	for _, f := range fields { // those that the key did not have before
 		if line, ok := changed[f.name]; ok {
 			if !strings.HasSuffix(out, "\n") {
 				out += l.eol
@@ -163,7 +163,7 @@ func (t *entryText) isBlockList(n *yaml.Node) bool {
 	})
 }
 
-// rewriteList returns the text from start to end, which has such a list, with lines removed and
+// rewriteList returns the text from start to end, in which such a list is, with lines removed and
 // added so that the list has these prefixes.
 func (t *entryText) rewriteList(l *listText, start, end int, list *yaml.Node, prefixes []netip.Prefix) string {
 	out := ""

@@ -15,7 +15,7 @@ import (
 type field struct {
 	name   string
 	read   func(*keyReader, *keystore.Key, *yaml.Node)
-	format func(*keystore.Key) string // "" if the key says nothing about it
+	format func(*keystore.Key) string // "" if the key does not have it
 }
 
 // fields are all fields of a key, in the order in which they are written.
@@ -69,7 +69,7 @@ type keyReader struct {
 	now     time.Time
 	records []record
 
-	record      record // that is being read
+	record      record // the one that is being read
 	fields      strictyaml.Fields
 	shared      map[sharedValue]any // what was read of nodes with an anchor
 	aliasBudget int                 // how many bytes aliases may still add to meta fields
@@ -127,7 +127,7 @@ const (
 	noHash = "a key without a hash: write the SHA-256 of its secret, as `extauthz key hash` prints it"
 )
 
-// begin sets where a required field stands, and reports whether it has a value.
+// begin records the place of a required field, and reports whether it has a value.
 func (r *keyReader) begin(at *position, n *yaml.Node, missing string) bool {
 	*at = position{int32(n.Line), int32(n.Column)} //nolint:gosec // a file has fewer lines, and they are shorter
 	if strictyaml.Resolve(n).Tag == "!!null" {
@@ -194,7 +194,7 @@ func (r *keyReader) ratelimits(k *keystore.Key, n *yaml.Node) {
 	})
 }
 
-// ratelimit reads one rate limit after the others of a key.
+// ratelimit reads a rate limit of a key that has the others.
 func (r *keyReader) ratelimit(n *yaml.Node, others []keystore.Ratelimit) keystore.Ratelimit {
 	var l keystore.Ratelimit
 	places := make(map[string]*yaml.Node, 3)
@@ -225,7 +225,7 @@ func (r *keyReader) ratelimit(n *yaml.Node, others []keystore.Ratelimit) keystor
 	}
 	for _, o := range others {
 		if o.Name == l.Name && l.Name != "" {
-			r.Errorf(places["name"], "name: %q stands twice: give each limit a name of its own", l.Name)
+			r.Errorf(places["name"], "name: %q appears twice: give each limit its own name", l.Name)
 			break
 		}
 	}

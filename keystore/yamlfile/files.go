@@ -41,8 +41,8 @@ func isKeyFile(name string) bool {
 	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".")
 }
 
-// readFiles calls read for each key file at path and returns the results. Its error holds why any
-// of the files cannot be read.
+// readFiles calls read for each key file at path and returns the results. If any of the files cannot
+// be read, its error says why, for each.
 func readFiles[T any](path string, read func(path string, in io.Reader) (T, error)) ([]T, error) {
 	paths, err := keyFiles(path)
 	if err != nil {

@@ -47,8 +47,8 @@ func formatKey(k *keystore.Key, indent string) string {
 	return b.String()
 }
 
-// line returns the field with its name, or "" if the key says nothing about it. A long whitelist
-// has more lines, which are indented by more than indent.
+// line returns the field with its name, or "" if the key does not have it. A long whitelist has
+// several lines, the further ones indented by more than indent.
 func (f field) line(k *keystore.Key, indent string) string {
 	value := f.format(k)
 	if value == "" {
@@ -64,7 +64,7 @@ func (f field) line(k *keystore.Key, indent string) string {
 	return text
 }
 
-// sameKey reports whether a file says the same of both keys.
+// sameKey reports whether both keys are written in the same way.
 func sameKey(a, b *keystore.Key) bool {
 	return a == b || !slices.ContainsFunc(fields, func(f field) bool { return f.format(a) != f.format(b) })
 }
@@ -110,7 +110,7 @@ func formatDuration(d time.Duration) string {
 }
 
 func formatMeta(meta json.RawMessage) string {
-	return strings.TrimPrefix(strictyaml.FormatJSON(meta), "null") // which says nothing
+	return strings.TrimPrefix(strictyaml.FormatJSON(meta), "null") // which is as good as nothing
 }
 
 // list returns values in brackets, or "" if there are none.

@@ -69,7 +69,7 @@ func TestHashOfDigits(t *testing.T) {
 	}
 }
 
-// What a few aliases stand for can be more than any machine holds.
+// A few aliases can expand to more text than any machine can hold.
 func TestAliasBombs(t *testing.T) {
 	var meta strings.Builder
 	meta.WriteString("keys:\n- id: a\n  hash: " + hashA + "\n  meta:\n    a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n")
@@ -77,7 +77,7 @@ func TestAliasBombs(t *testing.T) {
 		fmt.Fprintf(&meta, "    a%d: &a%d [%s*a%d]\n", i+1, i+1, strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), i)
 	}
 	_, err := parseText(meta.String())
-	if err == nil || !strings.Contains(err.Error(), "the aliases in this file stand for far more text than the file has") {
+	if err == nil || !strings.Contains(err.Error(), "the aliases in this file expand to far more text than the file has") {
 		t.Errorf("got %v", err)
 	}
 
@@ -96,7 +96,7 @@ func TestAliasBombs(t *testing.T) {
 	}
 }
 
-// generate writes a file of n keys with three ranges each.
+// generate returns a file of n keys with three ranges each.
 func generate(n int) []byte {
 	var b bytes.Buffer
 	b.WriteString("# generated\nkeys:\n")
@@ -124,7 +124,7 @@ func parseAtOnce(text []byte) parsedFile {
 	return f
 }
 
-// outcome writes down everything that comes of reading a text.
+// outcome returns the result of parsing a text, as text.
 func outcome(t testing.TB, data []byte, inParts bool) string {
 	t.Helper()
 	f := parseAtOnce(data)
@@ -147,15 +147,14 @@ func outcome(t testing.TB, data []byte, inParts bool) string {
 	return b.String()
 }
 
-// TestParts spoils a large file in all manner of ways: what is read in parts must be what is
-// read at once.
+// A large file with all kinds of changes has the same result in chunks and at once.
 func TestParts(t *testing.T) {
 	base := generate(500)
 	if n := chunksOf(t, base); n < 4 {
 		t.Fatal(n)
 	}
 	if outcome(t, base, true) != outcome(t, base, false) {
-		t.Fatal("the sound file is read otherwise in parts")
+		t.Fatal("the valid file has another result in chunks")
 	}
 	texts := []string{
 		"", "\n", "# comment\n", "  # - id: x\n", "    enabled: false\n", "    bad: x\n", "  - id: key_000001\n", "- x\n", "  -\n", "  - \n",
@@ -179,13 +178,13 @@ func TestParts(t *testing.T) {
 			data = append(data, line...)
 		}
 		if got, want := outcome(t, data, true), outcome(t, data, false); got != want {
-			t.Fatalf("read otherwise in parts, around line %d:\n%s\n--- in parts\n%.600s\n--- whole\n%.600s", at+1, bytes.Join(lines[max(0, at-3):at+3], nil), got, want)
+			t.Fatalf("another result in chunks, around line %d:\n%s\n--- in chunks\n%.600s\n--- at once\n%.600s", at+1, bytes.Join(lines[max(0, at-3):at+3], nil), got, want)
 		}
 	}
 }
 
-// What aliases may add is measured by the file, not by the part that they happen to be in.
-func TestAliasesInParts(t *testing.T) {
+// What aliases may add depends on the size of the file, not of the chunk that they are in.
+func TestAliasesInChunks(t *testing.T) {
 	meta := "    meta: {a: &a " + strings.Repeat("x", 6<<10) + ", b: [" + strings.Repeat("*a, ", 100) + "]}\n"
 	data := bytes.Replace(generate(900), []byte("    name: Customer 10\n"), []byte(meta), 1)
 	if got := outcome(t, data, true); got != outcome(t, data, false) || !strings.HasPrefix(got, "\n900\n") {
@@ -200,8 +199,8 @@ func chunksOf(t testing.TB, data []byte) int {
 	return len(f.chunks)
 }
 
-// A change leaves the records of other parts as they are.
-func TestPartsAreKept(t *testing.T) {
+// A reload keeps the records of other chunks.
+func TestChunksAreKept(t *testing.T) {
 	s, path := open(t, string(generate(2000)), Options{})
 	before := s.current.Load()
 	text := strings.Replace(string(generate(2000)), "keys:\n", "\n# moved\nkeys:\n  - {id: new, hash: "+hashA+"}\n", 1)
@@ -218,15 +217,15 @@ func TestPartsAreKept(t *testing.T) {
 	if same < 500 || same == 2000 || s.Len() != 2001 || before.len() != 2000 {
 		t.Errorf("%d of %d keys are the same", same, s.Len())
 	}
-	// Places are right in parts that moved.
+	// Places are right in chunks that moved.
 	write(t, path, text+"  - {id: key_001999, hash: "+hashB+"}\n")
-	want := path + ":8006:10: id \"key_001999\" is that of the key at " + path + ":8002:9 too: give each key an id of its own"
+	want := path + ":8006:10: id \"key_001999\" is also that of the key at " + path + ":8002:9: give each key its own id"
 	if err := s.Reload(); err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
 }
 
-// What is made of the set before is what reading everything anew makes.
+// A reload has the same result as opening the file.
 func TestReloadIsAsOpen(t *testing.T) {
 	base := bytes.SplitAfter(generate(800), []byte("\n"))
 	texts := []string{
@@ -236,7 +235,7 @@ func TestReloadIsAsOpen(t *testing.T) {
 	small := []string{"keys: []\n", "keys:\n  - {id: small, hash: " + hashB + "}\n", "keys:\n  - {id: small, hash: " + hashB + ", enabled: false}\n"}
 	r := rand.New(rand.NewPCG(3, 4))
 	now := &snapshot{}
-	sound, failed, kept := 0, 0, 0
+	valid, failed, kept := 0, 0, 0
 	for range 80 {
 		from := r.IntN(len(base)) / 4 * 4 // some keys are left out
 		to := min(len(base), from+4*r.IntN(60))
@@ -277,15 +276,15 @@ func TestReloadIsAsOpen(t *testing.T) {
 				kept++
 			}
 		}
-		sound++
+		valid++
 		now = next
 	}
-	if sound < 30 || failed < 5 || kept < 300*sound {
-		t.Errorf("%d sound texts, %d others, %d keys kept: they show little", sound, failed, kept)
+	if valid < 30 || failed < 5 || kept < 300*valid {
+		t.Errorf("%d valid texts, %d others, %d keys kept: too few", valid, failed, kept)
 	}
 }
 
-// A warning is told anew where its part has moved, and the keys stay.
+// A warning has its new place when its chunk has moved, and the keys are the same.
 func TestWarningsMove(t *testing.T) {
 	text := strings.Replace(string(generate(800)), "name: Customer 500\n", "expires: 2020-01-01T00:00:00Z\n", 1)
 	s, path := open(t, text, Options{})
@@ -319,7 +318,7 @@ func TestCopiedFile(t *testing.T) {
 	}
 }
 
-// written writes down all that is in a set.
+// written returns everything in a snapshot, as text.
 func written(s *snapshot) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, s.len(), s.warnings)
@@ -332,8 +331,8 @@ func written(s *snapshot) string {
 	return b.String()
 }
 
-// BenchmarkOpen shows how long a file of 100,000 keys takes until it is ready, then until a
-// change of one key is, and how much memory the process holds.
+// BenchmarkOpen measures opening a file of 100,000 keys, then a reload after a change of one key, and
+// the memory of the process.
 func BenchmarkOpen(b *testing.B) {
 	path := b.TempDir() + "/keys.yaml"
 	text := generate(100_000)

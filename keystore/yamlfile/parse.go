@@ -12,15 +12,15 @@ import (
 	"extauthz/strictyaml"
 )
 
-// A chunk is what was parsed of some entries of a list of keys, or of a whole file. It is immutable,
-// and does not depend on where it stands: its errors and warnings name no file, and lines are
+// A chunk is the result of parsing some entries of a list of keys, or a whole file. It is immutable,
+// and does not depend on its place in a file: its errors and warnings name no file, and lines are
 // counted from the start of the text that was parsed.
 type chunk struct {
 	records          []record
 	errors, warnings strictyaml.Errors
 }
 
-// A record is a key and where its id and its hash stand.
+// A record is a key with the positions of its id and its hash.
 type record struct {
 	key          *keystore.Key
 	idAt, hashAt position
@@ -49,11 +49,11 @@ func (c placedChunk) at(path string, errs strictyaml.Errors) strictyaml.Errors {
 	return placed
 }
 
-// A parsedFile is what was parsed of a key file.
+// A parsedFile is the result of parsing a key file.
 type parsedFile struct {
 	path   string
 	chunks []placedChunk
-	data   []byte // its text, if it is read for an edit
+	data   []byte // its text, if it was read for an edit
 }
 
 // keys returns the keys of a file in their order.
@@ -68,7 +68,7 @@ func (f parsedFile) keys() []*keystore.Key {
 }
 
 // parseFile parses a key file. It reuses the chunks in known whose text has not changed, and calls
-// pause after each. Its error is one of reading; errors in the text are in the chunks.
+// pause after each. Its error is about reading in; errors in the text are in the chunks.
 func parseFile(path string, in io.Reader, known map[[sha256.Size]byte]*chunk, pause func()) (parsedFile, error) {
 	f := parsedFile{path: path}
 	p := parser{split: strictyaml.NewListSplitter(in, "keys"), known: known}
@@ -85,18 +85,18 @@ func parseFirst(path string, in io.Reader) (parsedFile, error) {
 	return parseFile(path, in, nil, noThrottle)
 }
 
-// A parser parses a key file chunk by chunk, each as if it were a file of its own. From the first
-// chunk on that cannot be parsed so (for an alias to another chunk, a quote or a bracket that is
-// left open, or text after the list), it parses all the rest as one. So it needs no memory for the
-// nodes of all keys at once, and dividing a file never changes what it means.
+// A parser parses a key file chunk by chunk, each as a separate file, so that it needs no memory for
+// the nodes of all keys at once. If a chunk cannot be parsed by itself (because of an alias to
+// another chunk, an open quote or bracket, or text after the list), the parser parses it and all
+// the rest of the file as one, so that dividing a file never changes its meaning.
 type parser struct {
 	split *strictyaml.ListSplitter
 	known map[[sha256.Size]byte]*chunk
-	head  []byte // what stands before the text that is parsed
-	buf   []byte // the text that is parsed
+	head  []byte // the text before the next chunk
+	buf   []byte // the text that is parsed: head and a chunk
 
-	// Between head and the rest of a file stand those chunks that were yielded before and have an
-	// anchor, which an alias in the rest may refer to.
+	// If the rest of a file is parsed as one, the chunks with an anchor come between head and the
+	// rest, because an alias in the rest may refer to it. Their keys were yielded before.
 	anchored []byte
 	lines    int
 	keys     int
@@ -131,7 +131,7 @@ func (p *parser) run(yield func(placedChunk) bool) error {
 		if !yield(c) || last {
 			return nil
 		}
-		p.head = []byte("keys:\n") // the first chunk was parsed after what the file has there
+		p.head = []byte("keys:\n") // the file's own head was parsed with the first chunk
 		if strictyaml.MayHaveAnchor(text) {
 			p.anchored = append(p.anchored, text...)
 			p.lines += p.split.Line - line
@@ -140,7 +140,7 @@ func (p *parser) run(yield func(placedChunk) bool) error {
 	}
 }
 
-// rest parses text and all that was not read yet as one chunk.
+// rest parses text and everything after it as one chunk.
 func (p *parser) rest(text []byte, yield func(placedChunk) bool) error {
 	before := bytes.Count(p.head, []byte("\n")) + p.lines
 	c := placedChunk{line: p.split.Line - bytes.Count(text, []byte("\n")) - before}
@@ -163,8 +163,8 @@ func (p *parser) rest(text []byte, yield func(placedChunk) bool) error {
 	return nil
 }
 
-// parse parses the text in buf, without its first keys and what is wrong in its first lines. It
-// returns ok false if the text may mean something else as part of a larger one.
+// parse parses the text in buf, leaving out its first keys, and errors and warnings in its first
+// lines. It returns ok false if the text may have another meaning as a part of the file.
 func (p *parser) parse(skipLines, skipKeys int) (c *chunk, ok bool) {
 	r := newKeyReader(len(p.buf))
 	root := r.Parse(p.buf)
@@ -185,11 +185,11 @@ type Part struct {
 	End  int // the offset of its end in the file, in bytes
 }
 
-// Parts reads a key file part by part, as strictly as [Open] does, and once, from where in is to
-// its end: it may be a pipe. Of a large file it holds in memory one part, and a digest of each id
-// and hash. It ends at the first part in which something is wrong, and yields all that is, or why
-// in cannot be read, as a [strictyaml.Errors] with name for the file; the parts before that are
-// valid. From where a file cannot be divided on, the rest is one part.
+// Parts reads a key file part by part, as strictly as [Open], from the current position of in, which
+// may be a pipe, to its end. In memory it holds one part, and a digest of each id and hash. It ends
+// after the first part with an error, for which it yields a [strictyaml.Errors] with everything
+// that is wrong with that part, under the given name; the parts before it are valid. If a file
+// cannot be divided further, its rest is one part.
 func Parts(name string, in io.Reader) iter.Seq2[Part, error] {
 	return func(yield func(Part, error) bool) {
 		d := newDuplicates()

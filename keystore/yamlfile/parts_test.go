@@ -15,8 +15,8 @@ import (
 	"extauthz/strictyaml"
 )
 
-// stream reads a file by its parts: the keys of those that were sound, where the last of them
-// ends, and what was wrong with the next.
+// stream reads a file with Parts. It returns the keys of the valid parts, their number, the end of the
+// last of them, and the error after it.
 func stream(t *testing.T, in io.Reader) (keys []*keystore.Key, parts, end int, err error) {
 	t.Helper()
 	for p, err := range Parts("k", in) {
@@ -37,8 +37,8 @@ func readAtOnce(text []byte) ([]*keystore.Key, strictyaml.Errors) {
 	return f.keys(), allErrors([]parsedFile{f})
 }
 
-// streams tells whether a file is read by its parts as it is at once, and returns how many keys
-// were sound, and what is wrong.
+// streams compares the parts of a file with the file at once. It returns the number of keys in valid
+// parts, and the error after them.
 func streams(t *testing.T, text []byte) (int, error) {
 	t.Helper()
 	got, _, end, err := stream(t, bytes.NewReader(text))
@@ -53,7 +53,7 @@ func streams(t *testing.T, text []byte) (int, error) {
 	case err == nil:
 		return len(got), nil
 	}
-	// What was read before a mistake is what a file without the rest has.
+	// The keys before an error are those of a file that ends there.
 	if before, errs := readAtOnce(text[:end]); end > 0 && (len(errs) > 0 || !same(got, before)) {
 		t.Errorf("%d keys before the mistake, where the file has %d (%.300v)", len(got), len(before), errs)
 	}
@@ -70,8 +70,7 @@ func same(a, b []*keystore.Key) bool {
 	return slices.EqualFunc(a, b, func(a, b *keystore.Key) bool { return reflect.DeepEqual(a, b) }) //nolint:govet // no error is in it
 }
 
-// many returns the text of a file of so many keys, which is read in at least four parts of
-// which the last is not alone.
+// many returns the text of a file of n keys, which has at least four parts.
 func many(t testing.TB, n int) string {
 	t.Helper()
 	return inParts(t, string(generate(n)))
@@ -109,7 +108,7 @@ func replaceKey(text string, key int, with string) string {
 	return strings.Replace(text, fmt.Sprintf("  - id: key_%06d\n", key), with, 1)
 }
 
-// What cannot be told from parts is read whole from there on, and is the same then.
+// A file that cannot be divided further is read at once from there on, with the same result.
 func TestPartsUndivided(t *testing.T) {
 	text := many(t, 1000)
 	shared := strings.ReplaceAll(text, "name: Customer 8", "permissions: *p\n    name: Customer 8")
@@ -129,7 +128,7 @@ func TestPartsUndivided(t *testing.T) {
 		"carriage returns":         strings.ReplaceAll(text, "\n", "\r\n"),
 		"a carriage return":        replaceKey(text, 850, "  - id: key_000850\r    external_id: a\n"),
 		"carriage returns alone":   strings.ReplaceAll(text, "\n", "\r"),
-		"an odd end of line":       replaceKey(text, 850, "  - id: key_000850 # \u2028  \n"),
+		"an unusual line end":      replaceKey(text, 850, "  - id: key_000850 # \u2028  \n"),
 		"a byte order mark":        "\ufeff" + text,
 		"a directive":              "%YAML 1.1\n---\n" + text,
 		"brackets":                 "{keys: [\n" + flow(1000) + "]}",
@@ -163,7 +162,7 @@ func flow(n int) string {
 	return b.String()
 }
 
-// What is wrong is told with its place, and what stands before it was read.
+// Errors have their places, and the keys before them were read.
 func TestPartsWrong(t *testing.T) {
 	const n, key = 800, 700
 	text := many(t, n)
@@ -171,16 +170,16 @@ func TestPartsWrong(t *testing.T) {
 	hash := func(i int) string { return keystore.Secret(fmt.Sprint(i)).Hash().String() }
 	for name, c := range map[string]struct{ text, want string }{
 		"an unknown field":    {replaceKey(text, key, "  - id: key_000700\n    nam: a\n"), fmt.Sprintf("k:%d:5: unknown field \"nam\": did you mean name?", line+1)},
-		"an id twice":         {replaceKey(text, key, "  - id: key_000007\n"), fmt.Sprintf("k:%d:9: id \"key_000007\" is that of the key at k:%d:9 too: give each key an id of its own", line, 3+4*7)},
-		"a hash twice":        {strings.Replace(text, hash(key), hash(7), 1), fmt.Sprintf("k:%d:11: this hash is that of the key at k:%d:11 too: a secret belongs to one key", line+2, 5+4*7)},
+		"an id twice":         {replaceKey(text, key, "  - id: key_000007\n"), fmt.Sprintf("k:%d:9: id \"key_000007\" is also that of the key at k:%d:9: give each key its own id", line, 3+4*7)},
+		"a hash twice":        {strings.Replace(text, hash(key), hash(7), 1), fmt.Sprintf("k:%d:11: this hash is also that of the key at k:%d:11: a secret belongs to one key", line+2, 5+4*7)},
 		"an id in another":    {replaceKey(text, key, "  - id: \"key_000\\\n  - 000\"\n"), fmt.Sprintf("k:%d:9: id: ", line)},
 		"an open quote":       {replaceKey(text, key, "  - id: \"key_000700\n"), "k:"},
-		"an odd line":         {replaceKey(text, key, "  - id: key_000700\n   name: a\n"), fmt.Sprintf("k:%d:4: not YAML: this line does not fit under the one before: check its indentation", line+1)},
+		"bad indentation":     {replaceKey(text, key, "  - id: key_000700\n   name: a\n"), fmt.Sprintf("k:%d:4: not YAML: this line does not fit under the one before: check its indentation", line+1)},
 		"no such anchor":      {replaceKey(text, key, "  - id: *key\n"), "k:"},
 		"an item outside":     {replaceKey(text, key, " - id: key_000700\n"), fmt.Sprintf("k:%d:2: not YAML: ", line)},
 		"a control mark":      {replaceKey(text, key, "  - id: key_000700\x00\n"), fmt.Sprintf("k:%d:", line)},
 		"a second document":   {replaceKey(text, key, "---\n"), "k:"},
-		"a second list":       {replaceKey(text, key, "keys:\n  - id: key_000700\n"), fmt.Sprintf("k:%d:1: field \"keys\" stands twice: keep one of them", line)},
+		"a second list":       {replaceKey(text, key, "keys:\n  - id: key_000700\n"), fmt.Sprintf("k:%d:1: field \"keys\" appears twice: keep one of them", line)},
 		"another field":       {"kies: []\n" + text, "k:1:1: unknown field \"kies\": did you mean keys?"},
 		"another after it":    {text + "kies: []\n", fmt.Sprintf("k:%d:1: unknown field \"kies\": did you mean keys?", 3+4*n)},
 		"an alias after it":   {replaceKey(text, key, "  - id: key_000700\n    meta: &m a\n") + "more: *m\n", fmt.Sprintf("k:%d:1: unknown field \"more\"", 4+4*n)},
@@ -201,7 +200,7 @@ func TestPartsWrong(t *testing.T) {
 	}
 }
 
-// Reading is never far ahead of what was handed out, also where a mistake comes.
+// Reading is never far ahead of what was yielded.
 func TestPartsReadAhead(t *testing.T) {
 	text := many(t, 10_000)
 	read := 0
@@ -220,7 +219,7 @@ type writer func([]byte)
 
 func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
-// Where reading fails, that is told, and the file is not taken for a shorter one.
+// An error of the reader is returned, and the file does not count as a shorter one.
 func TestPartsUnreadable(t *testing.T) {
 	text := many(t, 2000)
 	before, _, _ := strings.Cut(text, "  - id: key_001500\n")

@@ -11,8 +11,8 @@ import (
 	"extauthz/strictyaml"
 )
 
-// rewrite returns the text of a file with the keys changed that it has, or deleted if changed to
-// nil, and others added. All other text stays as it is.
+// rewrite returns the text of a file after an edit: those of its keys that are in changed have
+// changed, or are deleted if changed to nil, and the added ones follow. All other text is the same.
 func rewrite(f parsedFile, changed map[string]*keystore.Key, added []*keystore.Key) ([]byte, error) {
 	keys := f.keys()
 	if len(added) == 0 && !slices.ContainsFunc(keys, func(k *keystore.Key) bool { _, ok := changed[k.ID]; return ok }) {
@@ -100,8 +100,8 @@ func (l *listText) appendKeys(text []byte, keys []*keystore.Key) []byte {
 	return text
 }
 
-// withoutKeys matches a file without keys: with an empty list, without a list, or with comments
-// alone. Its groups are the line of the list and the brackets.
+// withoutKeys matches a file without keys: with an empty list, without a list, or with nothing but
+// comments. Its groups are the line of the list and the brackets.
 var withoutKeys = regexp.MustCompile(`\A(?:(?:[ \t\r]*|[ \t]*#[^\n]*|---[ \t\r]*)\n)*` +
 	`((?:keys|"keys"|'keys')[ \t]*:([ \t]*\[[ \t]*\])?(?:[ \t\r]*|[ \t]+#[^\n]*)(?:\n|\z))?` +
 	`(?:(?:[ \t\r]*|[ \t]*#[^\n]*|\.\.\.[ \t\r]*)\n)*(?:[ \t\r]*|[ \t]*#[^\n]*)\z`)
@@ -126,7 +126,7 @@ func (l *listText) fill(f parsedFile, added []*keystore.Key) ([]byte, error) {
 
 var bracketsList = regexp.MustCompile(`keys["']?\s*:\s*\[`)
 
-// notBlockList returns the error for a file whose keys are not on lines of their own.
+// notBlockList returns the error for a file whose list is not in block form.
 func notBlockList(f parsedFile) error {
 	m := bracketsList.FindIndex(f.data)
 	if m == nil {

@@ -19,16 +19,16 @@ type snapshot struct {
 	warnings strictyaml.Errors
 }
 
-// newSnapshot returns the keys in the files. Its error is the [strictyaml.Errors] of all files. What
-// has not changed is shared with the snapshot before, so that a change of one key in 100,000
-// takes little more time than reading the file. It calls pause now and then.
+// newSnapshot returns the keys in the files. Its error is a [strictyaml.Errors] with the errors of all
+// files. The new snapshot shares what has not changed with the one before, so that a change of one
+// key in 100,000 needs little more time than reading the file. It calls pause regularly.
 func newSnapshot(files []parsedFile, before *snapshot, pause func()) (*snapshot, error) {
 	next := &snapshot{chunks: make(map[[sha256.Size]byte]*chunk)}
 	var added []*chunk
 	total, changed := 0, 0
 	for _, f := range files {
 		for _, c := range f.chunks {
-			if len(c.errors) > 0 || next.chunks[c.sum] != nil && len(c.records) > 0 { // twice the same keys
+			if len(c.errors) > 0 || next.chunks[c.sum] != nil && len(c.records) > 0 { // the same keys twice
 				return nil, allErrors(files)
 			}
 			next.chunks[c.sum] = c.chunk
@@ -67,7 +67,7 @@ func (s *snapshot) remove(c *chunk, pause func()) {
 	}
 }
 
-// add reports whether no id and no hash was there already.
+// add adds the records of a chunk. It returns false if there is a key with the same id or hash.
 func (s *snapshot) add(c *chunk, pause func()) bool {
 	for _, r := range c.records {
 		pause()
@@ -115,16 +115,16 @@ func shardOfID(id string) uint8         { return uint8(maphash.String(seed, id))
 
 var seed = maphash.MakeSeed()
 
-// shards is a map in 256 parts. Copies share those that were not changed since.
+// shards is a map in 256 parts. Copies share the parts that have not changed since.
 type shards[K comparable, V any] struct {
 	maps  [256]map[K]V
-	owned [256]bool // which maps no copy shares
+	owned [256]bool // the maps that no copy shares
 }
 
 // share returns a copy.
 func (s *shards[K, V]) share() shards[K, V] { return shards[K, V]{maps: s.maps} }
 
-// own returns one of the maps for changes.
+// own returns one of the maps, which may then be changed.
 func (s *shards[K, V]) own(i uint8) map[K]V {
 	if !s.owned[i] {
 		s.owned[i] = true
@@ -137,7 +137,7 @@ func (s *shards[K, V]) own(i uint8) map[K]V {
 
 func (s *shards[K, V]) delete(i uint8, key K) { delete(s.own(i), key) }
 
-// add reports whether the key was not there yet.
+// add adds a key. It returns false if there is one already.
 func (s *shards[K, V]) add(i uint8, key K, value V) bool {
 	m := s.own(i)
 	if _, ok := m[key]; ok {

@@ -23,8 +23,8 @@ import (
 
 // Options are a store's settings. The zero value is ready to use.
 type Options struct {
-	// OnReload, if non-nil, is called after each reload that found other texts than the one before,
-	// or failed. It is called from one goroutine at a time, and the next reload waits for it.
+	// OnReload, if non-nil, is called after each reload that failed, or found other text than the
+	// reload before. Calls do not overlap, and the next reload waits for them.
 	OnReload func(Reload)
 
 	// OnPolling, if non-nil, is called by Watch when it cannot get notifications of changes from
@@ -36,17 +36,17 @@ type Options struct {
 
 // A Reload is the outcome of reading the files again.
 type Reload struct {
-	Err      error             // why the keys before are still in use; nil if the new ones are
-	Repeated bool              // the files could not be read the last time either; they are tried again until they can be
-	Before   int               // how many keys were in use
-	Keys     int               // how many keys are in use now
+	Err      error             // why the old keys are still in use; nil if the new ones are
+	Repeated bool              // the files could not be read the last time either; Watch tries again until they can be
+	Before   int               // the number of keys before
+	Keys     int               // the number of keys now
 	Warnings strictyaml.Errors // about the keys that are in use now
-	Duration time.Duration     // how long reading took
+	Duration time.Duration
 }
 
 // A Store is a key file, or a folder of *.yaml and *.yml files whose names do not begin with a
-// dot. Its keys are in memory: a look-up takes no lock, and sees each state of the files whole. It
-// is safe for concurrent use. Use [Open] to make one.
+// dot. Its keys are in memory. A look-up takes no lock, and sees one state of the files or the next,
+// never a mix. A Store is safe for concurrent use. Use [Open] to make one.
 type Store struct {
 	*Editor
 
@@ -97,8 +97,8 @@ func (s *Store) Warnings() strictyaml.Errors { return s.current.Load().warnings 
 // [Open].
 func (s *Store) Reload() error { return s.reload(true) }
 
-// reload reads the files again. Unless always is set, it changes nothing and calls nobody if they
-// have the same text as before.
+// reload reads the files again. Unless always is set, it does nothing if they have the same text as
+// before.
 func (s *Store) reload(always bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,11 +113,11 @@ func (s *Store) reload(always bool) error {
 	return err
 }
 
-// releaseKeys is the number of keys from which the memory that parsing them took is returned to the
-// system at once.
+// releaseKeys is the number of keys from which the first load returns unused memory to the system at
+// once.
 const releaseKeys = 10_000
 
-// load reads the files, and reports whether they were new, or always is set.
+// load reads the files, and reports whether their text is new, or always is set.
 func (s *Store) load(always bool) (isNew bool, err error) {
 	before, pause := s.current.Load(), newThrottle()
 	first := before == nil

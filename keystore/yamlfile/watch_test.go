@@ -56,7 +56,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// reloads gathers what is told of reloads.
+// reloads records the calls of OnReload.
 type reloads struct {
 	mu  sync.Mutex
 	all []Reload
@@ -102,8 +102,8 @@ func (r *reloads) count() int {
 // watch opens the store at path and follows its files until the test ends.
 func watch(t *testing.T, path string, opts Options) (*Store, *reloads) {
 	t.Helper()
-	told := new(reloads)
-	opts.OnReload = told.add
+	calls := new(reloads)
+	opts.OnReload = calls.add
 	s, err := Open(path, opts)
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -115,7 +115,7 @@ func watch(t *testing.T, path string, opts Options) (*Store, *reloads) {
 			t.Errorf("Watch returned %v", err)
 		}
 	})
-	return s, told
+	return s, calls
 }
 
 // configMap makes a folder as Kubernetes mounts a ConfigMap, or swaps what it holds.
@@ -139,6 +139,7 @@ func rename(t *testing.T, path, text string) {
 func TestWatch(t *testing.T) {
 	for _, opts := range []Options{{}, {pollOnly: true}} {
 		t.Run(fmt.Sprintf("pollOnly=%t", opts.pollOnly), func(t *testing.T) {
+			t.Parallel()
 			for name, test := range map[string]func(t *testing.T, dir string, opts Options){
 				"write":            watchWrite,
 				"rename":           watchRename,
@@ -233,7 +234,7 @@ func watchFolder(t *testing.T, dir string, opts Options) {
 	write(t, filepath.Join(dir, ".hidden.yaml"), "not: keys")
 	write(t, filepath.Join(dir, "README"), "not keys")
 	must(t, os.Mkdir(filepath.Join(dir, "folder.yaml"), 0o700))
-	s, told := watch(t, dir, opts)
+	s, calls := watch(t, dir, opts)
 	write(t, two, keys("b"))
 	becomes(t, s, "a b")
 	must(t, os.Remove(one))
@@ -241,10 +242,10 @@ func watchFolder(t *testing.T, dir string, opts Options) {
 	must(t, os.Rename(two, filepath.Join(dir, "three.yaml")))
 	write(t, two, keys("c"))
 	becomes(t, s, "b c")
-	n := told.count()
+	n := calls.count()
 	must(t, os.Remove(two))
 	must(t, os.Remove(filepath.Join(dir, "three.yaml")))
-	eventually(t, "an error", func() bool { return told.failed(n, "no *.yaml or *.yml file") })
+	eventually(t, "an error", func() bool { return calls.failed(n, "no *.yaml or *.yml file") })
 	if ids(s) == "" {
 		t.Error("an empty folder took all keys away")
 	}
@@ -281,9 +282,9 @@ func watchVanished(t *testing.T, dir string, opts Options) {
 	path := filepath.Join(dir, "sub", "keys.yaml")
 	must(t, os.Mkdir(filepath.Dir(path), 0o700))
 	write(t, path, keys("a"))
-	s, told := watch(t, path, opts)
+	s, calls := watch(t, path, opts)
 	must(t, os.RemoveAll(filepath.Dir(path)))
-	eventually(t, "an error", func() bool { return told.failed(0, "there is no such file") })
+	eventually(t, "an error", func() bool { return calls.failed(0, "there is no such file") })
 	if ids(s) != "a" {
 		t.Errorf("the keys are %q, want the last good ones", ids(s))
 	}
@@ -309,15 +310,15 @@ func watchSameSizeAndTime(t *testing.T, dir string, opts Options) {
 func watchUnreadable(t *testing.T, dir string, opts Options) {
 	path := filepath.Join(dir, "keys.yaml")
 	write(t, path, keys("a"))
-	s, told := watch(t, path, opts)
+	s, calls := watch(t, path, opts)
 	must(t, os.Remove(path))
 	must(t, os.Symlink(path, path)) // a link to itself: the error is neither about the text nor about absence
-	eventually(t, "an error", func() bool { return told.failed(0, "too many levels of symbolic links") })
-	n := told.count()
-	eventually(t, "more attempts", func() bool { return told.count() > n+1 })
+	eventually(t, "an error", func() bool { return calls.failed(0, "too many levels of symbolic links") })
+	n := calls.count()
+	eventually(t, "more attempts", func() bool { return calls.count() > n+1 })
 	rename(t, path, keys("a")) // what is in use
-	eventually(t, "success", func() bool { last := told.last(); return last.Err == nil && !last.Repeated })
-	if begun := told.begun(); begun != 1 || ids(s) != "a" {
+	eventually(t, "success", func() bool { last := calls.last(); return last.Err == nil && !last.Repeated })
+	if begun := calls.begun(); begun != 1 || ids(s) != "a" {
 		t.Errorf("%d failures, keys %q", begun, ids(s))
 	}
 }
@@ -326,24 +327,24 @@ func watchUnreadable(t *testing.T, dir string, opts Options) {
 func watchBad(t *testing.T, dir string, opts Options) {
 	path := filepath.Join(dir, "keys.yaml")
 	write(t, path, keys("a"))
-	s, told := watch(t, path, opts)
+	s, calls := watch(t, path, opts)
 	for text, want := range map[string]string{
 		"":             "the file is empty",
 		"keys:\n":      "nothing where the list of keys is expected",
 		"keys: [":      "not YAML",
 		"keys: [{}]\n": "a key without an id",
 	} {
-		n := told.count()
+		n := calls.count()
 		write(t, path, text)
-		eventually(t, want, func() bool { return told.failed(n, want) })
+		eventually(t, want, func() bool { return calls.failed(n, want) })
 		if ids(s) != "a" {
 			t.Fatalf("%q: the keys are %q, want the last good ones", text, ids(s))
 		}
 	}
 	text := keys("b", "c")
-	n := told.count()
+	n := calls.count()
 	write(t, path, text[:len(text)-20])
-	eventually(t, "an error", func() bool { return told.failed(n, "hash has 45 characters") })
+	eventually(t, "an error", func() bool { return calls.failed(n, "hash has 45 characters") })
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	_, err = f.WriteString(text[len(text)-20:])
@@ -370,23 +371,23 @@ func TestWatcher(t *testing.T) {
 
 // A write that changes nothing is no reload.
 func TestSameText(t *testing.T) {
-	var told reloads
-	s, path := open(t, keys("a"), Options{OnReload: told.add})
+	var calls reloads
+	s, path := open(t, keys("a"), Options{OnReload: calls.add})
 	for _, state := range []struct {
 		text  string
 		count int
 	}{{keys("a"), 0}, {keys("b"), 1}, {keys("b"), 1}, {keys("a"), 2}} {
 		rename(t, path, state.text)
 		must(t, s.reload(false))
-		if n := told.count(); n != state.count {
+		if n := calls.count(); n != state.count {
 			t.Errorf("%d reloads so far, want %d", n, state.count)
 		}
 	}
 }
 
 func TestReload(t *testing.T) {
-	var told reloads
-	s, path := open(t, keys("a"), Options{OnReload: told.add})
+	var calls reloads
+	s, path := open(t, keys("a"), Options{OnReload: calls.add})
 	must(t, s.Reload())
 	write(t, path, "keys: [")
 	if err := s.Reload(); err == nil || !strings.Contains(err.Error(), "keys.yaml:1:1: not YAML") {
@@ -394,7 +395,7 @@ func TestReload(t *testing.T) {
 	}
 	write(t, path, keys("a", "b"))
 	must(t, s.Reload())
-	if got := told.all; len(got) != 3 || got[0].Keys != 1 || got[1].Keys != 1 || got[1].Err == nil || got[2].Keys != 2 || got[2].Duration <= 0 {
+	if got := calls.all; len(got) != 3 || got[0].Keys != 1 || got[1].Keys != 1 || got[1].Err == nil || got[2].Keys != 2 || got[2].Duration <= 0 {
 		t.Errorf("got %+v", got)
 	}
 }
