@@ -50,6 +50,7 @@ Exit codes: 0 on success, 1 on an error; check has its own.`,
 		newDashboardCommand(),
 		newKeyCommand(),
 		newStoreCommand(),
+		newTailCommand(),
 		newVersionCommand(),
 	)
 	checkArgs(root)

@@ -31,7 +31,7 @@ import (
 // patience is how long a test waits for what must happen, on a machine of any speed.
 const patience = time.Minute
 
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if holds() {
@@ -80,7 +80,7 @@ func serve(t *testing.T, configuration string) *process {
 }
 
 // serving waits until the process serves, and connects to it.
-func serving(t *testing.T, p *process) *process {
+func serving(t testing.TB, p *process) *process {
 	t.Helper()
 	line := regexp.MustCompile(`msg=serving listen=(\S+) admin=(\S+)`)
 	eventually(t, "serving\n"+p.log.String(), func() bool {
@@ -94,7 +94,7 @@ func serving(t *testing.T, p *process) *process {
 	return p
 }
 
-func start(t *testing.T, args ...string) *process {
+func start(t testing.TB, args ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -104,7 +104,7 @@ func start(t *testing.T, args ...string) *process {
 }
 
 // startCommand starts a command that runs this binary as extauthz.
-func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+func startCommand(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{cmd: cmd, exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), asBinary+"=1")
@@ -123,7 +123,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-func dial(t *testing.T, address string) *grpc.ClientConn {
+func dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
@@ -189,7 +189,7 @@ func (p *process) metric(t *testing.T, name string) string {
 }
 
 // message returns a new message of the protocol, which the binary links in.
-func message(t *testing.T, name protoreflect.FullName) proto.Message {
+func message(t testing.TB, name protoreflect.FullName) proto.Message {
 	t.Helper()
 	kind, err := protoregistry.GlobalTypes.FindMessageByName("envoy.service.auth.v3." + name)
 	if err != nil {
@@ -212,16 +212,9 @@ func mustCheck(t *testing.T, conn *grpc.ClientConn, secret, peer string) string 
 
 var refusalCode = regexp.MustCompile(`"code":"([A-Z_]+)"`)
 
-func tryCheck(ctx context.Context, t *testing.T, conn *grpc.ClientConn, secret, peer string) (string, error) {
+func tryCheck(ctx context.Context, t testing.TB, conn *grpc.ClientConn, secret, peer string) (string, error) {
 	t.Helper()
-	req, resp := message(t, "CheckRequest"), message(t, "CheckResponse")
-	text := fmt.Sprintf(`{"attributes": {
-		"source": {"address": {"socketAddress": {"address": %q, "portValue": 1234}}},
-		"request": {"http": {"method": "GET", "host": "api.example.com", "path": "/things?api_key=%s",
-			"headers": {":path": "/things?api_key=%[2]s", "x-api-key": %[2]q, "x-request-id": "req-1"}}}}}`, peer, secret)
-	if err := protojson.Unmarshal([]byte(text), req); err != nil {
-		t.Fatal(err)
-	}
+	req, resp := checkRequest(t, secret, peer), message(t, "CheckResponse")
 	if err := conn.Invoke(ctx, "/envoy.service.auth.v3.Authorization/Check", req, resp, grpc.WaitForReady(true)); err != nil {
 		return "", err
 	}
@@ -235,6 +228,20 @@ func tryCheck(ctx context.Context, t *testing.T, conn *grpc.ClientConn, secret, 
 		return "VALID", nil
 	}
 	return protojson.Format(resp), nil
+}
+
+// checkRequest returns a check request as Envoy sends it.
+func checkRequest(t testing.TB, secret, peer string) proto.Message {
+	t.Helper()
+	req := message(t, "CheckRequest")
+	text := fmt.Sprintf(`{"attributes": {
+		"source": {"address": {"socketAddress": {"address": %q, "portValue": 1234}}},
+		"request": {"http": {"method": "GET", "host": "api.example.com", "path": "/things?api_key=%s",
+			"headers": {":path": "/things?api_key=%[2]s", "x-api-key": %[2]q, "x-request-id": "req-1"}}}}}`, peer, secret)
+	if err := protojson.Unmarshal([]byte(text), req); err != nil {
+		t.Fatal(err)
+	}
+	return req
 }
 
 func healthOf(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
