@@ -74,7 +74,7 @@ fmt: .tools/golangci-lint ## format the code
 envoy: .tools/envoy ## get the Envoy that tests and demo run
 
 .PHONY: databases
-databases: ## install Postgres, pgbouncer and Redis for the tests, where they are missing
+databases: ## install Postgres, pgbouncer, Redis and promtool for the tests, where they are missing
 	@scripts/get-databases
 
 .PHONY: browser

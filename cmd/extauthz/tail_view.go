@@ -81,9 +81,14 @@ func (d *decisionLine) notes() string {
 		on   bool
 		text string
 	}{
-		{d.WouldRefuse, "would_refuse"}, {d.DryRun, "dry_run"}, {d.Stale, "stale"}, {d.PreviousSecret, "previous_secret"},
-		{d.RequestID != "", "request_id=" + d.RequestID}, {d.AddressError != "", "no address: " + d.AddressError},
-		{d.RouteError != "", "route: " + d.RouteError}, {d.Error != "", "error: " + d.Error},
+		{d.WouldRefuse, "would_refuse"},
+		{d.DryRun, "dry_run"},
+		{d.Stale, "stale"},
+		{d.PreviousSecret, "previous_secret"},
+		{d.RequestID != "", "request_id=" + d.RequestID},
+		{d.AddressError != "", "no address: " + d.AddressError},
+		{d.RouteError != "", "route: " + d.RouteError},
+		{d.Error != "", "error: " + d.Error},
 	} {
 		if n.on {
 			notes = append(notes, n.text)

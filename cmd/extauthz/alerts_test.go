@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"extauthz/redisclient/redistest"
+)
+
+var deployed = filepath.Join("..", "..", "deploy")
+
+// promtool runs Prometheus's own checks.
+func promtool(t *testing.T, stdin, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "promtool", args...)
+	cmd.Dir, cmd.Stdin = dir, strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool %s: %v (`make databases` installs it)\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// Each alert fires on its fault, and none does without one.
+func TestAlerts(t *testing.T) {
+	dir := filepath.Join(deployed, "prometheus")
+	promtool(t, "", dir, "check", "rules", "alerts.yaml")
+	promtool(t, "", dir, "test", "rules", "alerts_test.yaml")
+	rules, tests := readFile(t, filepath.Join(dir, "alerts.yaml")), readFile(t, filepath.Join(dir, "alerts_test.yaml"))
+	for _, m := range regexp.MustCompile(`- alert: (\S+)`).FindAllStringSubmatch(rules, -1) {
+		if !strings.Contains(tests, `alertname="`+m[1]+`"`) {
+			t.Errorf("no test of the alert %s", m[1])
+		}
+	}
+	var anchors []string
+	for _, m := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(readFile(t, filepath.Join("..", "..", "docs", "runbook.md")), -1) {
+		anchors = append(anchors, strings.ReplaceAll(strings.ToLower(m[1]), " ", "-"))
+	}
+	links := regexp.MustCompile(`runbook_url: docs/runbook\.md#(\S+)`).FindAllStringSubmatch(rules, -1)
+	if n := strings.Count(rules, "- alert:"); len(links) != n {
+		t.Errorf("%d of %d alerts have a runbook", len(links), n)
+	}
+	for _, m := range links {
+		if !slices.Contains(anchors, m[1]) {
+			t.Errorf("docs/runbook.md has no section %s", m[1])
+		}
+	}
+}
+
+// Every metric that the alerts, the board and the runbook name is one of a running server, and all
+// are named as Prometheus asks.
+func TestMetricsAreThere(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "keys.yaml"), keyFile(secretOne))
+	rd := redistest.Start(t)
+	scrape := ""
+	for _, configuration := range []string{
+		local + "store: {yaml: {path: " + dir + "/keys.yaml}}\nusage: {record: true, path: " + dir + "/usage.db}\ndecision_log: {path: " + dir + "/decisions.log}\n",
+		local + `store: {postgres: {dsn: "postgres://a@127.0.0.1:1/a"}}`,
+		local + `store: {redis: {url: "redis://` + rd.Addr() + `"}}` + "\nusage: {record: true}\n",
+		newPKI(t).config(t, ""),
+	} {
+		_, text := serve(t, configuration).get(t, "/metrics")
+		promtool(t, text, "", "check", "metrics")
+		scrape += text
+	}
+	var board any
+	text := readFile(t, filepath.Join(deployed, "grafana", "extauthz.json"))
+	if err := json.Unmarshal([]byte(text), &board); err != nil {
+		t.Fatal(err)
+	}
+	text += readFile(t, filepath.Join(deployed, "prometheus", "alerts.yaml")) + readFile(t, filepath.Join("..", "..", "docs", "runbook.md"))
+	names := regexp.MustCompile(`extauthz_[a-z_]+[a-z]`).FindAllString(text, -1)
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) < 25 {
+		t.Fatalf("metrics named: %v", names)
+	}
+	for _, name := range names {
+		if !regexp.MustCompile(`(?m)^` + name + `[{ ]`).MatchString(scrape) {
+			t.Errorf("no metric %s", name)
+		}
+	}
+}
+
+func readFile(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
