@@ -23,8 +23,9 @@ type ServerTLS struct {
 
 	mu      sync.Mutex
 	digest  [sha256.Size]byte // of the files that were read last
-	current *tls.Config       // of the last good ones
-	leaf    *x509.Certificate
+	pair    tls.Certificate   // of the last good ones
+	clients *x509.CertPool    // of the last good ones; nil if clients need no certificate
+	current *tls.Config       // that is made of them
 }
 
 // OpenTLS reads the certificates, or returns what is wrong with them. onReload, if non-nil, is
@@ -51,7 +52,7 @@ func (t *ServerTLS) Config() *tls.Config {
 func (t *ServerTLS) Leaf() *x509.Certificate {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.leaf
+	return t.pair.Leaf
 }
 
 // CheckTime returns an error if the certificate is not valid now.
@@ -122,29 +123,47 @@ func (t *ServerTLS) use(f tlsFiles) error {
 	if err != nil {
 		return fmt.Errorf("tls: cert_file %s and key_file %s: %w", t.config.CertFile, t.config.KeyFile, err)
 	}
-	c := &tls.Config{
+	var clients *x509.CertPool
+	if t.config.ClientCAFile != "" {
+		clients = x509.NewCertPool()
+		if !clients.AppendCertsFromPEM(f.clientCA) {
+			return fmt.Errorf("tls.client_ca_file: %s: the file holds no certificate in PEM form", t.config.ClientCAFile)
+		}
+	}
+	t.pair, t.clients = pair, clients
+	t.make()
+	return nil
+}
+
+// Configure changes the names of clients and the versions, for handshakes from now on. The files
+// stay those that OpenTLS was given.
+func (t *ServerTLS) Configure(c config.TLS) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.config.ClientNames, t.config.MinVersion = c.ClientNames, c.MinVersion
+	t.make()
+}
+
+// make makes the configuration of a handshake of what is known.
+func (t *ServerTLS) make() {
+	t.current = &tls.Config{
 		MinVersion:   config.TLSVersions[t.config.MinVersion],
-		Certificates: []tls.Certificate{pair},
+		Certificates: []tls.Certificate{t.pair},
 		NextProtos:   []string{"h2"},
 		// Each connection shows its certificate: a session that is resumed would not be held
 		// against new roots and names. Connections are few and last long.
 		SessionTicketsDisabled: true,
 	}
-	if t.config.ClientCAFile != "" {
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(f.clientCA) {
-			return fmt.Errorf("tls.client_ca_file: %s: the file holds no certificate in PEM form", t.config.ClientCAFile)
-		}
-		c.VerifyConnection = t.checkName
+	if t.clients != nil {
+		t.current.ClientAuth, t.current.ClientCAs = tls.RequireAndVerifyClientCert, t.clients
+		allowed := t.config.ClientNames
+		t.current.VerifyConnection = func(s tls.ConnectionState) error { return checkName(s, allowed) }
 	}
-	t.current, t.leaf = c, pair.Leaf
-	return nil
 }
 
-// checkName refuses a client whose certificate has none of the names that are configured.
-func (t *ServerTLS) checkName(s tls.ConnectionState) error {
-	if len(t.config.ClientNames) == 0 {
+// checkName refuses a client whose certificate has none of the allowed names, if there are any.
+func checkName(s tls.ConnectionState, allowed []string) error {
+	if len(allowed) == 0 {
 		return nil
 	}
 	leaf := s.PeerCertificates[0] // verified, so that there is one
@@ -152,7 +171,7 @@ func (t *ServerTLS) checkName(s tls.ConnectionState) error {
 	for _, uri := range leaf.URIs {
 		names = append(names, uri.String())
 	}
-	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(t.config.ClientNames, name) }) {
+	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(allowed, name) }) {
 		return nil
 	}
 	return fmt.Errorf("the client's certificate is for %.500q, and none of that is in tls.client_names", strings.Join(names, " "))

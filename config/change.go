@@ -23,6 +23,7 @@ var live = map[string]func(*Config) any{
 	"external_ids":     func(c *Config) any { return &c.ExternalIDs },
 	"ratelimit":        func(c *Config) any { return &c.Ratelimit },
 	"usage":            func(c *Config) any { return &c.Usage },
+	"decision_log":     func(c *Config) any { return &c.DecisionLog },
 	"dry_run":          func(c *Config) any { return &c.DryRun },
 	"statuses":         func(c *Config) any { return &c.Statuses },
 	"log":              func(c *Config) any { return &c.Log },
@@ -39,7 +40,6 @@ var fixed = map[string]func(*Config) any{
 	"tls.client_ca_file": func(c *Config) any { return &c.TLS.ClientCAFile },
 	"admin.listen":       func(c *Config) any { return &c.Admin.Listen },
 	"store":              func(c *Config) any { return &c.Store },
-	"decision_log":       func(c *Config) any { return &c.DecisionLog },
 	"usage.path":         func(c *Config) any { return &c.Usage.Path },
 }
 

@@ -136,12 +136,12 @@ func serve(t *testing.T, store keystore.Store) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	service := envoy.New(checker)
+	service := envoy.New(checker, envoy.MaxMessageSize(64<<20))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(service.ServerOptions(64 << 20)...)
+	server := grpc.NewServer(service.ServerOptions()...)
 	service.Register(server)
 	healthv1.RegisterHealthServer(server, health.NewServer())
 	go func() { _ = server.Serve(listener) }() // ends with Stop

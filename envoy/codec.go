@@ -20,14 +20,13 @@ import (
 var ErrTooLarge = errors.New("the check request is too large")
 
 // ServerOptions returns the options that the gRPC server must be created with. They do not affect
-// other services on it, except that these accept messages of any size. A check request of more
-// than maxMessageSize bytes is denied unread.
+// other services on it, except that these accept messages of any size.
 //
 // The limit of gRPC itself has to be off: a message over it is answered with an RPC error, and
 // Envoy's failure_mode_allow lets that request through.
-func (s *Server) ServerOptions(maxMessageSize int) []grpc.ServerOption {
+func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec(maxMessageSize)),
+		grpc.ForceServerCodecV2(newCodec(s)),
 		grpc.MaxRecvMsgSize(math.MaxInt32),
 	}
 }
@@ -36,10 +35,10 @@ func (s *Server) ServerOptions(maxMessageSize int) []grpc.ServerOption {
 // *intercepted, and accepts a response that is already encoded.
 type codec struct {
 	encoding.CodecV2
-	maxSize int
+	server *Server
 }
 
-func newCodec(maxSize int) codec { return codec{encoding.GetCodecV2(encodingproto.Name), maxSize} }
+func newCodec(s *Server) codec { return codec{encoding.GetCodecV2(encodingproto.Name), s} }
 
 // Unmarshal never fails for a *call or an *intercepted, since gRPC would answer with an RPC error:
 // it stores the error in them. It keeps no reference to data.
@@ -60,8 +59,12 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 func (c codec) checkSize(data mem.BufferSlice) error {
-	if n := data.Len(); n > c.maxSize {
-		return fmt.Errorf("%w: %d bytes, more than grpc.max_message_size, %d", ErrTooLarge, n, c.maxSize)
+	now := c.server.current.Load()
+	if now == nil {
+		return nil // the zero Server, which refuses all
+	}
+	if n := data.Len(); n > now.maxMessageSize {
+		return fmt.Errorf("%w: %d bytes, more than grpc.max_message_size, %d", ErrTooLarge, n, now.maxMessageSize)
 	}
 	return nil
 }
@@ -87,7 +90,7 @@ var serviceDesc = grpc.ServiceDesc{
 // expired deadline, when no client waits for the response.
 func handleCheck(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // gRPC's order
 	defer func() {
-		if recover() != nil { // a nil checker
+		if recover() != nil { // no checker
 			resp, err = encoded(appendResponse(nil, new(check.Outcome))), nil
 		}
 	}()
@@ -108,7 +111,7 @@ func encoded(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(
 // answer decides on the attributes of c and returns the encoded reply.
 func (s *Server) answer(ctx context.Context, c *call) []byte {
 	if c.unread != nil {
-		s.checker.Refuse(ctx, c.unread, &c.outcome)
+		s.current.Load().checker.Refuse(ctx, c.unread, &c.outcome)
 	} else {
 		s.check(ctx, c)
 	}

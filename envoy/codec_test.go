@@ -216,7 +216,7 @@ func TestLargeBody(t *testing.T) {
 	c := new(call)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err = newCodec(maxMessageSize).Unmarshal(data, c)
+	err = newCodec(New(nil, MaxMessageSize(maxMessageSize))).Unmarshal(data, c)
 	runtime.ReadMemStats(&after)
 	secret, _ := c.Header("x-api-key")
 	if allocated := after.TotalAlloc - before.TotalAlloc; err != nil || c.unread != nil || secret != "alpha" || allocated > 1<<20 {
@@ -228,7 +228,7 @@ func TestMaxMessageSize(t *testing.T) {
 	c := new(call)
 	for n, want := range map[int]error{64: ErrMalformed, 65: ErrTooLarge} {
 		large := slices.Repeat(mem.BufferSlice{mem.SliceBuffer(make([]byte, 1<<20))}, n)
-		if _ = newCodec(maxMessageSize).Unmarshal(large, c); !errors.Is(c.unread, want) {
+		if _ = newCodec(New(nil, MaxMessageSize(maxMessageSize))).Unmarshal(large, c); !errors.Is(c.unread, want) {
 			t.Errorf("%d MiB: %v, want %v", n, c.unread, want)
 		}
 	}
@@ -251,7 +251,7 @@ func TestManyHeaders(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := new(call)
-	if err := newCodec(maxMessageSize).Unmarshal(mem.BufferSlice{mem.SliceBuffer(append(b, b...))}, c); err != nil || c.unread != nil {
+	if err := newCodec(New(nil, MaxMessageSize(maxMessageSize))).Unmarshal(mem.BufferSlice{mem.SliceBuffer(append(b, b...))}, c); err != nil || c.unread != nil {
 		t.Fatal(err, c.unread)
 	}
 	if len(c.Headers) != len(req.Attributes.Request.Http.Headers) {

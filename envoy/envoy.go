@@ -5,7 +5,9 @@ package envoy
 
 import (
 	"context"
+	"math"
 	"sync"
+	"sync/atomic"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
@@ -18,25 +20,41 @@ import (
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	checker  *check.Checker
-	keepPath bool
+	current atomic.Pointer[settings] // never changed, but replaced
+}
+
+// settings are what [Server.Set] is given.
+type settings struct {
+	checker        *check.Checker
+	keepPath       bool
+	maxMessageSize int
 }
 
 // An Option changes how a [Server] answers.
-type Option func(*Server)
+type Option func(*settings)
 
 // KeepPath removes secrets from the query by query_parameters_to_remove, with which Envoy also
 // sorts the other parameters, in place of setting :path. It is for an Envoy whose
 // decoder_header_mutation_rules do not allow :path, and which ignores it.
-func KeepPath() Option { return func(s *Server) { s.keepPath = true } }
+func KeepPath() Option { return func(s *settings) { s.keepPath = true } }
+
+// MaxMessageSize denies check requests of more than n bytes unread. Without it there is no limit.
+func MaxMessageSize(n int) Option { return func(s *settings) { s.maxMessageSize = n } }
 
 // New returns a Server that answers as the checker decides.
 func New(checker *check.Checker, options ...Option) *Server {
-	s := &Server{checker: checker}
-	for _, set := range options {
-		set(s)
-	}
+	s := new(Server)
+	s.Set(checker, options...)
 	return s
+}
+
+// Set replaces the checker and the options for requests that arrive from now on.
+func (s *Server) Set(checker *check.Checker, options ...Option) {
+	next := &settings{checker: checker, maxMessageSize: math.MaxInt32}
+	for _, set := range options {
+		set(next)
+	}
+	s.current.Store(next)
 }
 
 // Register adds the service to a gRPC server that was made with [Server.ServerOptions].
@@ -48,7 +66,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 // would take any RPC error for a failure of the service, even one that means to refuse.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, _ error) {
 	defer func() {
-		if recover() != nil { // a nil checker
+		if recover() != nil { // no checker
 			resp = response(new(check.Outcome))
 		}
 	}()
@@ -61,8 +79,9 @@ func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *aut
 
 // check sets the outcome of the call.
 func (s *Server) check(ctx context.Context, c *call) {
-	s.checker.Check(ctx, &c.Attributes, &c.outcome)
-	if s.keepPath {
+	now := s.current.Load()
+	now.checker.Check(ctx, &c.Attributes, &c.outcome)
+	if now.keepPath {
 		c.outcome.Path = ""
 	}
 }

@@ -100,7 +100,7 @@ func FuzzCheck(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	addRequests(f)
 	f.Add([]byte("\x0a\x7f"))
-	s, codec := fuzzServer(f), newCodec(1<<20)
+	s, codec := fuzzServer(f), newCodec(New(nil, MaxMessageSize(1<<20)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := new(call)
 		if err := codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, c); err != nil {

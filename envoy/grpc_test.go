@@ -31,7 +31,12 @@ func dialWith(t testing.TB, s *Server, largest int, options ...grpc.ServerOption
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(append(s.ServerOptions(largest), options...)...)
+	if now := s.current.Load(); now != nil {
+		limited := *now
+		limited.maxMessageSize = largest
+		s.current.Store(&limited)
+	}
+	g := grpc.NewServer(append(s.ServerOptions(), options...)...)
 	s.Register(g)
 	healthpb.RegisterHealthServer(g, health.NewServer())
 	done := make(chan error, 1)

@@ -28,7 +28,7 @@ func BenchmarkUsage(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			codec, data := newCodec(maxMessageSize), mem.BufferSlice{mem.SliceBuffer(in)}
+			codec, data := newCodec(New(nil, MaxMessageSize(maxMessageSize))), mem.BufferSlice{mem.SliceBuffer(in)}
 			b.ReportAllocs()
 			for b.Loop() {
 				c := calls.Get().(*call)

@@ -178,9 +178,7 @@ func (w *Watcher) takeStamp() string {
 	paths, err := w.List()
 	fmt.Fprintln(&b, identity(w.Path), err)
 	for _, p := range paths {
-		var s unix.Stat_t
-		err := unix.Stat(p, &s)
-		fmt.Fprintln(&b, p, s.Dev, s.Ino, s.Size, s.Mtim.Nano(), s.Ctim.Nano(), err)
+		fmt.Fprintln(&b, p, Stamp(p))
 	}
 	return b.String()
 }
@@ -192,4 +190,14 @@ func identity(path string) string {
 		return "none"
 	}
 	return fmt.Sprint(s.Dev, s.Ino)
+}
+
+// Stamp returns a text that differs when the file at path has changed, or another one has taken its
+// place, unless two writes of the same length were within one tick of the file system's clock.
+func Stamp(path string) string {
+	var s unix.Stat_t
+	if err := unix.Stat(path, &s); err != nil {
+		return "none: " + err.Error()
+	}
+	return fmt.Sprintf("%d:%d %d %d %d", s.Dev, s.Ino, s.Size, s.Mtim.Nano(), s.Ctim.Nano())
 }

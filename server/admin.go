@@ -26,8 +26,8 @@ func (r *readiness) why() string {
 }
 
 // newAdminServer serves what operators and their tools ask: whether the process is up, whether
-// it may be sent requests, and its metrics; and, where it is asked for, profiles.
-func newAdminServer(ready *readiness, metrics http.Handler, profiles bool) *http.Server {
+// it may be sent requests, and its metrics; and, while profiles returns true, profiles.
+func newAdminServer(ready *readiness, metrics http.Handler, profiles func() bool) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -38,23 +38,30 @@ func newAdminServer(ready *readiness, metrics http.Handler, profiles bool) *http
 		plain(w, http.StatusOK, "ok")
 	})
 	mux.Handle("GET /metrics", metrics)
-	writeTimeout := 30 * time.Second
-	if profiles {
-		writeTimeout = 5 * time.Minute // a profile takes as long as it is asked to
-		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	for path, handler := range map[string]http.HandlerFunc{
+		"": pprof.Index, "profile": pprof.Profile, "trace": pprof.Trace, "symbol": pprof.Symbol,
+	} {
+		mux.HandleFunc("GET /debug/pprof/"+path, func(w http.ResponseWriter, r *http.Request) {
+			if !profiles() {
+				http.NotFound(w, r)
+				return
+			}
+			// A profile takes as long as it is asked to.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longestProfile))
+			handler(w, r)
+		})
 	}
 	return &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      writeTimeout,
+		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 	}
 }
+
+const longestProfile = 5 * time.Minute
 
 func plain(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,11 +16,16 @@ import (
 	"extauthz/keystore"
 )
 
-// openDecisionLog opens the decision log, if one is configured.
-func (s *server) openDecisionLog() error {
-	c := s.cfg.DecisionLog
+// A decisionFile is the decision log of a snapshot. A nil one records nothing.
+type decisionFile struct {
+	*decisionlog.Log
+	close func() // it may be called more than once
+}
+
+// openDecisionLog opens the decision log, or returns nil if none is configured.
+func (s *server) openDecisionLog(c config.DecisionLog) (*decisionFile, error) {
 	if c.Path == config.DecisionsNowhere || c.Path == "" {
-		return nil
+		return nil, nil //nolint:nilnil // nothing is recorded, which is no error
 	}
 	var lines throttle
 	settings := decisionlog.Config{
@@ -35,25 +41,24 @@ func (s *server) openDecisionLog() error {
 	}
 	l, err := decisionlog.Open(settings)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.decisionFile = l
-	s.atEnd(func() {
+	d := &decisionFile{l, sync.OnceFunc(func() {
 		if lost := l.Close(); lost > 0 {
 			s.log.Error("the decision log did not write everything before the end", "decisions", lost)
 		}
-	})
-	s.metrics.addDecisionLog(l)
-	return nil
+	})}
+	s.atEnd(d.close)
+	s.addDecisionLogMetrics()
+	return d, nil
 }
 
-// recordDecision returns the hook that writes the decision log, or nil if there is none.
-func (s *server) recordDecision() func(context.Context, *check.Observation) bool {
-	l := s.decisionFile
-	if l == nil {
+// hook returns what records a decision, or nil if there is no log.
+func (d *decisionFile) hook() func(context.Context, *check.Observation) bool {
+	if d == nil {
 		return nil
 	}
-	return func(ctx context.Context, o *check.Observation) bool { return l.Record(o, traceParent(ctx)) }
+	return func(ctx context.Context, o *check.Observation) bool { return d.Record(o, traceParent(ctx)) }
 }
 
 // traceParent returns the traceparent of a gRPC call, or "" if it has none. Envoy sets it, so no
@@ -65,18 +70,25 @@ func traceParent(ctx context.Context) string {
 	return ""
 }
 
-func (m *metrics) addDecisionLog(l *decisionlog.Log) {
-	figure := func(name, help string, value func(decisionlog.Stats) uint64) prometheus.Collector {
-		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "extauthz_decision_log_" + name + "_total", Help: help},
-			func() float64 { return float64(value(l.Stats())) })
+// addDecisionLogMetrics registers the figures of the decision log that is in use, if that was not
+// done before.
+func (s *server) addDecisionLogMetrics() {
+	stats := func() (is decisionlog.Stats) {
+		if n := s.now.Load(); n != nil && n.decisions != nil {
+			is = n.decisions.Stats()
+		}
+		return is
 	}
-	m.registry.MustRegister(
-		figure("written", "Decisions that were written to the decision log.", func(s decisionlog.Stats) uint64 { return s.Written }),
-		figure("dropped", "Decisions that were not written to the decision log, because its buffer was full.", func(s decisionlog.Stats) uint64 { return s.Dropped }),
-		figure("errors", "Writes and rotations of the decision log that failed.", func(s decisionlog.Stats) uint64 { return s.Errors }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "extauthz_decision_log_buffer_bytes", Help: fmt.Sprintf("Bytes that wait to be written to the decision log, of %d.", decisionlog.DefaultBuffer)},
-			func() float64 { return float64(l.Stats().Pending) }),
-	)
+	figure := func(name, help string, value func(decisionlog.Stats) uint64) {
+		registered[prometheus.Collector](s.metrics.registry, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "extauthz_decision_log_" + name + "_total", Help: help},
+			func() float64 { return float64(value(stats())) }))
+	}
+	figure("written", "Decisions that were written to the decision log.", func(s decisionlog.Stats) uint64 { return s.Written })
+	figure("dropped", "Decisions that were not written to the decision log, because its buffer was full.", func(s decisionlog.Stats) uint64 { return s.Dropped })
+	figure("errors", "Writes and rotations of the decision log that failed.", func(s decisionlog.Stats) uint64 { return s.Errors })
+	registered[prometheus.Collector](s.metrics.registry, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "extauthz_decision_log_buffer_bytes", Help: fmt.Sprintf("Bytes that wait to be written to the decision log, of %d.", decisionlog.DefaultBuffer),
+	}, func() float64 { return float64(stats().Pending) }))
 }
 
 // LookupStale implements [keystore.StaleStore].

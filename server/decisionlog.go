@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"extauthz/authz"
@@ -32,7 +33,7 @@ const (
 // happens to other keys. It is safe for concurrent use.
 type decisionLog struct {
 	log *slog.Logger
-	all bool // nothing is sampled
+	all atomic.Bool // nothing is sampled
 
 	mu      sync.Mutex
 	samples []map[string]*count // in this period: by code, and then by the key's id; "" is no key
@@ -42,9 +43,9 @@ type decisionLog struct {
 // A count is how often one outcome occurred in a period.
 type count struct{ lines, suppressed int }
 
-func newDecisionLog(log *slog.Logger, all bool) *decisionLog {
+func newDecisionLog(log *slog.Logger) *decisionLog {
 	codes := len(authz.Codes())
-	d := &decisionLog{log: log, all: all, samples: make([]map[string]*count, codes), others: make([]count, codes)}
+	d := &decisionLog{log: log, samples: make([]map[string]*count, codes), others: make([]count, codes)}
 	for code := range d.samples {
 		d.samples[code] = make(map[string]*count)
 	}
@@ -57,7 +58,7 @@ func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	if !d.log.Enabled(ctx, level) {
 		return
 	}
-	if !d.all && !d.log.Enabled(ctx, slog.LevelDebug) && !d.sample(o) {
+	if !d.all.Load() && !d.log.Enabled(ctx, slog.LevelDebug) && !d.sample(o) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 15)

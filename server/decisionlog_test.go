@@ -36,7 +36,7 @@ func refusal(code authz.Code, id string) *check.Observation {
 func TestFloodIsSampled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &buffer{}
-		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), false)
+		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 		ctx, cancel := context.WithCancel(t.Context())
 		go d.summarize(ctx)
 		for i := range 3 * 1000 {
@@ -68,7 +68,7 @@ func TestFloodIsSampled(t *testing.T) {
 func TestNoisyKeysHideNoOther(t *testing.T) {
 	for _, noisy := range []int{1, 50, sampledKeys - 1} {
 		log := &buffer{}
-		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), false)
+		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 		for range 100 {
 			for i := range noisy {
 				d.observe(t.Context(), refusal(authz.Forbidden, fmt.Sprintf("key_%d", i)))
@@ -87,7 +87,7 @@ func TestNoisyKeysHideNoOther(t *testing.T) {
 func TestWouldRefuse(t *testing.T) {
 	log := &buffer{}
 	s := testServer(&config.Config{Log: config.Log{Format: "text"}}, log)
-	d := newDecisionLog(s.log, false)
+	d := newDecisionLog(s.log)
 	reported := refusal(authz.Valid, "key_a")
 	reported.Decision.WouldRefuse = true
 	for range 3 * linesPerKey {
@@ -115,7 +115,7 @@ func TestWouldRefuse(t *testing.T) {
 // left out of the count.
 func TestManyKeysAreSampled(t *testing.T) {
 	log := &buffer{}
-	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), false)
+	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 	const keys, each = 10_000, 11
 	for range each {
 		for i := range keys {
@@ -143,7 +143,8 @@ func TestManyKeysAreSampled(t *testing.T) {
 // Where all decisions are wanted, none is left out.
 func TestAllDecisions(t *testing.T) {
 	log := &buffer{}
-	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), true)
+	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
+	d.all.Store(true)
 	for range 1000 {
 		d.observe(t.Context(), refusal(authz.Forbidden, "key_a"))
 		d.observe(t.Context(), refusal(authz.Valid, "key_a"))
@@ -187,7 +188,7 @@ func TestLevels(t *testing.T) {
 	}
 
 	log := &buffer{}
-	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelInfo, Format: "text"}, log), false)
+	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelInfo, Format: "text"}, log))
 	d.observe(t.Context(), refusal(authz.Valid, "key_a"))
 	if log.String() != "" {
 		t.Errorf("an allowed request is logged at info: %s", log)
@@ -197,7 +198,7 @@ func TestLevels(t *testing.T) {
 // At debug there is one line a decision, however many there are.
 func TestDebugIsWhole(t *testing.T) {
 	log := &buffer{}
-	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelDebug, Format: "json"}, log), false)
+	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelDebug, Format: "json"}, log))
 	for range 100 {
 		d.observe(t.Context(), refusal(authz.Forbidden, "key_a"))
 		d.observe(t.Context(), refusal(authz.Valid, "key_a"))
@@ -214,7 +215,7 @@ func TestLogInjection(t *testing.T) {
 	o.ClientAddr, o.AddrErr = netip.Addr{}, errors.New("no\nentry")
 	for _, format := range []string{"text", "json"} {
 		log := &buffer{}
-		newDecisionLog(NewLogger(config.Log{Format: format}, log), false).observe(t.Context(), o)
+		newDecisionLog(NewLogger(config.Log{Format: format}, log)).observe(t.Context(), o)
 		text := log.String()
 		if strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\x1b\x00") || strings.HasPrefix(text, "time=now") {
 			t.Errorf("%s: %q", format, text)
@@ -234,7 +235,7 @@ func TestLogInjection(t *testing.T) {
 // A refusal's line names what the route asked for.
 func TestLogNamesWhatTheRouteAsks(t *testing.T) {
 	log := &buffer{}
-	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log), false)
+	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 	o := refusal(authz.InsufficientPermissions, "key_a")
 	o.Permissions, o.Ratelimits = "documents.read OR admin", "exports=1"
 	d.observe(t.Context(), o)

@@ -2,10 +2,9 @@ package server
 
 import (
 	"os"
+	"sync"
 	"syscall"
 	"time"
-
-	"google.golang.org/grpc"
 )
 
 // sameSignal is how long after a signal another one counts as the same: some supervisors send it
@@ -14,8 +13,8 @@ const sameSignal = 500 * time.Millisecond
 
 // drain reports NOT_SERVING, continues to serve for the drain time, and ends once the requests in
 // flight are answered, or their time is over. A second signal to stop ends it at once.
-func (s *server) drain(g *grpc.Server, signals <-chan os.Signal) {
-	began := time.Now()
+func (s *server) drain(signals <-chan os.Signal) {
+	began, cfg := time.Now(), s.now.Load().cfg.Shutdown
 	s.notServing("stopping")
 	again := make(chan struct{})
 	go func() {
@@ -27,20 +26,30 @@ func (s *server) drain(g *grpc.Server, signals <-chan os.Signal) {
 		}
 	}()
 	select {
-	case <-time.After(s.cfg.Shutdown.Drain):
+	case <-time.After(cfg.Drain):
 	case <-again:
 	}
+	servers := s.front.drain()
 	done := make(chan struct{})
-	go func() { g.GracefulStop(); close(done) }()
+	go func() {
+		var wg sync.WaitGroup
+		for _, g := range servers {
+			wg.Go(g.GracefulStop)
+		}
+		wg.Wait()
+		close(done)
+	}()
 	select {
 	case <-done:
 		s.log.Info("stopped")
 		return
-	case <-time.After(s.cfg.Shutdown.Timeout):
-		s.log.Warn("stopping with requests in flight: shutdown.timeout is over", "timeout", s.cfg.Shutdown.Timeout.String())
+	case <-time.After(cfg.Timeout):
+		s.log.Warn("stopping with requests in flight: shutdown.timeout is over", "timeout", cfg.Timeout.String())
 	case <-again:
 		s.log.Warn("stopping at once, on a second signal")
 	}
-	g.Stop()
+	for _, g := range servers {
+		g.Stop()
+	}
 	<-done
 }

@@ -31,39 +31,44 @@ func (s slowStore) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, 
 }
 
 // inFlight returns a server with one request on its way through it, and where it says whether that was allowed.
-func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.Server, *grpc.ClientConn, slowStore, *buffer, <-chan bool) {
+func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn, slowStore, *buffer, <-chan bool) {
 	t.Helper()
 	cfg, log := config.Default(), &buffer{}
 	cfg.Shutdown = shutdown
 	s := testServer(cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
-	g, err := s.newGRPCServer(slow, nil, newDecisionLog(s.log, false), nil)
+	s.keys = &keys{Store: slow}
+	first, err := s.newSnapshot(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.use(first)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = g.Serve(lis) }()
-	t.Cleanup(g.Stop)
+	s.front = &front{listener: lis, failed: s.failed}
+	t.Cleanup(s.front.stop)
+	if err := s.front.serve(s.newGRPCServer(cfg.GRPC)); err != nil {
+		t.Fatal(err)
+	}
 	conn := dial(t, lis.Addr().String())
 	valid := make(chan bool, 1)
 	go func() { valid <- allowed(t.Context(), conn, "slow", "10.1.2.3") }()
 	<-slow.asked
-	return s, g, conn, slow, log, valid
+	return s, conn, slow, log, valid
 }
 
 // drains runs the drain and returns what is closed at its end.
-func drains(s *server, g *grpc.Server, signals <-chan os.Signal) <-chan struct{} {
+func drains(s *server, signals <-chan os.Signal) <-chan struct{} {
 	done := make(chan struct{})
-	go func() { s.drain(g, signals); close(done) }()
+	go func() { s.drain(signals); s.options.Log.Close(); close(done) }()
 	return done
 }
 
 func TestDrainWaitsForRequestsInFlight(t *testing.T) {
-	s, g, conn, slow, _, valid := inFlight(t, config.Shutdown{Timeout: time.Hour})
-	done := drains(s, g, nil)
+	s, conn, slow, _, valid := inFlight(t, config.Shutdown{Timeout: time.Hour})
+	done := drains(s, nil)
 	polltest.Until(t, "no new requests are taken", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -83,8 +88,8 @@ func TestDrainWaitsForRequestsInFlight(t *testing.T) {
 }
 
 func TestDrainEndsInTime(t *testing.T) {
-	s, g, _, _, log, valid := inFlight(t, config.Shutdown{Timeout: 10 * time.Millisecond})
-	<-drains(s, g, nil)
+	s, _, _, log, valid := inFlight(t, config.Shutdown{Timeout: 10 * time.Millisecond})
+	<-drains(s, nil)
 	if <-valid {
 		t.Error("a request that was cut off was let through")
 	}
@@ -94,9 +99,9 @@ func TestDrainEndsInTime(t *testing.T) {
 }
 
 func TestDrainSecondSignal(t *testing.T) {
-	s, g, _, _, log, valid := inFlight(t, config.Shutdown{Drain: time.Hour, Timeout: time.Hour})
+	s, _, _, log, valid := inFlight(t, config.Shutdown{Drain: time.Hour, Timeout: time.Hour})
 	signals := make(chan os.Signal)
-	done := drains(s, g, signals)
+	done := drains(s, signals)
 	for ended := false; !ended; {
 		select {
 		case signals <- syscall.SIGTERM: // the first ones may be taken for that which began it

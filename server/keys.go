@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"extauthz/backend"
+	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/keystore/cache"
 	"extauthz/strictyaml"
@@ -30,10 +31,10 @@ type keys struct {
 func (k *keys) reportsChanges() bool { return k.files != nil || k.channel.Load() }
 
 // openKeys opens the store of keys, and connects it to the log and the metrics.
-func (s *server) openKeys(ctx context.Context) (*keys, error) {
-	l := &storeLog{log: s.log, metrics: newStoreMetrics(), ttl: s.cfg.Cache.TTL}
+func (s *server) openKeys(ctx context.Context, cfg *config.Config) (*keys, error) {
+	l := &storeLog{log: s.log, metrics: newStoreMetrics()}
 	count := newKeyCount(s.log)
-	store, err := backend.OpenStore(ctx, s.cfg.Store, backend.StoreHooks{
+	store, err := backend.OpenStore(ctx, cfg.Store, backend.StoreHooks{
 		OnReload:  func(r backend.Reload) { s.reloaded(r); count.recount() },
 		OnPolling: s.polling, OnBroken: l.broken, OnChannel: l.channel, OnWarning: l.warning,
 	})
@@ -43,11 +44,9 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 	k := &keys{Store: store, store: store, count: count, log: s.log, channel: &l.up}
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
-		c := s.cfg.Cache
-		k.cache, err = cache.New(store, cache.Config{
-			Size: c.Size, TTL: c.TTL, MaxStale: c.MaxStale, NegativeSize: c.NegativeSize, NegativeTTL: c.NegativeTTL,
-			MaxInFlight: c.MaxInFlight, LookupTimeout: c.LookupTimeout, Log: s.log,
-		})
+		c := cacheConfig(cfg.Cache)
+		c.Log = s.log
+		k.cache, err = cache.New(store, c)
 		if err != nil {
 			store.Close()
 			return nil, fmt.Errorf("cache: %w", err)
@@ -57,7 +56,7 @@ func (s *server) openKeys(ctx context.Context) (*keys, error) {
 		count.recount()
 	}
 	s.metrics.registry.MustRegister(count)
-	s.metrics.loaded(time.Now())
+	s.metrics.keys.loaded()
 	s.metrics.addStore(k, l.metrics)
 	return k, nil
 }
@@ -125,24 +124,13 @@ func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
 	return outcome
 }
 
-// reload has the keys read again, in the background.
-func (s *server) reload() {
-	if s.decisionFile != nil {
-		s.decisionFile.Rotate()
-	}
-	select {
-	case s.reloads <- struct{}{}:
-	default: // that is about to happen
-	}
-}
-
-// reloadWhenAsked reads the keys again each time that reload was called, until ctx ends.
-func (s *server) reloadWhenAsked(ctx context.Context) {
+// reloadKeysWhenAsked reads the keys again each time that reload was called, until ctx ends.
+func (s *server) reloadKeysWhenAsked(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.reloads:
+		case <-s.reloadKeys:
 			s.log.Info("reloading the keys")
 			_ = s.keys.reload(ctx) // reloaded logs the outcome
 		}
@@ -193,7 +181,7 @@ func (s *server) storeAnswered(err error) {
 
 // reloaded is called after each reload of the keys.
 func (s *server) reloaded(r backend.Reload) {
-	s.metrics.reload(r.Err, time.Now())
+	s.metrics.keys.reload(r.Err)
 	switch {
 	case r.Repeated:
 	case r.Err != nil:
@@ -214,7 +202,6 @@ func (s *server) polling(err error) {
 type storeLog struct {
 	log     *slog.Logger
 	metrics *storeMetrics
-	ttl     time.Duration
 	lines   throttle
 	up      atomic.Bool // the channel of changes
 }
@@ -234,7 +221,7 @@ func (l *storeLog) channel(up bool, err error) {
 		return
 	}
 	l.metrics.channel.Set(0)
-	l.log.Warn("the key store does not report changes: until it does, a change may take as long as cache.ttl", "ttl", l.ttl, "error", clip(oneLine(err)))
+	l.log.Warn("the key store does not report changes: until it does, a change may take as long as cache.ttl", "error", clip(oneLine(err)))
 }
 
 func (l *storeLog) warning(err error) {

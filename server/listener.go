@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"extauthz/config"
 )
 
@@ -22,10 +25,6 @@ func listen(ctx context.Context, a config.Address, socket config.Socket) (net.Li
 	if a.Network != "unix" {
 		return lc.Listen(ctx, a.Network, a.Address)
 	}
-	gid, err := groupID(socket.Group)
-	if err != nil {
-		return nil, err
-	}
 	if err := removeStaleSocket(ctx, a.Address); err != nil {
 		return nil, err
 	}
@@ -35,21 +34,42 @@ func listen(ctx context.Context, a config.Address, socket config.Socket) (net.Li
 	if err != nil {
 		return nil, socketError(a.Address, err)
 	}
-	if gid >= 0 {
-		if err := os.Chown(a.Address, -1, gid); err != nil {
-			return nil, errors.Join(fmt.Errorf("socket.group: %s: the server must be a member of it: %w", socket.Group, err), lis.Close())
-		}
-	}
-	if err := os.Chmod(a.Address, socket.Mode); err != nil {
+	if err := setSocket(a.Address, socket); err != nil {
 		return nil, errors.Join(err, lis.Close())
 	}
 	return lis, nil
 }
 
-// groupID returns the number of the group with this name or number; -1 for "".
-func groupID(group string) (int, error) {
+// setSocket gives a socket the mode and the group that are configured.
+func setSocket(path string, socket config.Socket) error {
+	gid, err := groupID(path, socket.Group)
+	if err != nil {
+		return err
+	}
+	var is unix.Stat_t
+	if err := unix.Stat(path, &is); err != nil {
+		return fmt.Errorf("socket: unix:%s: %w", path, err)
+	}
+	if int(is.Gid) != gid {
+		if err := os.Chown(path, -1, gid); err != nil {
+			return fmt.Errorf("socket.group: unix:%s: group %s: the server must be a member of it: %w", path, cmp.Or(socket.Group, strconv.Itoa(gid)), err)
+		}
+	}
+	return os.Chmod(path, socket.Mode)
+}
+
+// groupID returns the number of the group with this name or number; for "" that of a file which is
+// made beside path.
+func groupID(path, group string) (int, error) {
 	if group == "" {
-		return -1, nil
+		dir, err := os.Stat(filepath.Dir(path))
+		if err != nil {
+			return 0, err
+		}
+		if sys, ok := dir.Sys().(*syscall.Stat_t); ok && dir.Mode()&fs.ModeSetgid != 0 {
+			return int(sys.Gid), nil
+		}
+		return os.Getegid(), nil
 	}
 	number := group
 	if g, err := user.LookupGroup(group); err == nil {
@@ -57,7 +77,7 @@ func groupID(group string) (int, error) {
 	}
 	gid, err := strconv.ParseUint(number, 10, 31)
 	if err != nil {
-		return -1, fmt.Errorf("socket.group: there is no group %q on this machine: write the name or the number of one that the server is in", group)
+		return 0, fmt.Errorf("socket.group: there is no group %q on this machine: write the name or the number of one that the server is in", group)
 	}
 	return int(gid), nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/grpclog"
@@ -15,12 +16,48 @@ import (
 
 // NewLogger returns a logger that writes one line an event to w. Both formats quote what
 // could be taken for another line or another attribute.
-func NewLogger(c config.Log, w io.Writer) *slog.Logger {
+func NewLogger(c config.Log, w io.Writer) *slog.Logger { return slog.New(newHandler(c, w)) }
+
+func newHandler(c config.Log, w io.Writer) slog.Handler {
 	o := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+		return slog.NewJSONHandler(w, o)
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.NewTextHandler(w, o)
+}
+
+// A liveHandler is a [slog.Handler] whose level and format can change.
+type liveHandler struct{ current atomic.Pointer[slog.Handler] }
+
+func newLiveHandler(c config.Log, w io.Writer) *liveHandler {
+	h := new(liveHandler)
+	h.set(c, w)
+	return h
+}
+
+func (h *liveHandler) set(c config.Log, w io.Writer) {
+	next := newHandler(c, w)
+	h.current.Store(&next)
+}
+
+// Enabled implements [slog.Handler].
+func (h *liveHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return (*h.current.Load()).Enabled(ctx, level)
+}
+
+// Handle implements [slog.Handler].
+func (h *liveHandler) Handle(ctx context.Context, r slog.Record) error {
+	return (*h.current.Load()).Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler]. The result does not change with h.
+func (h *liveHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return (*h.current.Load()).WithAttrs(attrs)
+}
+
+// WithGroup implements [slog.Handler]. The result does not change with h.
+func (h *liveHandler) WithGroup(name string) slog.Handler {
+	return (*h.current.Load()).WithGroup(name)
 }
 
 // captureLogs sends what libraries log to the same place: they would write to standard error, and

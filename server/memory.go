@@ -22,8 +22,16 @@ const (
 // adaptive stands for a percentage that follows what is in use.
 const adaptive = -1
 
-// setMemory makes the garbage collector work as the configuration says.
-func setMemory(c config.Memory, log *slog.Logger) {
+// A memory makes the garbage collector work as the configuration says. It is not safe for
+// concurrent use.
+type memory struct{ tuner *gcTuner } // nil if the percentage is a fixed one
+
+// set changes what the configuration says.
+func (m *memory) set(c config.Memory, log *slog.Logger) {
+	if m.tuner != nil {
+		m.tuner.stop()
+		m.tuner = nil
+	}
 	limit, percent := memorySettings(c, os.Getenv, memlimit.FromCgroup)
 	if limit > 0 {
 		debug.SetMemoryLimit(limit)
@@ -32,9 +40,9 @@ func setMemory(c config.Memory, log *slog.Logger) {
 	case percent > 0:
 		debug.SetGCPercent(percent)
 	case percent == adaptive:
-		t := &gcTuner{percent: mostGCPercent}
-		debug.SetGCPercent(t.percent)
-		t.follow()
+		m.tuner = &gcTuner{percent: mostGCPercent}
+		debug.SetGCPercent(m.tuner.percent)
+		m.tuner.follow()
 	}
 	log.Debug("memory", "limit", debug.SetMemoryLimit(-1), "gc_percent", percent)
 }

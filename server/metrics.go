@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -28,11 +27,9 @@ type metrics struct {
 	noAddress   prometheus.Counter
 	malformed   prometheus.Counter
 	tooLarge    prometheus.Counter
-	reloaded    prometheus.Counter
-	notReloaded prometheus.Counter
-	lastReload  prometheus.Gauge // when it last succeeded
-	reloadOK    prometheus.Gauge // whether the last one did
+	keys        reloadMetrics
 	dryRun      prometheus.Gauge
+	config      reloadMetrics
 
 	badRoutes     prometheus.Counter
 	limiterFailed prometheus.Counter
@@ -62,12 +59,8 @@ func newMetrics(o Options) *metrics {
 		Name: "extauthz_unreadable_checks_total", Help: "Check requests that were refused because they could not be read, by reason.",
 	}, []string{"reason"})
 	m.malformed, m.tooLarge = unread.WithLabelValues("malformed"), unread.WithLabelValues("too_large")
-	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "extauthz_reloads_total", Help: "Times that the keys were read, by result.",
-	}, []string{"result"})
-	m.reloaded, m.notReloaded = reloads.WithLabelValues("success"), reloads.WithLabelValues("failure")
-	m.lastReload = gauge("extauthz_last_reload_success_timestamp_seconds", "Unix time of the last successful load of the keys.")
-	m.reloadOK = gauge("extauthz_last_reload_successful", "1 if the last load of the keys succeeded; 0 while the keys of an earlier one are in use.")
+	m.keys = newReloadMetrics(m.registry, "extauthz", "the keys")
+	m.config = newReloadMetrics(m.registry, "extauthz_config", "the configuration")
 	m.dryRun = gauge("extauthz_dry_run", "1 if every request is let through, whatever the decision is.")
 	m.badRoutes = counter("extauthz_bad_route_texts_total", "Different permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
 	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
@@ -78,7 +71,7 @@ func newMetrics(o Options) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, m.panics, m.noAddress, unread, reloads, m.lastReload, m.reloadOK,
+	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, m.panics, m.noAddress, unread,
 		m.dryRun, m.badRoutes, m.limiterFailed, lost, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -117,21 +110,41 @@ func (m *metrics) observe(o *check.Observation) {
 	}
 }
 
-// loaded records that the keys in use are those of the store as it is now.
-func (m *metrics) loaded(now time.Time) {
-	m.reloadOK.Set(1)
-	m.lastReload.Set(float64(now.UnixMilli()) / 1000)
+// reloadMetrics are the figures of something that is reloaded.
+type reloadMetrics struct {
+	success, failure prometheus.Counter
+	last             prometheus.Gauge // when it last succeeded
+	ok               prometheus.Gauge // whether the last one did
 }
 
-// reload counts one reload of the keys.
-func (m *metrics) reload(err error, now time.Time) {
+func newReloadMetrics(registry *prometheus.Registry, prefix, what string) reloadMetrics {
+	reloads := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: prefix + "_reloads_total", Help: "Reloads of " + what + ", by result.",
+	}, []string{"result"})
+	m := reloadMetrics{
+		success: reloads.WithLabelValues("success"), failure: reloads.WithLabelValues("failure"),
+		last: gauge(prefix+"_last_reload_success_timestamp_seconds", "Unix time of the last successful load of "+what+"."),
+		ok:   gauge(prefix+"_last_reload_successful", "1 if the last load of "+what+" succeeded; 0 while an earlier one is in use."),
+	}
+	registry.MustRegister(reloads, m.last, m.ok)
+	return m
+}
+
+// loaded records that what is in use is as it was read just now.
+func (m *reloadMetrics) loaded() {
+	m.ok.Set(1)
+	m.last.SetToCurrentTime()
+}
+
+// reload counts one reload.
+func (m *reloadMetrics) reload(err error) {
 	if err != nil {
-		m.notReloaded.Inc()
-		m.reloadOK.Set(0)
+		m.failure.Inc()
+		m.ok.Set(0)
 		return
 	}
-	m.reloaded.Inc()
-	m.loaded(now)
+	m.success.Inc()
+	m.loaded()
 }
 
 // handler serves the metrics in what text format the scraper asks for.

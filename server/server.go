@@ -7,19 +7,19 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
-	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"extauthz/backend"
 	"extauthz/config"
-	"extauthz/decisionlog"
+	"extauthz/envoy"
 	"extauthz/strictyaml"
 )
 
@@ -28,7 +28,8 @@ type Options struct {
 	Load func() (*config.Config, error) // reads the configuration
 	Log  *LogWriter                     // one line an event
 
-	// Signals are those of the process: SIGHUP reloads, any other stops.
+	// Signals are those of the process: SIGHUP reloads the configuration and the keys, any other
+	// stops.
 	Signals <-chan os.Signal
 
 	Version, Revision string // of the build
@@ -67,23 +68,28 @@ func Run(ctx context.Context, o Options) error {
 // A server is the gRPC server, the admin listener, and what they share.
 type server struct {
 	options   Options
-	cfg       *config.Config
+	level     *liveHandler
 	log       *slog.Logger
 	metrics   *metrics
 	ready     readiness
 	health    *health.Server
-	grpc      *grpc.Server
 	keys      *keys
 	decisions *decisionLog
+	peers     *peerLog
+	panics    *panicLog
+	memory    memory
 
-	decisionFile *decisionlog.Log // nil if there is none
+	now     atomic.Pointer[snapshot] // nil until the server has started
+	service *envoy.Server            // checks requests by the snapshot
+	front   *front                   // serves the service
 
-	certificates *backend.ServerTLS // nil without TLS
+	certificates *backend.ServerTLS               // nil without TLS
+	tls          credentials.TransportCredentials // nil without TLS
 
-	reloads    chan struct{} // holds a value if a reload is wanted
-	failed     chan error    // why a part of it ended by itself
-	storeReady <-chan error  // nil if the store was ready at once
-	storeDown  bool          // the store was unreachable at the start
+	reloadConfig, reloadKeys chan struct{} // each holds a value if a reload is wanted
+	failed                   chan error    // why a part of it ended by itself
+	storeReady               <-chan error  // nil if the store was ready at once
+	storeDown                bool          // the store was unreachable at the start
 
 	mu      sync.Mutex
 	closed  bool
@@ -92,8 +98,9 @@ type server struct {
 
 func newServer(o Options) *server {
 	return &server{
-		options: o, metrics: newMetrics(o), health: health.NewServer(),
-		reloads: make(chan struct{}, 1), failed: make(chan error, 3), // one for each part
+		options: o, metrics: newMetrics(o), health: health.NewServer(), service: new(envoy.Server),
+		reloadConfig: make(chan struct{}, 1), reloadKeys: make(chan struct{}, 1),
+		failed: make(chan error, 3), // one for each part
 	}
 }
 
@@ -111,13 +118,13 @@ func (s *server) atEnd(f func()) {
 }
 
 // listen opens a listener, which close closes.
-func (s *server) listen(ctx context.Context, a config.Address) (net.Listener, error) {
+func (s *server) listen(ctx context.Context, a config.Address, socket config.Socket) (net.Listener, error) {
 	s.mu.Lock() // close waits until a socket is either there or not
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, context.Canceled
 	}
-	lis, err := listen(ctx, a, s.cfg.Socket)
+	lis, err := listen(ctx, a, socket)
 	if err == nil {
 		s.closers = append(s.closers, func() { _ = lis.Close() })
 	}
@@ -133,70 +140,6 @@ func (s *server) close() {
 	for _, f := range slices.Backward(closers) {
 		f()
 	}
-}
-
-// start opens everything and begins to serve.
-func (s *server) start(ctx context.Context) error {
-	cfg, err := s.options.Load()
-	if err != nil {
-		return err
-	}
-	s.cfg, s.log = cfg, NewLogger(cfg.Log, s.options.Log)
-	captureLogs(s.log)
-	setMemory(cfg.Memory, s.log)
-	s.warn(cfg.Warnings)
-	adminAddr, err := s.startAdmin(ctx)
-	if err != nil {
-		return err
-	}
-	if s.keys, err = s.openKeys(ctx); err != nil {
-		return err
-	}
-	s.atEnd(s.keys.close)
-	if err := ctx.Err(); err != nil {
-		return err // it was stopped while it read the keys
-	}
-	s.warn(s.keys.warnings())
-	limits, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
-	if err != nil {
-		return err
-	}
-	s.atEnd(limits.Close)
-	s.decisions = newDecisionLog(s.log, cfg.Log.Decisions == config.LogAll)
-	s.atEnd(s.decisions.flush)
-	if err := s.openDecisionLog(); err != nil {
-		return err
-	}
-	recorder, err := s.openUsage(ctx)
-	if err != nil {
-		return err
-	}
-	s.atEnd(recorder.start(ctx, s.report))
-	if s.grpc, err = s.newGRPCServer(s.keys, limits, s.decisions, recorder); err != nil {
-		return err
-	}
-	lis, err := s.listen(ctx, cfg.Listen)
-	if err != nil {
-		return err
-	}
-	s.atEnd(s.grpc.Stop)
-	s.startBackground(ctx)
-	go func() { s.failed <- s.grpc.Serve(lis) }()
-	attrs := []any{"listen", listenerName(lis), "admin", adminAddr, "store", cfg.Store.Name(), "ratelimits", cfg.Ratelimit.Store}
-	if s.keys.files != nil {
-		attrs = append(attrs, "keys", s.keys.files.Len())
-	}
-	s.log.Info("serving", attrs...)
-	return nil
-}
-
-// startBackground starts what goes on beside the checks until ctx ends.
-func (s *server) startBackground(ctx context.Context) {
-	s.storeReady = s.followKeys(ctx)
-	go s.decisions.summarize(ctx)
-	go s.reportLostLines(ctx)
-	go s.reloadWhenAsked(ctx)
-	go s.followCertificates(ctx)
 }
 
 // maxWarnings bounds how many warnings are logged at once: each key of many may have one.
@@ -222,11 +165,11 @@ func (s *server) untilStopped(ctx context.Context) error {
 				s.reload()
 				continue
 			}
-			s.log.Info("stopping", "signal", sig.String(), "drain", s.cfg.Shutdown.Drain.String())
-			s.drain(s.grpc, s.options.Signals)
+			s.log.Info("stopping", "signal", sig.String(), "drain", s.now.Load().cfg.Shutdown.Drain.String())
+			s.drain(s.options.Signals)
 			return nil
 		case <-ctx.Done():
-			s.drain(s.grpc, s.options.Signals)
+			s.drain(s.options.Signals)
 			return nil
 		case err := <-s.storeReady:
 			s.storeAnswered(err)
@@ -249,29 +192,4 @@ func (s *server) setServing(status healthpb.HealthCheckResponse_ServingStatus, w
 	s.health.SetServingStatus("", status)
 	s.health.SetServingStatus(serviceName, status)
 	s.ready.set(why)
-}
-
-// startAdmin opens the admin listener, if one is configured, and returns its address.
-func (s *server) startAdmin(ctx context.Context) (address string, err error) {
-	if s.cfg.Admin.Listen == (config.Address{}) {
-		return "none", nil
-	}
-	lis, err := s.listen(ctx, s.cfg.Admin.Listen)
-	if err != nil {
-		return "", fmt.Errorf("admin: %w", err)
-	}
-	admin := newAdminServer(&s.ready, s.metrics.handler(), s.cfg.Admin.Pprof)
-	admin.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
-	s.atEnd(func() { stopAdmin(admin) }) //nolint:contextcheck // scrapes end after ctx has
-	go func() {
-		if err := admin.Serve(lis); err != http.ErrServerClosed {
-			s.failed <- fmt.Errorf("admin: %w", err)
-		}
-	}()
-	return listenerName(lis), nil
-}
-
-func listenerName(lis net.Listener) string {
-	a := lis.Addr()
-	return config.Address{Network: a.Network(), Address: a.String()}.String()
 }

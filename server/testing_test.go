@@ -35,8 +35,9 @@ func (b *buffer) String() string {
 
 // testServer returns a server that logs into the buffer.
 func testServer(cfg *config.Config, log io.Writer) *server {
-	s := newServer(Options{Version: "test", Log: new(LogWriter)})
-	s.cfg, s.log = cfg, NewLogger(cfg.Log, log)
+	s := newServer(Options{Version: "test", Log: NewLogWriter(log)})
+	s.startLogging(cfg)
+	s.level.set(cfg.Log, log) // at once
 	return s
 }
 

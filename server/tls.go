@@ -14,16 +14,17 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"extauthz/backend"
+	"extauthz/config"
 )
 
-// openTLS returns the credentials of the gRPC listener, or nil if it has none.
-func (s *server) openTLS() (credentials.TransportCredentials, error) {
-	if s.cfg.TLS.CertFile == "" {
-		return nil, nil //nolint:nilnil // without TLS
+// openTLS opens the certificates of the gRPC listener, if it has any.
+func (s *server) openTLS(cfg config.TLS) error {
+	if cfg.CertFile == "" {
+		return nil
 	}
-	certificates, err := backend.OpenTLS(s.cfg.TLS, s.certificatesReloaded)
+	certificates, err := backend.OpenTLS(cfg, s.certificatesReloaded)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := certificates.CheckTime(time.Now()); err != nil {
 		s.log.Error("every client will refuse this certificate", "error", err.Error())
@@ -34,7 +35,8 @@ func (s *server) openTLS() (credentials.TransportCredentials, error) {
 		Name: "extauthz_tls_certificate_expiry_timestamp_seconds", Help: "Unix time at which the certificate of the gRPC listener expires.",
 	}, func() float64 { return float64(certificates.Leaf().NotAfter.Unix()) }))
 	c := certificates.Config()
-	return &tlsCredentials{TransportCredentials: credentials.NewTLS(c), config: c, log: s.log, refused: refused}, nil
+	s.tls = &tlsCredentials{TransportCredentials: credentials.NewTLS(c), config: c, log: s.log, refused: refused}
+	return nil
 }
 
 func (s *server) certificatesReloaded(err error) {

@@ -14,7 +14,8 @@ func newServeCommand() *cobra.Command {
 		Short: "Run the server",
 		Long: `Run the external authorization server until SIGTERM or SIGINT. It then reports NOT_SERVING to
 health checks, continues to serve for a while, and ends once the requests in flight are answered; a
-second signal ends it at once. SIGHUP reads the keys again.
+second signal ends it at once. SIGHUP reloads the configuration and the keys, which are also reloaded when
+their files change.
 
 Either --config or --keys is needed. Flags win over the configuration file.
 

@@ -1,0 +1,94 @@
+package server
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// A front serves gRPC on one listener. The server behind it can be replaced, for what a server
+// cannot change while it runs, and no connection is lost by that.
+type front struct {
+	listener net.Listener // never accepts itself: each server accepts from a duplicate of it
+	failed   chan<- error // why the server ended by itself
+
+	mu        sync.Mutex
+	server    *grpc.Server // that accepts connections
+	accepting net.Listener // from which it does
+	replaced  []*grpc.Server
+	closing   bool // nothing is replaced any more
+}
+
+// serve has g accept connections, in place of the server that did.
+func (f *front) serve(g *grpc.Server) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closing {
+		return nil
+	}
+	accepting, err := duplicate(f.listener)
+	if err != nil {
+		return err
+	}
+	if f.server != nil {
+		f.replaced = append(f.replaced, f.server)
+		go retire(f.server, f.accepting)
+	}
+	f.server, f.accepting = g, accepting
+	go func() {
+		err := g.Serve(accepting)
+		f.mu.Lock()
+		current := f.server == g && !f.closing
+		f.mu.Unlock()
+		if current {
+			f.failed <- err
+		}
+	}()
+	return nil
+}
+
+// retire lets a server answer what it has accepted, and has its clients connect to the next one.
+func retire(g *grpc.Server, accepting net.Listener) {
+	_ = accepting.Close()
+	time.Sleep(100 * time.Millisecond) // for connections that it accepted just now
+	stop := time.AfterFunc(graceful, g.Stop)
+	g.GracefulStop()
+	stop.Stop()
+}
+
+// drain closes the listener, and returns the servers whose requests are to be waited for.
+func (f *front) drain() []*grpc.Server {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closing = true
+	_ = f.listener.Close()
+	if f.server == nil {
+		return f.replaced
+	}
+	return append(f.replaced, f.server)
+}
+
+// stop ends everything at once.
+func (f *front) stop() {
+	for _, g := range f.drain() {
+		g.Stop()
+	}
+}
+
+// duplicate returns a listener on the same socket, which stays open until both are closed.
+func duplicate(lis net.Listener) (net.Listener, error) {
+	file, ok := lis.(interface{ File() (*os.File, error) })
+	if !ok {
+		return nil, fmt.Errorf("a listener of type %T cannot be duplicated", lis)
+	}
+	f, err := file.File()
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return net.FileListener(f)
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"extauthz/config"
+	"extauthz/files"
+	"extauthz/keystore/cache"
+	"extauthz/strictyaml"
+)
+
+const (
+	// A changed configuration is read once its files were the same at two looks in a row: half of
+	// a file that is being written may be a configuration too.
+	configEvery = 200 * time.Millisecond
+
+	// configRetry is how often one that cannot be used is tried again, which may be for a reason
+	// outside of it.
+	configRetry = time.Second
+)
+
+// A configWatch follows the files of the configuration.
+type configWatch struct {
+	files  []string
+	used   string    // their stamp when they were last read
+	seen   string    // their stamp at the last look
+	failed string    // why they cannot be used; "" if they can
+	tried  time.Time // when they were last read
+	told   []string  // the fields that need a restart, as they were last logged
+}
+
+// reload has the configuration and the keys read again, in the background, and the decision log
+// begin a new file.
+func (s *server) reload() {
+	if d := s.now.Load().decisions; d != nil {
+		d.Rotate()
+	}
+	for _, c := range []chan struct{}{s.reloadConfig, s.reloadKeys} {
+		select {
+		case c <- struct{}{}:
+		default: // that is about to happen
+		}
+	}
+}
+
+// followConfig reads the configuration again when its files change, or reload was called, until ctx ends.
+func (s *server) followConfig(ctx context.Context) {
+	w := &configWatch{files: s.now.Load().cfg.Files}
+	if len(w.files) == 0 || !isFile(w.files[0]) {
+		return // it has none, or came through a pipe, which is read once
+	}
+	tick := time.NewTicker(configEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.reloadConfig:
+			s.readConfig(ctx, w, true)
+		case <-tick.C:
+			if w.changed() {
+				s.readConfig(ctx, w, false)
+			}
+		}
+	}
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// changed reports whether the files are to be read.
+func (w *configWatch) changed() bool {
+	now := w.stamp()
+	quiet := now == w.seen
+	w.seen = now
+	return quiet && now != w.used || w.failed != "" && time.Since(w.tried) >= configRetry
+}
+
+func (w *configWatch) stamp() string {
+	var b strings.Builder
+	for _, f := range w.files {
+		b.WriteString(f + " " + files.Stamp(f) + "\n")
+	}
+	return b.String()
+}
+
+// readConfig reads the configuration, and uses it if nothing is wrong with it. asked says that a
+// signal asked for it, so that its outcome is logged in any case.
+func (s *server) readConfig(ctx context.Context, w *configWatch, asked bool) {
+	w.used, w.tried = w.stamp(), time.Now()
+	next, err := s.options.Load()
+	if !slices.Equal(next.Files, w.files) {
+		w.files = next.Files
+		w.used = w.stamp()
+	}
+	var changed, restart []string
+	var updated *config.Config
+	if err == nil {
+		updated, changed, restart = s.now.Load().cfg.Update(next)
+		if len(changed) > 0 {
+			err = s.apply(ctx, updated)
+		}
+	}
+	if err != nil {
+		why := clip(err.Error())
+		if asked || why != w.failed {
+			s.metrics.config.reload(err)
+			s.log.Error("reloading the configuration failed: the last good one stays", "error", why)
+		}
+		w.failed = why
+		return
+	}
+	if len(changed) > 0 || w.failed != "" || asked {
+		s.metrics.config.reload(nil)
+		s.log.Info("reloaded the configuration", "changed", strings.Join(changed, " "))
+	}
+	if len(restart) > 0 && (asked || !slices.Equal(restart, w.told)) {
+		s.log.Warn("restart the server to change these fields: the others are in use", "fields", strings.Join(restart, " "))
+	}
+	w.failed, w.told = "", restart
+}
+
+// apply makes cfg the configuration that the server works by, or returns an error and changes nothing.
+func (s *server) apply(ctx context.Context, cfg *config.Config) error {
+	before := s.now.Load()
+	next, err := s.newSnapshot(ctx, cfg, before)
+	if err != nil {
+		return err
+	}
+	if before.cfg.Socket != cfg.Socket {
+		if err := s.setSockets(cfg); err != nil {
+			next.close(before)
+			return errors.Join(err, s.setSockets(before.cfg))
+		}
+	}
+	// Settings of a connection are those with which it began.
+	if before.cfg.GRPC.MaxConnectionAge != cfg.GRPC.MaxConnectionAge || !reflect.DeepEqual(before.cfg.TLS, cfg.TLS) {
+		if s.certificates != nil {
+			s.certificates.Configure(cfg.TLS)
+		}
+		if err := s.front.serve(s.newGRPCServer(cfg.GRPC)); err != nil {
+			s.certificates.Configure(before.cfg.TLS)
+			next.close(before)
+			return err
+		}
+	}
+	if s.keys.cache != nil && before.cfg.Cache != cfg.Cache {
+		if err := s.keys.cache.Configure(cacheConfig(cfg.Cache)); err != nil {
+			return err
+		}
+	}
+	s.use(next)
+	s.warn(slices.DeleteFunc(slices.Clone(cfg.Warnings), func(w *strictyaml.Error) bool {
+		return slices.ContainsFunc(before.cfg.Warnings, func(b *strictyaml.Error) bool { return b.Error() == w.Error() })
+	}))
+	return nil
+}
+
+// setSockets gives the listeners that are unix sockets the mode and the group of a configuration.
+func (s *server) setSockets(cfg *config.Config) error {
+	var errs []error
+	for _, a := range []config.Address{cfg.Listen, cfg.Admin.Listen} {
+		if a.Network == "unix" {
+			errs = append(errs, setSocket(a.Address, cfg.Socket))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func cacheConfig(c config.Cache) cache.Config {
+	return cache.Config{
+		Size: c.Size, TTL: c.TTL, MaxStale: c.MaxStale, NegativeSize: c.NegativeSize, NegativeTTL: c.NegativeTTL,
+		MaxInFlight: c.MaxInFlight, LookupTimeout: c.LookupTimeout,
+	}
+}

@@ -1,0 +1,136 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"extauthz/backend"
+	"extauthz/check"
+	"extauthz/config"
+	"extauthz/envoy"
+)
+
+// A snapshot is one configuration and what was opened for it. It does not change: a reload of the
+// configuration makes another, which shares with it what stays the same.
+type snapshot struct {
+	cfg     *config.Config
+	limits  *limiter
+	usage   *usageRecorder // nil if usage is not recorded
+	checker *check.Checker
+
+	decisions *decisionFile // nil if there is no decision log
+}
+
+// A limiter is closed once, however often it is asked to.
+type limiter struct {
+	backend.Limiter
+	close func()
+}
+
+// newSnapshot opens what cfg names. before is the snapshot that is in use; nil at the start.
+func (s *server) newSnapshot(ctx context.Context, cfg *config.Config, before *snapshot) (next *snapshot, err error) {
+	next = &snapshot{cfg: cfg}
+	defer func() {
+		if err != nil {
+			next.close(before)
+		}
+	}()
+	if before != nil && sameLimiter(before.cfg.Ratelimit, cfg.Ratelimit) {
+		next.limits = before.limits
+	} else {
+		l, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
+		if err != nil {
+			return next, err
+		}
+		next.limits = &limiter{l, sync.OnceFunc(l.Close)}
+		s.atEnd(next.limits.close)
+	}
+	if before != nil && before.cfg.Usage == cfg.Usage {
+		next.usage = before.usage
+	} else if next.usage, err = s.openUsage(ctx, cfg); err != nil {
+		return next, err
+	}
+	if before != nil && before.cfg.DecisionLog == cfg.DecisionLog {
+		next.decisions = before.decisions
+	} else if next.decisions, err = s.openDecisionLog(cfg.DecisionLog); err != nil {
+		return next, err
+	}
+	next.checker, err = s.newChecker(next)
+	return next, err
+}
+
+// sameLimiter reports whether two configurations count in the same place.
+func sameLimiter(a, b config.Ratelimit) bool {
+	a.Headers, a.RefuseOnError = b.Headers, b.RefuseOnError
+	return a == b
+}
+
+// close closes what other does not use. other may be nil.
+func (n *snapshot) close(other *snapshot) {
+	if n.limits != nil && (other == nil || n.limits != other.limits) {
+		n.limits.close()
+	}
+	if n.usage != nil && (other == nil || n.usage != other.usage) {
+		n.usage.close()
+	}
+	if n.decisions != nil && (other == nil || n.decisions != other.decisions) {
+		n.decisions.close()
+	}
+}
+
+// newChecker returns what checks requests for a snapshot.
+func (s *server) newChecker(n *snapshot) (*check.Checker, error) {
+	routes := &routeLog{log: s.log, metrics: s.metrics, refuses: n.cfg.Ratelimit.RefuseOnError}
+	authorizer := backend.NewAuthorizer(n.cfg, s.keys, n.limits, backend.AuthorizerHooks{
+		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
+	})
+	recorder := n.usage
+	return backend.NewChecker(n.cfg, authorizer, backend.CheckerHooks{
+		Record: n.decisions.hook(),
+		Observe: func(ctx context.Context, o *check.Observation) {
+			s.metrics.observe(o)
+			s.decisions.observe(ctx, o)
+			s.peers.observe(ctx)
+			recorder.observe(o)
+		},
+		ObservePanicked:  s.panics.observePanicked,
+		UnknownExtension: routes.unknownExtension,
+	})
+}
+
+// options returns how the service answers.
+func (n *snapshot) options() []envoy.Option {
+	options := []envoy.Option{envoy.MaxMessageSize(n.cfg.GRPC.MaxMessageSize)}
+	if !n.cfg.SetPath {
+		options = append(options, envoy.KeepPath())
+	}
+	return options
+}
+
+// graceful is how long what a reload replaced stays open for the requests in flight: longer than
+// any of them may take.
+const graceful = 30 * time.Second
+
+// use makes the snapshot the one by which the server works. It cannot fail, so that a reload takes
+// effect as a whole.
+func (s *server) use(n *snapshot) {
+	before := s.now.Swap(n)
+	s.service.Set(n.checker, n.options()...)
+	s.level.set(n.cfg.Log, s.options.Log)
+	s.decisions.all.Store(n.cfg.Log.Decisions == config.LogAll)
+	s.metrics.dryRun.Set(0)
+	if n.cfg.DryRun {
+		s.metrics.dryRun.Set(1)
+	}
+	if n.cfg.DryRun && (before == nil || !before.cfg.DryRun) {
+		s.log.Warn("DRY RUN: every request is let through, with any key or none")
+	}
+	if before == nil {
+		return
+	}
+	if before.cfg.Memory != n.cfg.Memory {
+		s.memory.set(n.cfg.Memory, s.log)
+	}
+	time.AfterFunc(graceful, func() { before.close(n) })
+}
