@@ -66,7 +66,7 @@ func TestServeStoppedWhileItReads(t *testing.T) {
 	eventually(t, "it reloads", func() bool { return strings.Contains(p.log.String(), "reloading") })
 	p.signal(t, syscall.SIGTERM)
 	stopped(t, p, "while it reads the keys again")
-	if strings.Contains(p.log.String(), "reloaded") {
+	if strings.Contains(p.log.String(), "reloaded the keys") {
 		t.Fatal("it reloaded already: the key file is too small for this test")
 	}
 }
