@@ -79,15 +79,21 @@ func TestKeysInTheValues(t *testing.T) {
 	if len(secrets) != 1 {
 		t.Fatal(secrets)
 	}
+	if n := loadKeys(t, secrets[0].StringData["keys.yaml"]); n != 1 {
+		t.Errorf("%d keys", n)
+	}
+}
+
+// loadKeys reads a key file as the server does, and returns how many keys it has.
+func loadKeys(t *testing.T, text string) int {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "keys.yaml"), []byte(secrets[0].StringData["keys.yaml"]), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "keys.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	store, err := yamlfile.Open(dir, yamlfile.Options{})
 	if err != nil {
-		t.Fatalf("%v\n%s", err, secrets[0].StringData["keys.yaml"])
+		t.Fatalf("%v\n%s", err, text)
 	}
-	if store.Len() != 1 {
-		t.Errorf("%d keys", store.Len())
-	}
+	return store.Len()
 }
