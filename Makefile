@@ -35,7 +35,7 @@ test: .tools/envoy databases browser ## run every test and every fuzz target's s
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
 .PHONY: test-cluster
-test-cluster: databases ## render the chart with Helm and read every manifest strictly
+test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway databases ## test the chart, the manifests, and policies through Envoy Gateway
 	@cd e2e/cluster && ../../scripts/test -timeout=8m $(TESTFLAGS) ./...
 
 .PHONY: fuzz
@@ -99,3 +99,10 @@ clean: ## remove what was built and brought in
 
 .tools/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
 	@cd tools/sbom && go build -o ../../.tools/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+
+.tools/envoy-of-gateway: scripts/get-envoy scripts/envoy-gateway-requirements.txt
+	@scripts/get-envoy scripts/envoy-gateway-requirements.txt .tools/envoy-of-gateway
+
+.tools/envoy-gateway: tools/envoy-gateway/go.mod tools/envoy-gateway/go.sum
+	@echo "building Envoy Gateway, once: it takes some minutes"
+	@cd tools/envoy-gateway && go build -o ../../.tools/envoy-gateway github.com/envoyproxy/gateway/cmd/envoy-gateway
