@@ -24,8 +24,11 @@ import (
 
 const page = "key-file.md"
 
-// secret is that of the key in the examples.
-const secret = keystore.Secret("demo_acme")
+// secret is that of the key in the examples, and oldSecret the one before its rotation.
+const (
+	secret    = keystore.Secret("demo_acme")
+	oldSecret = keystore.Secret("demo_acme_old")
+)
 
 func text(t *testing.T) string {
 	t.Helper()
@@ -233,6 +236,9 @@ func checkExamples(t *testing.T, s editor, run func(example string), examples []
 		run(examples[i])
 		if k, err := s.Lookup(t.Context(), secret.Hash()); !check(k, err) {
 			t.Errorf("after\n%s\nthe key is\n%swant at first:\n%s", examples[i], described(t, k, err), want)
+		}
+		if k, err := s.Lookup(t.Context(), oldSecret.Hash()); i != 1 && !check(k, err) {
+			t.Errorf("after\n%s\nthe key by its previous secret is\n%s", examples[i], described(t, k, err))
 		}
 		if k, err := s.Key(t.Context(), "key_acme_prod"); !check(k, err) {
 			t.Errorf("after\n%s\nthe key by its id is\n%s", examples[i], described(t, k, err))

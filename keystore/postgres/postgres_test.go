@@ -81,12 +81,10 @@ func eventually(tb testing.TB, what func() error) {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend { return openFresh(t) })
-	storetest.RunRotation(t, func(t *testing.T) storetest.Backend { return openFresh(t) })
 }
 
 func TestWatcher(t *testing.T) {
 	storetest.RunWatcher(t, func(t *testing.T) storetest.Backend { return openFresh(t) })
-	storetest.RunRotationWatcher(t, func(t *testing.T) storetest.Backend { return openFresh(t) })
 }
 
 func TestKeysInPages(t *testing.T) {

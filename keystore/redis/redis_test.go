@@ -33,9 +33,7 @@ func TestSingle(t *testing.T) {
 	r := redistest.Start(t)
 	backend := fresh(r.URL(), func() { r.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
-	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
-	storetest.RunRotationWatcher(t, backend)
 }
 
 func TestStoreBehindACache(t *testing.T) {
@@ -50,7 +48,6 @@ func TestStoreBehindACache(t *testing.T) {
 		}{r.cache, r.Store}
 	}
 	storetest.Run(t, backend)
-	storetest.RunRotation(t, backend)
 }
 
 func TestUnixSocket(t *testing.T) {
@@ -63,9 +60,7 @@ func TestSentinels(t *testing.T) {
 	r := redistest.StartSentinels(t)
 	backend := fresh(r.URL(), func() { r.Master.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
-	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
-	storetest.RunRotationWatcher(t, backend)
 }
 
 func TestCluster(t *testing.T) {
@@ -77,9 +72,7 @@ func TestCluster(t *testing.T) {
 		}
 	})
 	storetest.Run(t, backend)
-	storetest.RunRotation(t, backend)
 	storetest.RunWatcher(t, backend)
-	storetest.RunRotationWatcher(t, backend)
 }
 
 // within returns a context that is generous even on a busy machine.

@@ -10,12 +10,7 @@ import (
 	"extauthz/keystore/cache"
 )
 
-// RunRotationWatcher tests what a [keystore.Watcher] promises of keys with a previous secret.
-func RunRotationWatcher(t *testing.T, open func(t *testing.T) Backend) {
-	t.Run("Watch", func(t *testing.T) { watchReportsPrevious(t, open(t)) })
-	t.Run("Cache", func(t *testing.T) { cacheFollowsRotation(t, open(t)) })
-}
-
+// watchReportsPrevious: a change of a key is one for its previous hash, too.
 func watchReportsPrevious(t *testing.T, b Backend) {
 	var r recorder
 	watch(t, b, &r)

@@ -49,6 +49,12 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"Cancelled", s.cancelled},
 		{"WholeRecords", s.wholeRecords},
 		{"NotShared", s.notShared},
+		{"Previous", s.previous},
+		{"PreviousTaken", s.previousTaken},
+		{"PreviousMoves", s.previousMoves},
+		{"PreviousInvalid", s.previousInvalid},
+		{"WhitelistMode", s.whitelistMode},
+		{"RotateBesideLookups", s.rotateBesideLookups},
 	} {
 		t.Run(test.name, test.run)
 	}
@@ -87,6 +93,8 @@ type suite struct {
 // FullKey returns a key that sets every field that stores support.
 func FullKey(id string) *keystore.Key {
 	k := NewKey(id, "192.168.1.100", "10.0.0.0/8", "2001:db8::/32", "2001:db8:1::7", "0.0.0.0/0", "::/0")
+	k.WhitelistMode = keystore.Report
+	k.Previous = keystore.PreviousSecret{Hash: SecretOf("old " + id).Hash(), Until: time.Date(2027, 2, 28, 1, 2, 3, 456789000, time.UTC)}
 	k.Name = `Zürich & 東京: "prod" – #1, 'x' 🔑`
 	k.Enabled = false
 	k.Expires = time.Date(2027, 1, 31, 23, 59, 58, 123456000, time.UTC)

@@ -18,6 +18,8 @@ import (
 func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
 	t.Run("Watch", func(t *testing.T) { watchReports(t, open(t)) })
 	t.Run("Cache", func(t *testing.T) { cacheFollows(t, open(t)) })
+	t.Run("WatchPrevious", func(t *testing.T) { watchReportsPrevious(t, open(t)) })
+	t.Run("CachePrevious", func(t *testing.T) { cacheFollowsRotation(t, open(t)) })
 }
 
 // cacheFollows: a reported change is visible to look-ups. Otherwise a cache, which looks the key up as

@@ -137,25 +137,35 @@ func (c *changes) areIn(s *snapshot) bool {
 	return s.len() == want
 }
 
-// checkHashes returns an error if two keys would have the same hash.
+// checkHashes returns an error if two keys would have the same hash, or the same previous hash.
 func (c *changes) checkHashes() error {
-	hashes := make(map[keystore.Hash]string)
+	owners := make(map[keystore.Hash]string)
 	for id, k := range c.after {
 		if k == nil {
 			continue
 		}
-		other, ok := hashes[k.Hash]
-		if owner := c.snapshot.find(k.Hash); owner != nil && owner.ID != id {
-			if w := c.wanted(owner.ID); w != nil && w.Hash == k.Hash {
-				other, ok = owner.ID, true
+		for _, h := range hashesOf(k) {
+			other, ok := owners[h]
+			if owner := c.snapshot.find(h); owner != nil && owner.ID != id {
+				if w := c.wanted(owner.ID); w != nil && slices.Contains(hashesOf(w), h) {
+					other, ok = owner.ID, true
+				}
 			}
+			if ok {
+				return fmt.Errorf("keys %s and %s with one hash: %w", min(id, other), max(id, other), keystore.ErrExists)
+			}
+			owners[h] = id
 		}
-		if ok {
-			return fmt.Errorf("keys %s and %s with one hash: %w", min(id, other), max(id, other), keystore.ErrExists)
-		}
-		hashes[k.Hash] = id
 	}
 	return nil
+}
+
+// hashesOf returns the hash of a key and, if there is one, its previous hash.
+func hashesOf(k *keystore.Key) []keystore.Hash {
+	if k.Previous.Hash == (keystore.Hash{}) {
+		return []keystore.Hash{k.Hash}
+	}
+	return []keystore.Hash{k.Hash, k.Previous.Hash}
 }
 
 func notEditable(path string) error {

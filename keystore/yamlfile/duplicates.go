@@ -42,18 +42,21 @@ func (d *duplicates) add(path string, c placedChunk) strictyaml.Errors {
 		errs = append(errs, &strictyaml.Error{File: path, Line: int(at.line), Column: int(at.column), Message: fmt.Sprintf(format, args...)})
 	}
 	for _, r := range c.records {
-		idAt, hashAt := d.place(c, r.idAt), d.place(c, r.hashAt)
+		idAt := d.place(c, r.idAt)
 		if first, ok := addIfAbsent(d.ids, []byte(r.key.ID), idAt); !ok && r.key.ID != "" {
 			wrong(idAt, "id %q is also that of the key at %s: give each key its own id", r.key.ID, d.name(first))
 		}
-		if first, ok := addIfAbsent(d.hashes, r.key.Hash[:], hashAt); !ok && r.key.Hash != (keystore.Hash{}) {
-			owner := ""
-			if id, ok := d.owners[first]; ok {
-				owner = fmt.Sprintf("%q ", id)
+		for h, at := range r.hashes {
+			hashAt := d.place(c, at)
+			if first, ok := addIfAbsent(d.hashes, h[:], hashAt); !ok && h != (keystore.Hash{}) {
+				owner := ""
+				if id, ok := d.owners[first]; ok {
+					owner = fmt.Sprintf("%q ", id)
+				}
+				wrong(hashAt, "this hash is also that of the key %sat %s: a secret belongs to one key", owner, d.name(first))
+			} else if d.owners != nil {
+				d.owners[hashAt] = r.key.ID
 			}
-			wrong(hashAt, "this hash is also that of the key %sat %s: a secret belongs to one key", owner, d.name(first))
-		} else if d.owners != nil {
-			d.owners[hashAt] = r.key.ID
 		}
 	}
 	slices.SortStableFunc(errs, func(a, b *strictyaml.Error) int {

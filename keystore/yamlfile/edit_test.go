@@ -72,6 +72,7 @@ func TestEditsKeepTheRest(t *testing.T) {
 		"other entries": {edit("key_a", func(k *keystore.Key) { k.Whitelist = whitelist("192.0.2.8") }), "      - 10.0.0.0/8   # office\n      # the VPN\n      - 192.0.2.7    # VPN\n", "      # the VPN\n      - 192.0.2.8\n"},
 		"anywhere":      {edit("key_a", func(k *keystore.Key) { k.Whitelist = keystore.Anywhere() }), "    ip_whitelist:\n      - 10.0.0.0/8   # office\n      # the VPN\n      - 192.0.2.7    # VPN\n", ""},
 		"allow in line": {edit("key_b", func(k *keystore.Key) { k.Whitelist = whitelist("192.0.2.1", "2001:db8::/32", "10.0.0.0/8") }), `[192.0.2.1,   "2001:db8::/32"]   # two`, `[192.0.2.1, "2001:db8::/32", 10.0.0.0/8]   # two`},
+		"report":        {edit("key_b", func(k *keystore.Key) { k.WhitelistMode = keystore.Report }), "external_id: 'beta'\n", "external_id: 'beta'\n    ip_whitelist_mode: report\n"},
 		"new fields": {edit("key_b", func(k *keystore.Key) {
 			k.Enabled, k.Expires = false, time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
 		}), "external_id: 'beta'\n", "external_id: 'beta'\n    enabled: false\n    expires: 2027-01-31T00:00:00Z\n"},
@@ -98,6 +99,49 @@ func TestEditsKeepTheRest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A rotation changes the two hashes, and leaves no comment out.
+func TestRotationInAFile(t *testing.T) {
+	const file = `keys:
+  # Acme
+  - id: key_a
+    hash: ` + hashA + ` # of 2026
+    ip_whitelist_mode: report # until May
+    ip_whitelist: [10.0.0.0/8]
+    previous: {hash: ` + hashB + `, until: 2026-01-31T00:00:00Z} # of 2025
+  - id: key_b
+    hash: ` + hashC + `
+    previous:
+      # from the old system
+      hash: 4355a46b19d348dc2f57c046f8ef63d4538ebb936000f3c9ee954a27460dd865 # Bob has it
+      until: 2026-01-31T00:00:00Z
+    enabled: false
+`
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	write(t, path, file)
+	e, until := NewEditor(path), time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	rotate := func(secret string) func(*keystore.Key) {
+		return func(k *keystore.Key) { k.Rotate(storetest.SecretOf(secret).Hash(), until) }
+	}
+	edit("key_a", rotate("a"))(t, e)
+	a := storetest.SecretOf("a").Hash().String()
+	want := strings.NewReplacer(hashA+" # of 2026", a+" # of 2026", hashB+", until: 2026", hashA+", until: 2027").Replace(file)
+	if got := content(t, path); got != want {
+		t.Errorf("after a rotation:\n%s\nwant:\n%s", got, want)
+	}
+	edit("key_a", func(k *keystore.Key) { k.WhitelistMode, k.Previous = keystore.Enforce, keystore.PreviousSecret{} })(t, e)
+	i, j := strings.Index(want, "    previous"), strings.Index(want, "  - id: key_b")
+	want = strings.Replace(want[:i]+want[j:], "    ip_whitelist_mode: report # until May\n", "", 1)
+	if got := content(t, path); got != want {
+		t.Errorf("after the grace:\n%s\nwant:\n%s", got, want)
+	}
+	edit("key_b", rotate("b"))(t, e)
+	for _, comment := range []string{"# from the old system", "# Bob has it", "# Acme"} {
+		if got := content(t, path); !strings.Contains(got, comment) {
+			t.Errorf("the comment %q is lost:\n%s", comment, got)
+		}
 	}
 }
 

@@ -97,6 +97,8 @@ func (t *entryText) rewriteFields(l *listText, n *yaml.Node, before, after *keys
 			start = t.lines[name.Line-1]
 		case name.Value == "ip_whitelist" && t.isBlockList(value):
 			line = t.rewriteList(l, start, end, value, after.Whitelist.Prefixes())
+		case value.Kind == yaml.MappingNode && end > t.lines[name.Line] && len(comments(value, t.data)) > 0:
+			return "", false // they are kept above the key
 		default:
 			line = l.withEOL(t.withComment(line, name, value, end))
 		}

@@ -24,6 +24,8 @@ var fields = []field{
 	text("name", keystore.ValidateName, func(k *keystore.Key) *string { return &k.Name }),
 	{"hash", (*keyReader).hash, func(k *keystore.Key) string { return formatHash(k.Hash) }},
 	{"ip_whitelist", (*keyReader).whitelist, func(k *keystore.Key) string { return list(k.Whitelist.Prefixes(), formatEntry) }},
+	{"ip_whitelist_mode", (*keyReader).mode, func(k *keystore.Key) string { return formatMode(k.WhitelistMode) }},
+	{"previous", (*keyReader).previous, func(k *keystore.Key) string { return formatPrevious(k.Previous) }},
 	{"enabled", (*keyReader).enabled, func(k *keystore.Key) string { return map[bool]string{false: "false"}[k.Enabled] }},
 	{"expires", (*keyReader).expires, func(k *keystore.Key) string { return formatTime(k.Expires) }},
 	text("external_id", keystore.ValidateExternalID, func(k *keystore.Key) *string { return &k.ExternalID }),
@@ -69,10 +71,12 @@ type keyReader struct {
 	now     time.Time
 	records []record
 
-	record      record // the one that is being read
-	fields      strictyaml.Fields
-	shared      map[sharedValue]any // what was read of nodes with an anchor
-	aliasBudget int                 // how many bytes aliases may still add to meta fields
+	record record // the one that is being read
+
+	previousNode *yaml.Node // of the record, if it has a previous secret
+	fields       strictyaml.Fields
+	shared       map[sharedValue]any // what was read of nodes with an anchor
+	aliasBudget  int                 // how many bytes aliases may still add to meta fields
 }
 
 // newKeyReader returns a reader of a text of this size in bytes.
@@ -119,6 +123,7 @@ func (r *keyReader) key(n *yaml.Node) {
 	if r.record.hashAt == (position{}) {
 		r.Errorf(n, noHash)
 	}
+	r.checkPrevious()
 	r.records = append(r.records, r.record)
 }
 
@@ -144,19 +149,24 @@ func (r *keyReader) id(k *keystore.Key, n *yaml.Node) {
 }
 
 func (r *keyReader) hash(k *keystore.Key, n *yaml.Node) {
-	if !r.begin(&r.record.hashAt, n, noHash) {
-		return
+	k.Hash = r.parseHash(&r.record.hashAt, n, noHash)
+}
+
+// parseHash reads a hash and sets where it stands. missing is the error if there is no value.
+func (r *keyReader) parseHash(at *position, n *yaml.Node, missing string) keystore.Hash {
+	if !r.begin(at, n, missing) {
+		return keystore.Hash{}
 	}
 	errs := len(r.Errors)
 	text := r.Plain(n)
 	if len(r.Errors) > errs {
-		return
+		return keystore.Hash{}
 	}
 	h, err := keystore.ParseHash(text)
 	if err != nil {
 		r.Errorf(n, "%v", err)
 	}
-	k.Hash = h
+	return h
 }
 
 // text reads the text of a field.

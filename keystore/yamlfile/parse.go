@@ -20,10 +20,11 @@ type chunk struct {
 	errors, warnings strictyaml.Errors
 }
 
-// A record is a key with the positions of its id and its hash.
+// A record is a key with the positions of its id and its hashes.
 type record struct {
 	key          *keystore.Key
 	idAt, hashAt position
+	previousAt   position // the zero position: there is no previous secret
 }
 
 // A position is the line and the column of a value in a chunk.

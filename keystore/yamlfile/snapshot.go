@@ -13,7 +13,7 @@ import (
 
 // A snapshot is all the keys of a store at one time. It is immutable. The zero value has none.
 type snapshot struct {
-	byHash   shards[keystore.Hash, *keystore.Key]
+	byHash   shards[keystore.Hash, *keystore.Key] // by the previous hash, too
 	ids      shards[string, struct{}]
 	chunks   map[[sha256.Size]byte]*chunk
 	warnings strictyaml.Errors
@@ -62,7 +62,9 @@ func newSnapshot(files []parsedFile, before *snapshot, pause func()) (*snapshot,
 func (s *snapshot) remove(c *chunk, pause func()) {
 	for _, r := range c.records {
 		pause()
-		s.byHash.delete(shardOfHash(r.key.Hash), r.key.Hash)
+		for h := range r.hashes {
+			s.byHash.delete(shardOfHash(h), h)
+		}
 		s.ids.delete(shardOfID(r.key.ID), r.key.ID)
 	}
 }
@@ -71,7 +73,12 @@ func (s *snapshot) remove(c *chunk, pause func()) {
 func (s *snapshot) add(c *chunk, pause func()) bool {
 	for _, r := range c.records {
 		pause()
-		if !s.byHash.add(shardOfHash(r.key.Hash), r.key.Hash, r.key) || !s.ids.add(shardOfID(r.key.ID), r.key.ID, struct{}{}) {
+		for h := range r.hashes {
+			if !s.byHash.add(shardOfHash(h), h, r.key) {
+				return false
+			}
+		}
+		if !s.ids.add(shardOfID(r.key.ID), r.key.ID, struct{}{}) {
 			return false
 		}
 	}
@@ -88,7 +95,7 @@ func (s *snapshot) len() (n int) {
 	return n
 }
 
-// all yields the keys by their hashes, in no order.
+// all yields the keys by their hashes, in no order: a key with a previous secret twice.
 func (s *snapshot) all() iter.Seq2[keystore.Hash, *keystore.Key] {
 	return func(yield func(keystore.Hash, *keystore.Key) bool) {
 		for _, m := range s.byHash.maps {

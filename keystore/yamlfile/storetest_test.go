@@ -43,38 +43,43 @@ func content(t *testing.T, path string) string {
 }
 
 func TestStore(t *testing.T) {
-	t.Run("File", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Backend {
+	for name, open := range map[string]func(t *testing.T) storetest.Backend{
+		"File": func(t *testing.T) storetest.Backend {
 			s, _ := open(t, "keys: []\n", Options{})
 			return s
-		})
-	})
-	t.Run("FileBehindACache", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Backend {
-			s, _ := open(t, "keys: []\n", Options{})
-			c, err := cache.New(s, cache.DefaultConfig())
-			must(t, err)
-			ctx, cancel := context.WithCancel(t.Context())
-			var watching sync.WaitGroup
-			watching.Go(func() { _ = s.Watch(ctx, c) }) // its error is ctx's
-			t.Cleanup(func() { cancel(); watching.Wait(); c.Close() })
-			return struct {
-				keystore.Store
-				keystore.Editor
-			}{c, s}
-		})
-	})
-	t.Run("Folder", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) storetest.Backend {
+		},
+		"FileBehindACache": openBehindACache,
+		"Folder": func(t *testing.T) storetest.Backend {
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "other.yml"), "# no keys here\nkeys: []\n")
 			s, err := Open(dir, Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			storetest.Run(t, open)
 		})
-	})
+	}
+}
+
+func TestCount(t *testing.T) {
+	s, _ := open(t, "keys: []\n", Options{})
+	storetest.RunCount(t, s)
+}
+
+func openBehindACache(t *testing.T) storetest.Backend {
+	s, _ := open(t, "keys: []\n", Options{})
+	c, err := cache.New(s, cache.DefaultConfig())
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { _ = s.Watch(ctx, c) }) // its error is ctx's
+	t.Cleanup(func() { cancel(); watching.Wait(); c.Close() })
+	return struct {
+		keystore.Store
+		keystore.Editor
+	}{c, s}
 }
 
 func sortedHashes(s *snapshot) []keystore.Hash {
