@@ -20,7 +20,7 @@ func TestOperationsNamesWhatThereIs(t *testing.T) {
 		_, text := serve(t, configuration).get(t, "/metrics")
 		metrics += text
 	}
-	names := regexp.MustCompile(`extauthz_[a-z_]+(\{[a-z]+="[A-Za-z_]+"\})?`).FindAllString(string(text), -1)
+	names := regexp.MustCompile(`extauthz_[a-z_]+(\{[a-z]+="[A-Za-z0-9_]+"\})?`).FindAllString(string(text), -1)
 	if len(names) < 10 {
 		t.Fatalf("metrics named: %v", names)
 	}
