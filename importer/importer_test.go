@@ -17,6 +17,7 @@ import (
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
 	"extauthz/keystore/yamlfile"
+	"extauthz/polltest"
 )
 
 // run imports keys into a store that holds others.
@@ -211,11 +212,7 @@ func TestImportInterrupted(t *testing.T) {
 		result, err = Run(ctx, &File{in, "keys", -1}, Options{Editor: e, BatchSize: batchSize, Writers: 2})
 		done <- err
 	}()
-	for deadline := time.Now().Add(time.Minute); e.added.Load() < batchSize; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("no batch was written before the end of the file")
-		}
-	}
+	polltest.Until(t, "a batch is written before the end of the file", func() bool { return e.added.Load() >= batchSize })
 	cancel(errors.New("enough"))
 	if err := <-done; err == nil || err.Error() != "enough" || result.Added < batchSize || result.Last != fmt.Sprintf("key_%d", result.Added-1) {
 		t.Errorf("%+v: %v", result, err)

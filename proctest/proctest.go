@@ -37,7 +37,12 @@ type Process struct {
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, cmd: cmd, log: new(buffer), exited: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if cmd.Stdout == nil {
+		cmd.Stdout = p.log
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = p.log
+	}
 	cmd.Env = append([]string{NoExitDelay}, cmd.Environ()...)
 	killWithParent(cmd)
 	if err := cmd.Start(); err != nil {
@@ -79,7 +84,7 @@ func (p *Process) end() {
 	}
 }
 
-// Log returns the output so far: standard output and standard error, as they came.
+// Log returns the output so far: of standard output and standard error, what cmd did not send elsewhere.
 func (p *Process) Log() string { return p.log.String() }
 
 // Pid returns the process id.

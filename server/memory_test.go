@@ -2,14 +2,15 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"runtime/debug"
 	runtimemetrics "runtime/metrics"
 	"testing"
-	"time"
 
 	"extauthz/config"
+	"extauthz/polltest"
 )
 
 func TestMemorySettings(t *testing.T) {
@@ -58,15 +59,13 @@ func TestGCTuner(t *testing.T) {
 	becomes := func(want int) {
 		t.Helper()
 		now := []runtimemetrics.Sample{{Name: "/gc/gogc:percent"}}
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		polltest.NoError(t, func() error {
 			runtime.GC()
-			if runtimemetrics.Read(now); now[0].Value.Uint64() == uint64(want) {
-				return
+			if runtimemetrics.Read(now); now[0].Value.Uint64() != uint64(want) {
+				return fmt.Errorf("the percentage is %d, want %d", now[0].Value.Uint64(), want)
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("it stays at %d %%, want %d", now[0].Value.Uint64(), want)
-			}
-		}
+			return nil
+		})
 	}
 	func() {
 		much := make([]byte, 4*spareMemory)

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"extauthz/polltest"
 )
 
 // startDashboard starts the dashboard and returns its address and a browser that is logged in.
@@ -17,8 +19,8 @@ func startDashboard(t *testing.T, args ...string) (string, *http.Client) {
 	p := start(t, append([]string{"dashboard", "--listen", "127.0.0.1:0"}, args...)...)
 	link := regexp.MustCompile(`(http://\S+)/login\?token=(\S+)`)
 	var m []string
-	eventually(t, "the link is printed", func() bool {
-		m = link.FindStringSubmatch(p.log.String())
+	polltest.Until(t, "the link is printed", func() bool {
+		m = link.FindStringSubmatch(p.Log())
 		return m != nil
 	})
 	jar, err := cookiejar.New(nil)
@@ -67,16 +69,16 @@ func TestDashboard(t *testing.T) {
 			if m == nil {
 				t.Fatalf("no secret on\n%s", body)
 			}
-			eventually(t, "the new key works", func() bool { return decision(t, server, m[1], "10.0.0.1") == "VALID" })
+			polltest.Until(t, "the new key works", func() bool { return decision(t, server, m[1], "10.0.0.1") == "VALID" })
 			if got := decision(t, server, m[1], "203.0.113.7"); got != "FORBIDDEN" {
 				t.Fatalf("from another address: %s", got)
 			}
-			eventually(t, "the refusal is shown", func() bool {
+			polltest.Until(t, "the refusal is shown", func() bool {
 				return strings.Contains(page(t, client, site+"/refusals", nil), "203.0.113.7")
 			})
 			version := regexp.MustCompile(`name="version" value="([0-9a-f]+)"`).FindStringSubmatch(page(t, client, site+"/refusals", nil))
 			page(t, client, site+"/keys/key_acme/allow", url.Values{"entries": {"203.0.113.7"}, "version": {version[1]}})
-			eventually(t, "the address is let in", func() bool { return decision(t, server, m[1], "203.0.113.7") == "VALID" })
+			polltest.Until(t, "the address is let in", func() bool { return decision(t, server, m[1], "203.0.113.7") == "VALID" })
 			if body := page(t, client, site+"/keys/key_acme", nil); !strings.Contains(body, "<code>203.0.113.7</code>") {
 				t.Errorf("the key's page lacks the address:\n%s", body)
 			}
@@ -86,7 +88,7 @@ func TestDashboard(t *testing.T) {
 			if body := page(t, client, site+"/", nil); !strings.Contains(body, "key_first") || !strings.Contains(body, "key_acme") {
 				t.Errorf("the list lacks keys:\n%s", body)
 			}
-			eventually(t, "the server is shown", func() bool {
+			polltest.Until(t, "the server is shown", func() bool {
 				return strings.Contains(page(t, client, site+"/state", nil), "live at once")
 			})
 		})
@@ -97,7 +99,7 @@ func TestDashboardRefusesToListenForEveryone(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, file, keyFile(secretOne))
 	p := start(t, "dashboard", "--keys", file, "--listen", "0.0.0.0:0")
-	if code := p.exitCode(t); code != 1 || !strings.Contains(p.log.String(), "write login: oidc") {
-		t.Errorf("exit code %d\n%s", code, p.log.String())
+	if code := p.Wait(); code != 1 || !strings.Contains(p.Log(), "write login: oidc") {
+		t.Errorf("exit code %d\n%s", code, p.Log())
 	}
 }

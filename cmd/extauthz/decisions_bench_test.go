@@ -66,7 +66,7 @@ func askOften(b *testing.B, conn *grpc.ClientConn, peer string, n int) {
 // cpuTicks returns the CPU time that the process has used, in hundredths of a second.
 func cpuTicks(b *testing.B, p *process) float64 {
 	b.Helper()
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/stat")
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(p.Pid()) + "/stat")
 	if err != nil {
 		b.Fatal(err)
 	}

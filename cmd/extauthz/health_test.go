@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"extauthz/polltest"
 )
 
 // health runs the command and returns its exit code and what it prints.
@@ -26,8 +28,8 @@ func TestHealth(t *testing.T) {
 			t.Errorf("%v: exit code %d, %q", args, code, out)
 		}
 	}
-	p.signal(t, syscall.SIGTERM)
-	eventually(t, "it drains", func() bool { return strings.Contains(p.log.String(), "msg=stopping") })
+	p.Signal(syscall.SIGTERM)
+	polltest.Until(t, "it drains", func() bool { return strings.Contains(p.Log(), "msg=stopping") })
 	for _, c := range []struct {
 		args []string
 		want string
@@ -60,12 +62,12 @@ func TestHealthByConfiguration(t *testing.T) {
 		file := pki.file("extauthz.yaml")
 		write(t, file, listeners+c.tls)
 		p := start(t, "serve", "--config", file)
-		eventually(t, "it is ready", func() bool { code, _ := health(t, "--config", file, "--ready"); return code == 0 })
+		polltest.Until(t, "it is ready", func() bool { code, _ := health(t, "--config", file, "--ready"); return code == 0 })
 		if code, out := health(t, "--config", file); code != c.code || code == 1 && !strings.Contains(out, "use --ready") {
 			t.Errorf("%q: exit code %d, %s", c.tls, code, out)
 		}
-		p.signal(t, syscall.SIGTERM)
-		p.exitCode(t)
+		p.Signal(syscall.SIGTERM)
+		p.Wait()
 	}
 	write(t, pki.file("other.yaml"), strings.Replace(listeners, "unix:"+pki.file("admin.sock"), "none", 1))
 	if code, out := health(t, "--config", pki.file("other.yaml"), "--ready"); code != 1 || !strings.Contains(out, "has no admin listener") {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"extauthz/polltest"
 	"extauthz/usage"
 )
 
@@ -49,7 +50,7 @@ func testUsage(t *testing.T, store string) {
 	decision(t, replicas[0], "unknown", "10.0.0.1") // an unknown key is not recorded
 
 	var report usageReport
-	eventually(t, "both replicas' counts are written", func() bool {
+	polltest.Until(t, "both replicas' counts are written", func() bool {
 		report = usageReport{}
 		unmarshal(t, command(t, "", "key", "usage", "key_acme", "--config", file, "--json"), &report)
 		total := 0
@@ -80,7 +81,7 @@ func testUsage(t *testing.T, store string) {
 	testPropose(t, file, allowed)
 	for _, p := range replicas {
 		if n := p.metric(t, "extauthz_usage_write_failures_total"); n != "0" {
-			t.Errorf("%s failures to write usage:\n%s", n, p.log.String())
+			t.Errorf("%s failures to write usage:\n%s", n, p.Log())
 		}
 	}
 }

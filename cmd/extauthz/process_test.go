@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,10 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -26,49 +22,18 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"extauthz/keystore"
+	"extauthz/polltest"
+	"extauthz/proctest"
 )
-
-// patience is how long a test waits for what must happen, on a machine of any speed.
-const patience = time.Minute
-
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("never came true: %s", what)
-}
 
 // serviceName is the service whose health Envoy may ask for.
 const serviceName = "envoy.service.auth.v3.Authorization"
 
-// A buffer takes what a process writes while a test reads it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
-
 // A process is a running extauthz serve.
 type process struct {
-	cmd           *exec.Cmd
-	log           buffer
+	*proctest.Process
 	listen, admin string
 	conn          *grpc.ClientConn
-	exited        chan struct{}
 }
 
 // serve starts the binary with a configuration, and waits until it serves.
@@ -83,8 +48,8 @@ func serve(t *testing.T, configuration string) *process {
 func serving(t testing.TB, p *process) *process {
 	t.Helper()
 	line := regexp.MustCompile(`msg=serving listen=(\S+) admin=(\S+)`)
-	eventually(t, "serving\n"+p.log.String(), func() bool {
-		m := line.FindStringSubmatch(p.log.String())
+	polltest.Until(t, "serving\n"+p.Log(), func() bool {
+		m := line.FindStringSubmatch(p.Log())
 		if m != nil {
 			p.listen, p.admin = m[1], m[2]
 		}
@@ -106,21 +71,8 @@ func start(t testing.TB, args ...string) *process {
 // startCommand starts a command that runs this binary as extauthz.
 func startCommand(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{cmd: cmd, exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), asBinary+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.exited) }()
-	t.Cleanup(func() {
-		_ = p.cmd.Process.Kill()
-		<-p.exited
-		if t.Failed() {
-			t.Logf("%s:\n%s", strings.Join(p.cmd.Args, " "), p.log.String())
-		}
-	})
-	return p
+	cmd.Env = append(os.Environ(), asBinary+"=1")
+	return &process{Process: proctest.Start(t, strings.Join(cmd.Args, " "), cmd, nil)}
 }
 
 func dial(t testing.TB, address string) *grpc.ClientConn {
@@ -139,25 +91,6 @@ func dial(t testing.TB, address string) *grpc.ClientConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
-}
-
-func (p *process) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	if err := p.cmd.Process.Signal(s); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// exitCode waits for the end of the process.
-func (p *process) exitCode(t *testing.T) int {
-	t.Helper()
-	select {
-	case <-p.exited:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(patience):
-		t.Fatal("the process does not end")
-		return -1
-	}
 }
 
 // get returns what the admin listener says at a path.
@@ -201,7 +134,7 @@ func message(t testing.TB, name protoreflect.FullName) proto.Message {
 // mustCheck asks for a decision as Envoy does, and returns its code.
 func mustCheck(t *testing.T, conn *grpc.ClientConn, secret, peer string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
 	defer cancel()
 	code, err := tryCheck(ctx, t, conn, secret, peer)
 	if err != nil {
@@ -246,7 +179,7 @@ func checkRequest(t testing.TB, secret, peer string) proto.Message {
 
 func healthOf(t *testing.T, conn *grpc.ClientConn, service string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
 	defer cancel()
 	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
 	if err != nil {

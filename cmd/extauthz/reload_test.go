@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"extauthz/polltest"
 )
 
 // A folder in which every user may read what its mode lets it read, unlike [testing.T.TempDir].
@@ -76,11 +78,11 @@ func TestServeUnreadableKeyFile(t *testing.T) {
 	p := serveUnprivileged(t, keys)
 	decides := func(what, want string) {
 		t.Helper()
-		eventually(t, what+": "+want, func() bool { return mustCheck(t, p.conn, secretOne, "10.1.2.3") == want })
+		polltest.Until(t, what+": "+want, func() bool { return mustCheck(t, p.conn, secretOne, "10.1.2.3") == want })
 	}
 	reloaded := func(want string) {
 		t.Helper()
-		eventually(t, "extauthz_last_reload_successful "+want, func() bool { return p.metric(t, "extauthz_last_reload_successful") == want })
+		polltest.Until(t, "extauthz_last_reload_successful "+want, func() bool { return p.metric(t, "extauthz_last_reload_successful") == want })
 	}
 	decides("at the start", "VALID")
 	reloaded("1")
@@ -92,7 +94,7 @@ func TestServeUnreadableKeyFile(t *testing.T) {
 	reloaded("0")
 	decides("while the file cannot be read", "VALID")
 	for _, want := range []string{"permission denied for user 65532", "it belongs to user 0 and group 0, and its mode is 0600"} {
-		if !strings.Contains(p.log.String(), want) {
+		if !strings.Contains(p.Log(), want) {
 			t.Errorf("the log lacks %q", want)
 		}
 	}
@@ -118,7 +120,7 @@ func TestServeUnreadableKeyFile(t *testing.T) {
 
 func logged(t *testing.T, p *process, what string, times int) {
 	t.Helper()
-	if n := strings.Count(p.log.String(), what); n != times {
+	if n := strings.Count(p.Log(), what); n != times {
 		t.Errorf("%d lines with %s, want %d", n, what, times)
 	}
 }
@@ -136,7 +138,7 @@ func TestServeWithoutDescriptors(t *testing.T) {
 		t.Fatal(got)
 	}
 	var conns []net.Conn
-	eventually(t, "the file cannot be read", func() bool {
+	polltest.Until(t, "the file cannot be read", func() bool {
 		c, err := net.Dial("tcp", p.listen)
 		if err != nil {
 			t.Fatal(err)
@@ -145,14 +147,14 @@ func TestServeWithoutDescriptors(t *testing.T) {
 		if err := os.Chmod(keys, 0o600+os.FileMode(len(conns)%2)<<5); err != nil { // so that it is read again
 			t.Fatal(err)
 		}
-		return strings.Contains(p.log.String(), "too many open files")
+		return strings.Contains(p.Log(), "too many open files")
 	})
 	replace(t, keys, disabled(keyFile(secretOne)), 0o600)
 	time.Sleep(time.Second) // no descriptor is free when the server notices that
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	eventually(t, "DISABLED", func() bool { return mustCheck(t, p.conn, secretOne, "10.1.2.3") == "DISABLED" })
+	polltest.Until(t, "DISABLED", func() bool { return mustCheck(t, p.conn, secretOne, "10.1.2.3") == "DISABLED" })
 	if got := p.metric(t, "extauthz_last_reload_successful"); got != "1" {
 		t.Errorf("extauthz_last_reload_successful %s", got)
 	}
@@ -164,8 +166,8 @@ func TestServeReloadsNoKeys(t *testing.T) {
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\n")
 	write(t, keys, "keys: []\n")
-	eventually(t, "a warning", func() bool {
-		return strings.Contains(p.log.String(), `level=WARN msg="reloaded the keys: none is left`)
+	polltest.Until(t, "a warning", func() bool {
+		return strings.Contains(p.Log(), `level=WARN msg="reloaded the keys: none is left`)
 	})
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "NOT_FOUND" {
 		t.Error(got)

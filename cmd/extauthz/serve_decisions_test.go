@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
+	"extauthz/polltest"
 	"extauthz/redisclient/redistest"
 )
 
@@ -44,7 +45,7 @@ func TestServeWritesDecisions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "four lines", func() bool { return len(decisionLines(t, file)) == 4 })
+	polltest.Until(t, "four lines", func() bool { return len(decisionLines(t, file)) == 4 })
 	for i, want := range []map[string]any{
 		{"code": "VALID", "allowed": true, "key_id": "key_0", "client_address": "10.1.2.3", "stale": false},
 		{"code": "FORBIDDEN", "allowed": false, "key_id": "key_0", "client_address": "11.1.2.3", "peer": "11.1.2.3"},
@@ -58,15 +59,15 @@ func TestServeWritesDecisions(t *testing.T) {
 			}
 		}
 	}
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "SIGHUP rotates", func() bool {
+	p.Signal(syscall.SIGHUP)
+	polltest.Until(t, "SIGHUP rotates", func() bool {
 		rotated, _ := filepath.Glob(filepath.Join(dir, "decisions-*.log"))
 		info, err := os.Stat(file)
 		return len(rotated) == 1 && err == nil && info.Size() == 0
 	})
 	mustCheck(t, p.conn, secretOther, "10.1.2.3")
-	p.signal(t, syscall.SIGTERM)
-	p.exitCode(t)
+	p.Signal(syscall.SIGTERM)
+	p.Wait()
 	if n := len(decisionLines(t, file)); n != 1 {
 		t.Errorf("%d lines at the end, want 1", n)
 	}
@@ -89,18 +90,18 @@ func TestServeWritesStale(t *testing.T) {
 	write(t, config, configuration)
 	command(t, "", "key", "import", "--config", config, "--from", keys)
 	p := serve(t, configuration)
-	eventually(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
+	polltest.Until(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Fatal(got)
 	}
 	rd.Kill()
-	eventually(t, "a stale record answers", func() bool {
+	polltest.Until(t, "a stale record answers", func() bool {
 		if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 			t.Fatal(got)
 		}
 		return p.metric(t, "extauthz_cache_oldest_stale_seconds") != "0"
 	})
-	eventually(t, "its line says so", func() bool {
+	polltest.Until(t, "its line says so", func() bool {
 		lines := decisionLines(t, file)
 		return lines[0]["stale"] == false && lines[len(lines)-1]["stale"] == true
 	})
@@ -112,7 +113,7 @@ func TestServeRefusesUnwritten(t *testing.T) {
 	keys := filepath.Join(dir, "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\ndecision_log: {path: /dev/full, allowed: 1, on_full: refuse}\n")
-	eventually(t, "the buffer is full", func() bool {
+	polltest.Until(t, "the buffer is full", func() bool {
 		for range 1000 {
 			code, err := tryCheck(context.WithoutCancel(t.Context()), t, p.conn, secretOne, "10.1.2.3")
 			if err != nil {
@@ -127,7 +128,7 @@ func TestServeRefusesUnwritten(t *testing.T) {
 	if p.metric(t, "extauthz_decision_log_dropped_total") == "0" || p.metric(t, "extauthz_decision_log_errors_total") == "0" {
 		t.Error("nothing is counted")
 	}
-	if !strings.Contains(p.log.String(), "writing the decision log failed") {
+	if !strings.Contains(p.Log(), "writing the decision log failed") {
 		t.Error("nothing is logged")
 	}
 }

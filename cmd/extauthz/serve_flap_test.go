@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"extauthz/polltest"
 )
 
 // A store that flaps costs no cached key, and an edit shortly before an outage takes effect in it.
@@ -21,11 +23,11 @@ func TestServeFlappingStore(t *testing.T) {
 			p := serve(t, config)
 			decide := func(when, secret, want string) {
 				t.Helper()
-				eventually(t, when+": "+want, func() bool { return decision(t, p, secret, "10.1.2.3") == want })
+				polltest.Until(t, when+": "+want, func() bool { return decision(t, p, secret, "10.1.2.3") == want })
 			}
 			channel := func(up string) {
 				t.Helper()
-				eventually(t, "the channel is "+up, func() bool { return p.metric(t, "extauthz_store_channel_up") == up })
+				polltest.Until(t, "the channel is "+up, func() bool { return p.metric(t, "extauthz_store_channel_up") == up })
 			}
 			channel("1")
 			decide("in use", secretOne, "VALID")
@@ -46,8 +48,8 @@ func TestServeFlappingStore(t *testing.T) {
 			db.restart()
 			channel("1")
 
-			p.signal(t, syscall.SIGHUP)
-			eventually(t, "SIGHUP takes effect", func() bool { return strings.Contains(p.log.String(), "every cached key is looked up again") })
+			p.Signal(syscall.SIGHUP)
+			polltest.Until(t, "SIGHUP takes effect", func() bool { return strings.Contains(p.Log(), "every cached key is looked up again") })
 			command(t, "", "key", "disable", "key_0", "--config", file)
 			time.Sleep(2 * time.Second) // no request, only the look-up in the background
 			db.kill()

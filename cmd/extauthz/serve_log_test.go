@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"extauthz/polltest"
 )
 
 // silent starts a server whose log nobody reads: stderr and stdout are what is given. It listens on
@@ -28,14 +30,10 @@ func silent(t *testing.T, configuration string, stdout, stderr *os.File) *proces
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{cmd: exec.Command(self, "serve", "--config", file), exited: make(chan struct{}), listen: "unix:" + socket, admin: admin}
-	p.cmd.Env = append(os.Environ(), asBinary+"=1")
-	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() { _ = p.cmd.Wait(); close(p.exited) }()
-	t.Cleanup(func() { _ = p.cmd.Process.Kill(); <-p.exited })
+	cmd := exec.Command(self, "serve", "--config", file)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	p := startCommand(t, cmd)
+	p.listen, p.admin = "unix:"+socket, admin
 	p.conn = dial(t, p.listen)
 	return p
 }
@@ -83,15 +81,15 @@ func TestServeLogReaderEnds(t *testing.T) {
 			t.Errorf("a refused request is %s", got)
 		}
 	}
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "the lost lines are counted", func() bool {
+	p.Signal(syscall.SIGHUP)
+	polltest.Until(t, "the lost lines are counted", func() bool {
 		return p.socketMetric(t, `extauthz_log_lines_dropped_total`) != "0"
 	})
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Errorf("a valid request is %s", got)
 	}
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t); code != 0 {
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -116,7 +114,7 @@ func TestServeLogReaderHangs(t *testing.T) {
 	done := make(chan string, 16)
 	for range cap(done) {
 		go func() {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
 			defer cancel()
 			for range work {
 				if got, err := tryCheck(ctx, t, p.conn, secretOther, "10.1.2.3"); err != nil || got != "NOT_FOUND" {
@@ -136,9 +134,9 @@ func TestServeLogReaderHangs(t *testing.T) {
 	if p.socketMetric(t, `extauthz_log_lines_dropped_total`) == "0" {
 		t.Error("no dropped line is counted")
 	}
-	p.signal(t, syscall.SIGHUP)
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t); code != 0 {
+	p.Signal(syscall.SIGHUP)
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

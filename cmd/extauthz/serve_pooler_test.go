@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"extauthz/keystore/postgres/pgtest"
+	"extauthz/polltest"
 )
 
 // Through pgbouncer in transaction mode, keys are looked up with the plain dsn. The channel of changes
@@ -25,18 +26,18 @@ func TestServeThroughAPooler(t *testing.T) {
 		{`dsn: "` + pooled + `", listen: "` + direct + `"`, "1", "the key store reports changes"},
 	} {
 		p := serve(t, local+"cache: {ttl: 1s}\nstore: {postgres: {"+tt.store+"}}\n")
-		eventually(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
-		eventually(t, tt.log, func() bool { return strings.Contains(p.log.String(), tt.log) })
-		eventually(t, "channel_up is "+tt.channel, func() bool { return p.metric(t, "extauthz_store_channel_up") == tt.channel })
+		polltest.Until(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
+		polltest.Until(t, tt.log, func() bool { return strings.Contains(p.Log(), tt.log) })
+		polltest.Until(t, "channel_up is "+tt.channel, func() bool { return p.metric(t, "extauthz_store_channel_up") == tt.channel })
 		decide := func(want string) {
 			t.Helper()
-			eventually(t, want, func() bool { return decision(t, p, secretOne, "10.1.2.3") == want })
+			polltest.Until(t, want, func() bool { return decision(t, p, secretOne, "10.1.2.3") == want })
 		}
 		decide("VALID")
 		command(t, "", "key", "disable", "key_0", "--config", file)
 		decide("DISABLED") // by the channel, or after ttl
 		command(t, "", "key", "enable", "key_0", "--config", file)
-		if strings.Contains(p.log.String(), pgtest.Password) {
+		if strings.Contains(p.Log(), pgtest.Password) {
 			t.Error("the log contains the password")
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"extauthz/certtest"
 	"extauthz/keystore"
+	"extauthz/polltest"
 	"extauthz/redisclient/redistest"
 )
 
@@ -36,7 +37,7 @@ func replyTo(t *testing.T, conn *grpc.ClientConn, secret, path string) string {
 
 func invoke(t *testing.T, conn *grpc.ClientConn, req, resp proto.Message) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
 	defer cancel()
 	if err := conn.Invoke(ctx, "/envoy.service.auth.v3.Authorization/Check", req, resp, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
@@ -143,24 +144,24 @@ func TestServeReloadsConfiguration(t *testing.T) {
 		}},
 		{"log format", "", "log: {format: json}\n", func(t *testing.T, p *process) bool {
 			replyTo(t, p.conn, secretOther, "/")
-			return strings.Contains(p.log.String(), `{"time":`)
+			return strings.Contains(p.Log(), `{"time":`)
 		}},
 		{"log level", "", "log: {level: debug}\n", func(t *testing.T, p *process) bool {
 			replyTo(t, p.conn, secretOne, "/seen")
-			return strings.Contains(p.log.String(), `code=VALID key_id=key_0`)
+			return strings.Contains(p.Log(), `code=VALID key_id=key_0`)
 		}},
 		{"log decisions", "", "log: {decisions: all}\n", func(t *testing.T, p *process) bool {
-			before := strings.Count(p.log.String(), "path=/counted")
+			before := strings.Count(p.Log(), "path=/counted")
 			for range 300 {
 				replyTo(t, p.conn, secretOther, "/counted")
 			}
-			return strings.Count(p.log.String(), "path=/counted") > before+200
+			return strings.Count(p.Log(), "path=/counted") > before+200
 		}},
 		{"grpc size", "", "grpc: {max_message_size: 1024}\n", func(t *testing.T, p *process) bool {
 			return strings.Contains(replyTo(t, p.conn, secretOne, "/"+strings.Repeat("a", 2000)), "deniedResponse")
 		}},
 		{"grpc age", "", "grpc: {max_connection_age: 1s}\n", func(t *testing.T, p *process) bool {
-			return strings.Contains(p.log.String(), "changed=grpc")
+			return strings.Contains(p.Log(), "changed=grpc")
 		}},
 		{"memory", "", "memory: {gc_percent: 77}\n", func(t *testing.T, p *process) bool {
 			return p.metric(t, "go_gc_gogc_percent") == "77"
@@ -191,7 +192,7 @@ func TestServeReloadsConfiguration(t *testing.T) {
 			} else {
 				rewrite(t, file, c.after)
 			}
-			eventually(t, "it is live", func() bool { return c.holds(t, p) })
+			polltest.Until(t, "it is live", func() bool { return c.holds(t, p) })
 			t.Logf("live after %s", time.Since(began))
 			if c.field == "grpc age" {
 				time.Sleep(3 * time.Second) // until connections were renewed
@@ -216,7 +217,7 @@ func TestServeBadConfiguration(t *testing.T) {
 		{"dry_run: true\nratelimit: {store: redis, url: \"http://x\"}\n", "ratelimit: "},
 	} {
 		rewrite(t, file, c.fields)
-		eventually(t, c.want, func() bool { return strings.Contains(p.log.String(), c.want) })
+		polltest.Until(t, c.want, func() bool { return strings.Contains(p.Log(), c.want) })
 		if got := mustCheck(t, p.conn, secretOther, "10.1.2.3"); got != "NOT_FOUND" {
 			t.Errorf("with %s: %s", c.fields, got)
 		}
@@ -227,14 +228,14 @@ func TestServeBadConfiguration(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the file is missed", func() bool { return strings.Contains(p.log.String(), "the configuration cannot be read") })
+	polltest.Until(t, "the file is missed", func() bool { return strings.Contains(p.Log(), "the configuration cannot be read") })
 	rewrite(t, file, "statuses: {NOT_FOUND: 404}\n")
-	eventually(t, "a good file is used", func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), "NotFound") })
+	polltest.Until(t, "a good file is used", func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), "NotFound") })
 	if p.metric(t, "extauthz_config_last_reload_successful") != "1" || p.metric(t, "extauthz_config_last_reload_success_timestamp_seconds") == "0" {
 		t.Error("the good file is not counted")
 	}
 	stop()
-	if n := strings.Count(p.log.String(), "reloading the configuration failed"); n != 5 {
+	if n := strings.Count(p.Log(), "reloading the configuration failed"); n != 5 {
 		t.Errorf("%d lines about 5 mistakes", n)
 	}
 }
@@ -244,15 +245,15 @@ func TestServeNamesWhatNeedsARestart(t *testing.T) {
 	p, file := configured(t, "")
 	text := "listen: 127.0.0.1:1\nadmin: {listen: none}\nshutdown: {drain: 0s}\nstore: {yaml: {path: other.yaml}}\nusage: {record: true, path: usage.db}\nstatuses: {NOT_FOUND: 404}\n"
 	replace(t, file, text, 0o600)
-	eventually(t, "the rest is used", func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), "NotFound") })
-	eventually(t, "it is named", func() bool {
-		return strings.Contains(p.log.String(), `restart the server to change these fields: the others are in use" fields="admin.listen listen store usage.path"`)
+	polltest.Until(t, "the rest is used", func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), "NotFound") })
+	polltest.Until(t, "it is named", func() bool {
+		return strings.Contains(p.Log(), `restart the server to change these fields: the others are in use" fields="admin.listen listen store usage.path"`)
 	})
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "it is named again on SIGHUP", func() bool { return strings.Count(p.log.String(), "restart the server") == 2 })
+	p.Signal(syscall.SIGHUP)
+	polltest.Until(t, "it is named again on SIGHUP", func() bool { return strings.Count(p.Log(), "restart the server") == 2 })
 }
 
 // A file of ranges that the configuration names is followed as it is.
@@ -263,14 +264,14 @@ func TestServeFollowsRangeFiles(t *testing.T) {
 	rewrite(t, file, "client_address: {from: x_forwarded_for, trusted_proxies: [{file: cdn.txt}]}\n")
 	becomes := func(want string) {
 		t.Helper()
-		eventually(t, want, func() bool { return strings.Contains(replyTo(t, p.conn, secretOne, "/"), `"client_address":"`+want) })
+		polltest.Until(t, want, func() bool { return strings.Contains(replyTo(t, p.conn, secretOne, "/"), `"client_address":"`+want) })
 	}
-	eventually(t, "the configuration is used", func() bool { return strings.Contains(p.log.String(), "changed=client_address") })
+	polltest.Until(t, "the configuration is used", func() bool { return strings.Contains(p.Log(), "changed=client_address") })
 	becomes("10.1.2.3")
 	write(t, ranges, "10.0.0.0/8\n")
 	becomes("198.51.100.7")
 	write(t, ranges, "10.0.0.0/8\n10.1/16\n")
-	eventually(t, "the mistake is logged", func() bool { return strings.Contains(p.log.String(), "cdn.txt:2:1: ") })
+	polltest.Until(t, "the mistake is logged", func() bool { return strings.Contains(p.Log(), "cdn.txt:2:1: ") })
 	becomes("198.51.100.7")
 	write(t, ranges, "203.0.113.0/24\n")
 	becomes("10.1.2.3")
@@ -287,7 +288,7 @@ func TestServeReloadsListener(t *testing.T) {
 	}
 	write(t, file, text("0660", "a"))
 	p := start(t, "serve", "--config", file)
-	eventually(t, "it serves", func() bool { return strings.Contains(p.log.String(), "msg=serving") })
+	polltest.Until(t, "it serves", func() bool { return strings.Contains(p.Log(), "msg=serving") })
 	a := tlsClient(pki.servers.Pool(), pki.client(t, pki.clients, certtest.Certificate{Names: []string{"a"}}))
 	b := tlsClient(pki.servers.Pool(), pki.client(t, pki.clients, certtest.Certificate{Names: []string{"b"}}))
 	address := "unix:" + socket
@@ -295,12 +296,12 @@ func TestServeReloadsListener(t *testing.T) {
 		t.Fatal("the first configuration is not used")
 	}
 	replace(t, file, text("0600", "b"), 0o600)
-	eventually(t, "the names change", func() bool { return acceptsAt(t, address, b) && !acceptsAt(t, address, a) })
+	polltest.Until(t, "the names change", func() bool { return acceptsAt(t, address, b) && !acceptsAt(t, address, a) })
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket is %v, %v", info, err)
 	}
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t); code != 0 {
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {
@@ -333,7 +334,7 @@ func TestServeFollowsConfigMap(t *testing.T) {
 	p := serving(t, start(t, "serve", "--config", file, "--keys", keys))
 	for status, name := range map[string]string{"404": "NotFound", "410": "Gone"} {
 		version("v"+status, "statuses: {NOT_FOUND: "+status+"}\n")
-		eventually(t, name, func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), name) })
+		polltest.Until(t, name, func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), name) })
 	}
 	// Flags win over the file, again and again.
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
@@ -352,12 +353,12 @@ func TestServeReloadsCache(t *testing.T) {
 	command(t, keyFile(secretOne, secretTwo, secretOther), "key", "import", "--from", "-", "--config", file)
 	p := serving(t, start(t, "serve", "--config", file))
 	for _, secret := range []string{secretOne, secretTwo, secretOther} {
-		eventually(t, "VALID", func() bool { return decision(t, p, secret, "10.1.2.3") == "VALID" })
+		polltest.Until(t, "VALID", func() bool { return decision(t, p, secret, "10.1.2.3") == "VALID" })
 	}
 	rd.Kill()
 	stop := load(t, p)
 	replace(t, file, text(2), 0o600)
-	eventually(t, "the cache is smaller", func() bool { return p.metric(t, "extauthz_cache_records") == "2" })
+	polltest.Until(t, "the cache is smaller", func() bool { return p.metric(t, "extauthz_cache_records") == "2" })
 	if got := decision(t, p, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Errorf("the key in use, without a store: %s", got)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // A signal to stop ends a server cleanly from the first moments on, long before it serves.
@@ -22,10 +23,10 @@ func TestServeStoppedInTheFirstMoments(t *testing.T) {
 	for range 10 {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 			p := start(t, "serve", "--config", file)
-			eventually(t, "signals are received", func() bool { return strings.Contains(p.log.String(), "init extauthz/cmd/extauthz/signals ") })
-			p.signal(t, syscall.SIGHUP)
-			p.signal(t, sig)
-			if code := p.exitCode(t); code != 0 {
+			polltest.Until(t, "signals are received", func() bool { return strings.Contains(p.Log(), "init extauthz/cmd/extauthz/signals ") })
+			p.Signal(syscall.SIGHUP)
+			p.Signal(sig)
+			if code := p.Wait(); code != 0 {
 				t.Fatalf("exit code %d after %s", code, sig)
 			}
 		}
@@ -50,23 +51,23 @@ func TestServeStoppedWhileItReads(t *testing.T) {
 	admin := filepath.Join(dir, "admin.sock")
 	write(t, file, fmt.Sprintf("listen: 127.0.0.1:0\nadmin: {listen: %q}\nshutdown: {drain: 0s}\nstore: {yaml: {path: keys.yaml}}\n", "unix:"+admin))
 	p := start(t, "serve", "--config", file)
-	eventually(t, "the admin listener is up", func() bool { _, err := os.Stat(admin); return err == nil })
-	p.signal(t, syscall.SIGTERM)
+	polltest.Until(t, "the admin listener is up", func() bool { _, err := os.Stat(admin); return err == nil })
+	p.Signal(syscall.SIGTERM)
 	stopped(t, p, "while it reads the keys")
 	if _, err := os.Lstat(admin); !os.IsNotExist(err) {
 		t.Errorf("the admin listener's socket is left behind: %v", err)
 	}
-	if strings.Contains(p.log.String(), "msg=serving") {
+	if strings.Contains(p.Log(), "msg=serving") {
 		t.Fatal("it served already: the key file is too small for this test")
 	}
 
 	p = start(t, "serve", "--config", file)
-	eventually(t, "it serves", func() bool { return strings.Contains(p.log.String(), "msg=serving") })
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "it reloads", func() bool { return strings.Contains(p.log.String(), "reloading") })
-	p.signal(t, syscall.SIGTERM)
+	polltest.Until(t, "it serves", func() bool { return strings.Contains(p.Log(), "msg=serving") })
+	p.Signal(syscall.SIGHUP)
+	polltest.Until(t, "it reloads", func() bool { return strings.Contains(p.Log(), "reloading") })
+	p.Signal(syscall.SIGTERM)
 	stopped(t, p, "while it reads the keys again")
-	if strings.Contains(p.log.String(), "reloaded the keys") {
+	if strings.Contains(p.Log(), "reloaded the keys") {
 		t.Fatal("it reloaded already: the key file is too small for this test")
 	}
 }
@@ -75,7 +76,7 @@ func TestServeStoppedWhileItReads(t *testing.T) {
 func stopped(t *testing.T, p *process, when string) {
 	t.Helper()
 	began := time.Now()
-	if code := p.exitCode(t); code != 0 {
+	if code := p.Wait(); code != 0 {
 		t.Errorf("%s: exit code %d", when, code)
 	}
 	t.Logf("%s: stopped in %s", when, time.Since(began))

@@ -13,6 +13,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
+	"extauthz/polltest"
 	"extauthz/redisclient/redistest"
 )
 
@@ -88,7 +89,7 @@ func TestServeStoreOutage(t *testing.T) {
 			p := serve(t, config)
 
 			status, body := p.get(t, "/readyz")
-			eventually(t, "a reason", func() bool {
+			polltest.Until(t, "a reason", func() bool {
 				status, body = p.get(t, "/readyz")
 				return strings.Contains(body, "the key store does not answer: "+kind)
 			})
@@ -107,31 +108,31 @@ func TestServeStoreOutage(t *testing.T) {
 
 			db.restart()
 			if db.unmigrated {
-				eventually(t, "the reason is the schema", func() bool { _, body := p.get(t, "/readyz"); return strings.Contains(body, "extauthz store migrate") })
+				polltest.Until(t, "the reason is the schema", func() bool { _, body := p.get(t, "/readyz"); return strings.Contains(body, "extauthz store migrate") })
 			}
 			command(t, "", "store", "migrate", "--config", file)
-			eventually(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
-			eventually(t, "serving", func() bool { return healthOf(t, p.conn, serviceName) == healthpb.HealthCheckResponse_SERVING })
+			polltest.Until(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
+			polltest.Until(t, "serving", func() bool { return healthOf(t, p.conn, serviceName) == healthpb.HealthCheckResponse_SERVING })
 			command(t, keyFile(secretOne, secretTwo), "key", "import", "--from", "-", "--config", file)
 			decide := func(what, secret, want string) {
 				t.Helper()
-				eventually(t, what+": "+want, func() bool { return decision(t, p, secret, "10.1.2.3") == want })
+				polltest.Until(t, what+": "+want, func() bool { return decision(t, p, secret, "10.1.2.3") == want })
 			}
 			decide("a key", secretOne, "VALID")
 			db.breakKey("key_1", keystore.Secret(secretTwo).Hash())
 			decide("a broken record", secretTwo, "FORBIDDEN")
-			eventually(t, "the channel is up", func() bool { return p.metric(t, "extauthz_store_channel_up") == "1" })
+			polltest.Until(t, "the channel is up", func() bool { return p.metric(t, "extauthz_store_channel_up") == "1" })
 			decide("a key", secretOne, "VALID")
 
 			db.kill()
-			eventually(t, "the channel is down", func() bool { return p.metric(t, "extauthz_store_channel_up") == "0" })
+			polltest.Until(t, "the channel is down", func() bool { return p.metric(t, "extauthz_store_channel_up") == "0" })
 			for range 5 {
 				if got := decision(t, p, secretOne, "10.1.2.3"); got != "VALID" {
 					t.Errorf("a known key, without a store: %s", got)
 				}
 			}
 			decide("an unknown key", secretOther, "UNAVAILABLE")
-			eventually(t, "a stale answer is counted", func() bool {
+			polltest.Until(t, "a stale answer is counted", func() bool {
 				decision(t, p, secretOne, "10.1.2.3")
 				return p.metric(t, `extauthz_cache_lookups_total{result="stale"}`) != "0"
 			})
@@ -151,14 +152,14 @@ func TestServeStoreOutage(t *testing.T) {
 			if n, _ := strconv.Atoi(p.metric(t, "extauthz_store_broken_records_total")); n < 1 {
 				t.Error("the broken record is not counted")
 			}
-			p.signal(t, syscall.SIGHUP)
-			eventually(t, "SIGHUP is obeyed", func() bool { return strings.Contains(p.log.String(), "every cached key is looked up again") })
+			p.Signal(syscall.SIGHUP)
+			polltest.Until(t, "SIGHUP is obeyed", func() bool { return strings.Contains(p.Log(), "every cached key is looked up again") })
 			decide("a revoked key", secretOne, "DISABLED")
-			p.signal(t, syscall.SIGTERM)
-			if code := p.exitCode(t); code != 0 {
+			p.Signal(syscall.SIGTERM)
+			if code := p.Wait(); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			log := p.log.String()
+			log := p.Log()
 			for _, want := range []string{`msg="a key's record cannot be read whole, so it is refused" key_id=key_1`, `msg="the key store reports changes: they are live at once"`} {
 				if !strings.Contains(log, want) {
 					t.Errorf("the log lacks %s", want)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"extauthz/polltest"
 )
 
 const (
@@ -63,11 +65,11 @@ func TestServeDecides(t *testing.T) {
 		}
 	}
 	_, metrics := p.get(t, "/metrics")
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t); code != 0 {
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d after SIGTERM", code)
 	}
-	log := p.log.String()
+	log := p.Log()
 	for _, want := range []string{
 		`level=DEBUG msg=decision code=VALID key_id=key_0 key_name="key number 0" client_address=10.1.2.3 client_address_from=peer method=GET host=api.example.com path=/things request_id=req-1`,
 		`level=INFO msg=decision code=FORBIDDEN key_id=key_0`,
@@ -89,7 +91,7 @@ func TestServeReloads(t *testing.T) {
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\n")
 	becomes := func(how, secret, want string) {
 		t.Helper()
-		eventually(t, how+": "+want, func() bool { return mustCheck(t, p.conn, secret, "10.1.2.3") == want })
+		polltest.Until(t, how+": "+want, func() bool { return mustCheck(t, p.conn, secret, "10.1.2.3") == want })
 	}
 
 	write(t, keys, keyFile(secretTwo))
@@ -103,8 +105,8 @@ func TestServeReloads(t *testing.T) {
 	becomes("a rename", secretOne, "VALID")
 
 	write(t, keys, "keys:\n  - {id: key_0, hash: 4711}\n")
-	eventually(t, "the error in the file is logged", func() bool {
-		return p.metric(t, `extauthz_reloads_total{result="failure"}`) != "0" && strings.Contains(p.log.String(), "keys.yaml:2:")
+	polltest.Until(t, "the error in the file is logged", func() bool {
+		return p.metric(t, `extauthz_reloads_total{result="failure"}`) != "0" && strings.Contains(p.Log(), "keys.yaml:2:")
 	})
 	becomes("a bad file", secretOne, "VALID")
 	if got := p.metric(t, "extauthz_keys"); got != "2" {
@@ -118,8 +120,8 @@ func TestServeReloads(t *testing.T) {
 	becomes("a good file after a bad one", secretOne, "NOT_FOUND")
 
 	loaded := p.metric(t, `extauthz_reloads_total{result="success"}`)
-	p.signal(t, syscall.SIGHUP)
-	eventually(t, "SIGHUP reads the keys", func() bool {
+	p.Signal(syscall.SIGHUP)
+	polltest.Until(t, "SIGHUP reads the keys", func() bool {
 		return p.metric(t, `extauthz_reloads_total{result="success"}`) != loaded
 	})
 	if p.metric(t, "extauthz_last_reload_success_timestamp_seconds") == "0" {
@@ -131,8 +133,8 @@ func TestServeDrains(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, strings.Replace(local, "0s", "1h", 1)+"store: {yaml: {path: "+keys+"}}\n")
-	p.signal(t, syscall.SIGTERM)
-	eventually(t, "readyz says no", func() bool { status, _ := p.get(t, "/readyz"); return status == 503 })
+	p.Signal(syscall.SIGTERM)
+	polltest.Until(t, "readyz says no", func() bool { status, _ := p.get(t, "/readyz"); return status == 503 })
 	if _, body := p.get(t, "/readyz"); body != "stopping\n" {
 		t.Errorf("the reason is %q", body)
 	}
@@ -147,16 +149,11 @@ func TestServeDrains(t *testing.T) {
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Errorf("%s while draining", got)
 	}
-	eventually(t, "a second signal ends it at once", func() bool {
-		_ = p.cmd.Process.Signal(syscall.SIGINT)
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
+	polltest.Until(t, "a second signal ends it at once", func() bool {
+		p.Signal(syscall.SIGINT)
+		return !p.Running()
 	})
-	if code := p.exitCode(t); code != 0 {
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -180,16 +177,16 @@ func TestServeUnixSocket(t *testing.T) {
 
 	// A second server leaves the first alone.
 	second := start(t, "serve", "--keys", keys, "--listen", "unix:"+socket, "--admin", "none")
-	if code := second.exitCode(t); code != 1 || !strings.Contains(second.log.String(), "another server listens there") {
-		t.Errorf("exit code %d: %s", code, second.log.String())
+	if code := second.Wait(); code != 1 || !strings.Contains(second.Log(), "another server listens there") {
+		t.Errorf("exit code %d: %s", code, second.Log())
 	}
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
 
 	// What a killed server leaves behind is replaced; one that ends takes its socket along.
-	p.signal(t, syscall.SIGKILL)
-	p.exitCode(t)
+	p.Signal(syscall.SIGKILL)
+	p.Wait()
 	if _, err := os.Lstat(socket); err != nil {
 		t.Fatalf("nothing is left behind to replace: %v", err)
 	}
@@ -197,8 +194,8 @@ func TestServeUnixSocket(t *testing.T) {
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
-	p.signal(t, syscall.SIGTERM)
-	if code := p.exitCode(t); code != 0 {
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	if _, err := os.Lstat(socket); !os.IsNotExist(err) {

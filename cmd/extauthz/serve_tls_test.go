@@ -17,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"extauthz/certtest"
+	"extauthz/polltest"
 )
 
 const spiffeID = "spiffe://cluster.local/ns/gateway/sa/envoy"
@@ -69,7 +70,7 @@ func acceptsAt(t *testing.T, address string, secure credentials.TransportCredent
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
 	defer cancel()
 	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
 	return err == nil
@@ -109,8 +110,8 @@ func TestServeMutualTLS(t *testing.T) {
 			t.Errorf("%s: accepted: %t", c.what, got)
 		}
 		if c.log != "" {
-			eventually(t, c.what+" is logged as "+c.log, func() bool {
-				return strings.Contains(p.log.String(), "refused a connection: the TLS handshake failed") && strings.Contains(p.log.String(), c.log)
+			polltest.Until(t, c.what+" is logged as "+c.log, func() bool {
+				return strings.Contains(p.Log(), "refused a connection: the TLS handshake failed") && strings.Contains(p.Log(), c.log)
 			})
 		}
 	}
@@ -172,8 +173,8 @@ func TestServeTLSReload(t *testing.T) {
 	if !accepts(t, p.listen, first) {
 		t.Error("refused between two files")
 	}
-	eventually(t, "the mistake is logged", func() bool {
-		return strings.Contains(p.log.String(), "reloading the TLS files failed: the last good ones stay") && strings.Contains(p.log.String(), "private key does not match public key")
+	polltest.Until(t, "the mistake is logged", func() bool {
+		return strings.Contains(p.Log(), "reloading the TLS files failed: the last good ones stay") && strings.Contains(p.Log(), "private key does not match public key")
 	})
 	second.Issue(t, certtest.Certificate{Names: []string{"extauthz"}}, pki.file("tls.crt"), pki.file("tls.key"))
 	clients := certtest.New(t)
@@ -184,7 +185,7 @@ func TestServeTLSReload(t *testing.T) {
 	if !accepts(t, p.listen, tlsClient(second.Pool(), pki.client(t, clients, certtest.Certificate{}))) {
 		t.Error("a client of the new authority is refused")
 	}
-	eventually(t, "the reload is logged", func() bool { return strings.Contains(p.log.String(), `msg="reloaded the TLS files"`) })
+	polltest.Until(t, "the reload is logged", func() bool { return strings.Contains(p.Log(), `msg="reloaded the TLS files"`) })
 	if got := mustCheck(t, conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Errorf("over the connection from before: %s", got)
 	}
@@ -207,15 +208,15 @@ func TestTLSMistakes(t *testing.T) {
 		write(t, file, pki.config(t, c.fields))
 		for _, verb := range []string{"serve", "validate"} {
 			p := start(t, verb, "--config", file)
-			if code := p.exitCode(t); code != 1 || !strings.Contains(p.log.String(), c.want) {
-				t.Errorf("%s with %s: exit code %d, %s; want %s", verb, c.fields, code, p.log.String(), c.want)
+			if code := p.Wait(); code != 1 || !strings.Contains(p.Log(), c.want) {
+				t.Errorf("%s with %s: exit code %d, %s; want %s", verb, c.fields, code, p.Log(), c.want)
 			}
 		}
 	}
 	pki.servers.Issue(t, certtest.Certificate{NotAfter: time.Now().Add(-time.Minute)}, pki.file("tls.crt"), pki.file("tls.key"))
 	write(t, file, pki.config(t, ""))
 	p := start(t, "validate", "--config", file)
-	if code := p.exitCode(t); code != 0 || !strings.Contains(p.log.String(), "the certificate expired at") {
-		t.Errorf("an expired certificate: exit code %d, %s", code, p.log.String())
+	if code := p.Wait(); code != 0 || !strings.Contains(p.Log(), "the certificate expired at") {
+		t.Errorf("an expired certificate: exit code %d, %s", code, p.Log())
 	}
 }

@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"extauthz/polltest"
 )
 
 func TestTail(t *testing.T) {
@@ -14,27 +17,27 @@ func TestTail(t *testing.T) {
 	write(t, config, local+"store: {yaml: {path: keys.yaml}}\ndecision_log: {path: decisions.log, allowed: 1}\n")
 	p := serving(t, start(t, "serve", "--config", config))
 	mustCheck(t, p.conn, secretOne, "11.1.2.3")
-	eventually(t, "a line", func() bool { info, err := os.Stat(file); return err == nil && info.Size() > 0 })
+	polltest.Until(t, "a line", func() bool { info, err := os.Stat(file); return err == nil && info.Size() > 0 })
 
 	all, some := start(t, "tail", "--config", config), start(t, "tail", file, "--key", "key_0", "--code", "forbidden", "--address", "11.0.0.0/8", "-n", "1")
-	eventually(t, "what is there is shown", func() bool {
-		return strings.Contains(all.log.String(), "FORBIDDEN") && strings.Contains(some.log.String(), "FORBIDDEN")
+	polltest.Until(t, "what is there is shown", func() bool {
+		return strings.Contains(all.Log(), "FORBIDDEN") && strings.Contains(some.Log(), "FORBIDDEN")
 	})
 	for range 3 {
 		mustCheck(t, p.conn, secretOne, "10.1.2.3")
 		mustCheck(t, p.conn, secretOne, "12.1.2.3")
 		mustCheck(t, p.conn, secretOther, "11.1.2.3")
-		before := strings.Count(all.log.String(), "\n")
-		p.signal(t, 1) // SIGHUP
+		before := strings.Count(all.Log(), "\n")
+		p.Signal(syscall.SIGHUP) // SIGHUP
 		mustCheck(t, p.conn, secretOne, "11.9.9.9")
-		eventually(t, "what follows is shown", func() bool { return strings.Count(all.log.String(), "\n") > before })
+		polltest.Until(t, "what follows is shown", func() bool { return strings.Count(all.Log(), "\n") > before })
 	}
-	eventually(t, "all is shown, over rotation", func() bool {
-		text := all.log.String()
+	polltest.Until(t, "all is shown, over rotation", func() bool {
+		text := all.Log()
 		return strings.Count(text, "\n") == 13 && strings.Count(text, "VALID  ") == 3 && strings.Count(text, "NOT_FOUND") == 3
 	})
-	eventually(t, "what was asked for is shown", func() bool { return strings.Count(some.log.String(), "\n") == 4 })
-	if text := some.log.String(); strings.Contains(text, "12.1.2.3") || strings.Contains(text, "\x1b") {
+	polltest.Until(t, "what was asked for is shown", func() bool { return strings.Count(some.Log(), "\n") == 4 })
+	if text := some.Log(); strings.Contains(text, "12.1.2.3") || strings.Contains(text, "\x1b") {
 		t.Errorf("%q", text)
 	}
 }

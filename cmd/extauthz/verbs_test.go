@@ -82,8 +82,8 @@ func TestEditAtOnce(t *testing.T) {
 			start(t, "key", "allow", "key_0", fmt.Sprintf("198.51.100.%d", i), "--keys", file))
 	}
 	for _, p := range editors {
-		if code := p.exitCode(t); code != 0 {
-			t.Errorf("exit code %d: %s", code, p.log.String())
+		if code := p.Wait(); code != 0 {
+			t.Errorf("exit code %d: %s", code, p.Log())
 		}
 	}
 	shown := command(t, "", "key", "show", "key_0", "--json", "--keys", file)

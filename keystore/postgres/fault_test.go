@@ -15,6 +15,7 @@ import (
 	"extauthz/keystore/cache"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // A replica is a store with a cache and its channel of changes.
@@ -76,7 +77,7 @@ func (r *replica) lookup(k *keystore.Key) (*keystore.Key, error) {
 // allows waits until the replica finds the key enabled.
 func (r *replica) allows(t *testing.T, k *keystore.Key) {
 	t.Helper()
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		got, err := r.lookup(k)
 		if err == nil && !got.Enabled {
 			err = errors.New("disabled")
@@ -89,7 +90,7 @@ func (r *replica) allows(t *testing.T, k *keystore.Key) {
 // answer, but find it enabled only if the database did not answer in time.
 func (r *replica) refusesAtOnce(t *testing.T, k *keystore.Key) {
 	t.Helper()
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		stale := r.cache.Stats().Stale
 		got, err := r.lookup(k)
 		if err == nil && got.Enabled {
@@ -124,13 +125,13 @@ func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 // recovers waits until the store works again.
 func (r *replica) recovers(t *testing.T, known *keystore.Key) {
 	t.Helper()
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		return r.store.Ready(ctx)
 	})
 	r.allows(t, known)
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		_, err := r.lookup(storetest.NewKey("key_unknown"))
 		if errors.Is(err, keystore.ErrNotFound) {
 			return nil
@@ -179,7 +180,7 @@ func TestTwoReplicas(t *testing.T) {
 			change()
 			start := time.Now()
 			for _, r := range []*replica{a, b} {
-				eventually(t, func() error {
+				polltest.NoError(t, func() error {
 					got, err := r.lookup(k)
 					if err == nil && got.Enabled != (j%2 == 1) {
 						err = fmt.Errorf("round %d, change %d: enabled %t", i, j, got.Enabled)

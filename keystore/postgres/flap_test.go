@@ -8,6 +8,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // flapping returns a replica that reaches the database through a proxy and has looked up n keys.
@@ -69,7 +70,7 @@ func TestEditBeforeAnOutage(t *testing.T) {
 			db, p, r, keys := flapping(t, tt.keys)
 			lookups := r.cache.Stats().Lookups
 			server.Exec(t, db, tt.sql)
-			eventually(t, func() error { // in the background, within a moment
+			polltest.NoError(t, func() error { // in the background, within a moment
 				if s := r.cache.Stats(); s.Lookups-lookups < uint64(tt.keys) || s.InFlight > 0 {
 					return fmt.Errorf("%d look-ups", s.Lookups-lookups)
 				}
@@ -86,7 +87,7 @@ func TestEditInAnOutage(t *testing.T) {
 	t.Parallel()
 	db, p, r, keys := flapping(t, 1)
 	server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		got, err := r.lookup(keys[0])
 		if err == nil && got.Enabled {
 			err = errors.New("still enabled")
@@ -101,7 +102,7 @@ func TestEditInAnOutage(t *testing.T) {
 	}
 	p.set(forward)
 	r.await(t, true)
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		if s := r.cache.Stats(); s.InFlight > 0 || s.Errors == 0 {
 			return fmt.Errorf("%+v", s)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // A store works through a pooler in any mode, with a plain DSN.
@@ -97,7 +98,7 @@ func TestChannelThroughAPooler(t *testing.T) {
 			r := newReplica(t, server.URL(db, p.Addr()), brief)
 			r.allows(t, k)
 			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
-			eventually(t, func() error {
+			polltest.NoError(t, func() error {
 				if got, err := r.lookup(k); err != nil || got.Enabled {
 					return fmt.Errorf("%v, %w", got, err)
 				}
@@ -128,7 +129,7 @@ func TestChannelPastAPooler(t *testing.T) {
 			r.await(t, true)
 			r.allows(t, k)
 			server.Exec(t, db, `UPDATE extauthz.keys SET enabled = false`)
-			eventually(t, func() error {
+			polltest.NoError(t, func() error {
 				if got, err := r.lookup(k); err != nil || got.Enabled {
 					return fmt.Errorf("%v, %w", got, err)
 				}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
@@ -60,22 +59,6 @@ func must(tb testing.TB, err error) {
 	tb.Helper()
 	if err != nil {
 		tb.Fatal(err)
-	}
-}
-
-// eventually waits until what returns nil.
-func eventually(tb testing.TB, what func() error) {
-	tb.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		err := what()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			tb.Fatalf("it never came: %v", err)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // While a trigger of the table does not notify, the channel is down.
@@ -54,7 +55,7 @@ func TestTableIsReplaced(t *testing.T) {
 		CREATE TRIGGER notify_delete AFTER DELETE ON extauthz.keys REFERENCING OLD TABLE AS old_keys FOR EACH STATEMENT EXECUTE FUNCTION extauthz.notify_keys();
 		CREATE TRIGGER notify_truncate AFTER TRUNCATE ON extauthz.keys FOR EACH STATEMENT EXECUTE FUNCTION extauthz.notify_keys();
 		COMMIT`)
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		got, err := r.lookup(k)
 		if err == nil && got.Enabled {
 			err = errors.New("still enabled")

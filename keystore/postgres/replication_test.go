@@ -13,6 +13,7 @@ import (
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // A replica over a subscriber of logical replication is notified of what the publisher changes.
@@ -38,7 +39,7 @@ func TestLogicalReplication(t *testing.T) {
 
 	became := func(what string, ok func(*keystore.Key, error) bool) {
 		t.Helper()
-		eventually(t, func() error {
+		polltest.NoError(t, func() error {
 			got, err := r.lookup(k)
 			if !ok(got, err) {
 				return errors.New(what + ": " + fmt.Sprint(got, err))

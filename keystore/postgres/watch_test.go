@@ -10,6 +10,7 @@ import (
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // A recorder records changes as text.
@@ -42,7 +43,7 @@ func (r *recorder) channel(up bool, err error) {
 func (r *recorder) take(t *testing.T, n int) []string {
 	t.Helper()
 	var reported []string
-	eventually(t, func() error {
+	polltest.NoError(t, func() error {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.reported) < n {

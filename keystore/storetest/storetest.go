@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // A Backend is a store whose keys can be edited.
@@ -164,15 +165,12 @@ func must(t *testing.T, err error) {
 // eventually waits until ok returns true. The text that it returns is the message of the failure.
 func eventually(t *testing.T, ok func() (bool, string)) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		done, got := ok()
-		if done {
-			return
+	polltest.NoError(t, func() error {
+		if done, got := ok(); !done {
+			return errors.New(got)
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s still: %s", got)
-		}
-	}
+		return nil
+	})
 }
 
 // finds waits until the store returns exactly this key for its hash.

@@ -10,10 +10,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
+	"extauthz/polltest"
 )
 
 // keys returns a key file with these ids.
@@ -35,18 +35,9 @@ func ids(s *Store) string {
 	return strings.Join(ids, " ")
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came: %s", what)
-		}
-	}
-}
-
 func becomes(t *testing.T, s *Store, want string) {
 	t.Helper()
-	eventually(t, want, func() bool { return ids(s) == want })
+	polltest.Until(t, want, func() bool { return ids(s) == want })
 }
 
 func must(t testing.TB, err error) {
@@ -245,7 +236,7 @@ func watchFolder(t *testing.T, dir string, opts Options) {
 	n := calls.count()
 	must(t, os.Remove(two))
 	must(t, os.Remove(filepath.Join(dir, "three.yaml")))
-	eventually(t, "an error", func() bool { return calls.failed(n, "no *.yaml or *.yml file") })
+	polltest.Until(t, "an error", func() bool { return calls.failed(n, "no *.yaml or *.yml file") })
 	if ids(s) == "" {
 		t.Error("an empty folder took all keys away")
 	}
@@ -284,7 +275,7 @@ func watchVanished(t *testing.T, dir string, opts Options) {
 	write(t, path, keys("a"))
 	s, calls := watch(t, path, opts)
 	must(t, os.RemoveAll(filepath.Dir(path)))
-	eventually(t, "an error", func() bool { return calls.failed(0, "there is no such file") })
+	polltest.Until(t, "an error", func() bool { return calls.failed(0, "there is no such file") })
 	if ids(s) != "a" {
 		t.Errorf("the keys are %q, want the last good ones", ids(s))
 	}
@@ -313,11 +304,11 @@ func watchUnreadable(t *testing.T, dir string, opts Options) {
 	s, calls := watch(t, path, opts)
 	must(t, os.Remove(path))
 	must(t, os.Symlink(path, path)) // a link to itself: the error is neither about the text nor about absence
-	eventually(t, "an error", func() bool { return calls.failed(0, "too many levels of symbolic links") })
+	polltest.Until(t, "an error", func() bool { return calls.failed(0, "too many levels of symbolic links") })
 	n := calls.count()
-	eventually(t, "more attempts", func() bool { return calls.count() > n+1 })
+	polltest.Until(t, "more attempts", func() bool { return calls.count() > n+1 })
 	rename(t, path, keys("a")) // what is in use
-	eventually(t, "success", func() bool { last := calls.last(); return last.Err == nil && !last.Repeated })
+	polltest.Until(t, "success", func() bool { last := calls.last(); return last.Err == nil && !last.Repeated })
 	if begun := calls.begun(); begun != 1 || ids(s) != "a" {
 		t.Errorf("%d failures, keys %q", begun, ids(s))
 	}
@@ -336,7 +327,7 @@ func watchBad(t *testing.T, dir string, opts Options) {
 	} {
 		n := calls.count()
 		write(t, path, text)
-		eventually(t, want, func() bool { return calls.failed(n, want) })
+		polltest.Until(t, want, func() bool { return calls.failed(n, want) })
 		if ids(s) != "a" {
 			t.Fatalf("%q: the keys are %q, want the last good ones", text, ids(s))
 		}
@@ -344,7 +335,7 @@ func watchBad(t *testing.T, dir string, opts Options) {
 	text := keys("b", "c")
 	n := calls.count()
 	write(t, path, text[:len(text)-20])
-	eventually(t, "an error", func() bool { return calls.failed(n, "hash has 45 characters") })
+	polltest.Until(t, "an error", func() bool { return calls.failed(n, "hash has 45 characters") })
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	_, err = f.WriteString(text[len(text)-20:])
