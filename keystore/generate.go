@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	secretBytes = 24 // 192 bits
+	secretBytes = 20 // 160 bits
 	idBytes     = 8
 )
 
@@ -24,7 +24,7 @@ func ValidateSecretPrefix(prefix string) error {
 	return nil
 }
 
-// NewSecret returns a fresh secret of 192 random bits in base58, after the prefix and a _.
+// NewSecret returns a fresh secret of 160 random bits in base58, after the prefix and a _.
 func NewSecret(prefix string) Secret { return Secret(prefix + "_" + randomText(secretBytes)) }
 
 // NewID returns a fresh id of a key, key_ and random characters.

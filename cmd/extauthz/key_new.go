@@ -18,6 +18,7 @@ type keyNewFlags struct {
 	configFlags
 	id, name, expires, prefix, externalID, to, secretFile string
 	allow                                                 []string
+	report                                                bool
 }
 
 func newKeyNewCommand() *cobra.Command {
@@ -46,6 +47,7 @@ If the secret cannot be printed or written, no record is added.`,
 	cmd.Flags().StringVar(&f.id, "id", "", "the key's id (default key_ and random characters)")
 	cmd.Flags().StringVar(&f.name, "name", "", "a name for people")
 	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; repeat for each")
+	cmd.Flags().BoolVar(&f.report, "report", false, "only report addresses that --allow does not hold, and let them through")
 	cmd.Flags().StringVar(&f.expires, "expires", "", "when the key expires: a time such as 2027-01-31T00:00:00Z, or a duration from now such as 720h or 90d")
 	cmd.Flags().StringVar(&f.externalID, "external-id", "", "the owner's id in your own system; sent upstream")
 	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the start of the secret, before a _")
@@ -134,7 +136,7 @@ func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.S
 func (f *keyNewFlags) key(now time.Time) (*keystore.Key, error) {
 	k := &keystore.Key{ID: f.id, Name: f.name, ExternalID: f.externalID, Enabled: true, Whitelist: keystore.Anywhere()}
 	if k.ID == "" {
-		k.ID = "key_" + randomText(8)
+		k.ID = keystore.NewID()
 	}
 	var errs []error
 	var prefixes []netip.Prefix
@@ -148,6 +150,12 @@ func (f *keyNewFlags) key(now time.Time) (*keystore.Key, error) {
 	}
 	if len(prefixes) > 0 {
 		k.Whitelist = keystore.NewWhitelist(prefixes)
+	}
+	if f.report {
+		k.WhitelistMode = keystore.Report
+		if len(f.allow) == 0 {
+			errs = append(errs, errors.New("--report: a key without addresses has nothing to report: give --allow too"))
+		}
 	}
 	if f.expires != "" {
 		var err error

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,31 +9,16 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"regexp"
 	"syscall"
-
-	"github.com/mr-tron/base58"
 
 	"extauthz/keystore"
 )
 
-// secretBytes is how many random bytes a secret has: 160 bits, more than can be guessed.
-const secretBytes = 20
-
-var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
-
 func newSecret(prefix string) (keystore.Secret, error) {
-	if !secretPrefix.MatchString(prefix) {
-		return "", fmt.Errorf("--prefix: %q is not 1 to 32 letters, digits, - or _, with a letter or a digit first", prefix)
+	if err := keystore.ValidateSecretPrefix(prefix); err != nil {
+		return "", fmt.Errorf("--prefix: %q is %w", prefix, err)
 	}
-	return keystore.Secret(prefix + "_" + randomText(secretBytes)), nil
-}
-
-// randomText returns n random bytes in base58, which has no two characters that look alike.
-func randomText(n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails: crypto/rand ends the program rather than return an error
-	return base58.Encode(b)
+	return keystore.NewSecret(prefix), nil
 }
 
 // writeSecretFile writes the secret to a new file that only its owner can read. The file is on
