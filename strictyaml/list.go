@@ -39,7 +39,7 @@ func NewListSplitter(in io.Reader, field string) *ListSplitter {
 // FieldPattern returns a regular expression that matches the name of a field of the root, with its
 // colon.
 func FieldPattern(name string) *regexp.Regexp {
-	return regexp.MustCompile(`(?m)^(?:` + name + `|"` + name + `"|'` + name + `')[ \t]*:`)
+	return regexp.MustCompile(`(?m)^ *(?:` + name + `|"` + name + `"|'` + name + `')[ \t]*:`)
 }
 
 // Head returns the text before the first entry of the list. It returns ok false if there is no list

@@ -153,6 +153,8 @@ func TestEditsOfUnusualFiles(t *testing.T) {
 		"empty":           {"", "keys:\n  NEW\n", ""},
 		"comments alone":  {"# mine", "# mine\nkeys:\n  NEW\n", ""},
 		"no line end":     {"keys:\n- id: key_a\n  hash: " + hashA, "keys:\n- id: key_a\n  hash: " + hashA + "\nNEW\n", ""},
+		"indented root":   {"  keys:\n    - id: key_a\n      hash: " + hashA + "\n", "  keys:\n    - id: key_a\n      hash: " + hashA + "\n    NEW\n", ""},
+		"indented, empty": {"  keys: []\n", "  keys:\n  NEW\n", ""},
 		"far in":          {"keys:\n      -   id: key_a\n          hash: " + hashA + "\n", "keys:\n      -   id: key_a\n          hash: " + hashA + "\n      NEW\n", ""},
 		"document marks":  {"---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n\n...\n", "---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n  NEW\n\n...\n", ""},
 		"brackets":        {"keys: [{id: key_a, hash: " + hashA + "}]\n", "", "k.yaml:1:7: the keys are written in brackets"},
@@ -186,6 +188,7 @@ func TestEditsOfUnusualFiles(t *testing.T) {
 func TestEditsOfUnusualKeys(t *testing.T) {
 	const b = "  - id: key_b\n    hash: " + hashB + "\n"
 	for name, test := range map[string]struct{ text, want string }{
+		"comments":      {"keys:\n  - {id: key_a,\n      # a\n      hash: " + hashA + "} # b\n\n      # c\n      # d\n", "keys:\n  # b\n  # a\n  # c\n  # d\n  - id: key_a\n    name: new\n    hash: " + hashA + "\n"},
 		"braces":        {"keys:\n  - {id: key_a, hash: " + hashA + "}\n", "keys:\n  - id: key_a\n    name: new\n    hash: " + hashA + "\n"},
 		"name on top":   {"keys:\n  - name: old # this\n    id: key_a\n    hash: " + hashA + "\n", "keys:\n  - name: new # this\n    id: key_a\n    hash: " + hashA + "\n"},
 		"dash alone":    {"keys:\n  -\n    id: key_a\n    name: a\n      b # c\n    hash: " + hashA + "\n", "keys:\n  -\n    id: key_a\n    name: new\n    hash: " + hashA + "\n"},

@@ -27,7 +27,8 @@ var aliasName = regexp.MustCompile(`\*([0-9A-Za-z_-]+)`)
 // parsed. If possible it changes only the fields that differ. Otherwise it writes the whole key,
 // below the comments that were in it.
 func (l *listText) rewriteEntry(text []byte, before, after *keystore.Key) (string, bool) {
-	// The entry is parsed after another one with all anchors that it may refer to.
+	// The entry is parsed after one with all anchors that it may refer to, and before another one, so
+	// that the comments at its end are not those of the whole text.
 	anchors := []byte(l.indent + "- [~")
 	for _, m := range aliasName.FindAllSubmatch(text, -1) {
 		anchors = fmt.Appendf(anchors, ", &%s ~", m[1])
@@ -38,8 +39,8 @@ func (l *listText) rewriteEntry(text []byte, before, after *keystore.Key) (strin
 		t.lines = append(t.lines, t.lines[len(t.lines)-1]+len(line))
 	}
 	var d strictyaml.Decoder
-	root := d.Parse(t.data)
-	if root == nil || root.Kind != yaml.SequenceNode || len(root.Content) != 2 {
+	root := d.Parse(slices.Concat(t.data, []byte("\n"+l.indent+"- ~\n")))
+	if root == nil || root.Kind != yaml.SequenceNode || len(root.Content) != 3 {
 		return "", false
 	}
 	n := root.Content[1]
@@ -49,7 +50,7 @@ func (l *listText) rewriteEntry(text []byte, before, after *keystore.Key) (strin
 		}
 	}
 	var out strings.Builder
-	for _, comment := range comments(n, text) {
+	for _, comment := range comments(root, text) {
 		out.WriteString(l.indent + comment + "\n")
 	}
 	return l.withEOL(out.String() + formatKey(after, l.indent)), true

@@ -120,7 +120,7 @@ func parseText(text string) (*snapshot, error) {
 func parseAtOnce(text []byte) parsedFile {
 	f := parsedFile{path: "k"}
 	p := parser{split: strictyaml.NewListSplitter(bytes.NewReader(text), "keys")}
-	_ = p.rest(nil, func(c placedChunk) bool { f.chunks = append(f.chunks, c); return true })
+	_ = p.rest(nil, 0, func(c placedChunk) bool { f.chunks = append(f.chunks, c); return true })
 	return f
 }
 

@@ -113,7 +113,7 @@ func (p *parser) run(yield func(placedChunk) bool) error {
 		return err
 	}
 	if p.head = bytes.Clone(head); !ok {
-		return p.rest(nil, yield)
+		return p.rest(nil, 0, yield)
 	}
 	for {
 		line := p.split.Line
@@ -127,7 +127,7 @@ func (p *parser) run(yield func(placedChunk) bool) error {
 			c.chunk, ok = p.parse(0, 0)
 		}
 		if !ok || last && !p.split.AtEnd() {
-			return p.rest(text, yield)
+			return p.rest(text, line, yield)
 		}
 		if !yield(c) || last {
 			return nil
@@ -141,10 +141,10 @@ func (p *parser) run(yield func(placedChunk) bool) error {
 	}
 }
 
-// rest parses text and everything after it as one chunk.
-func (p *parser) rest(text []byte, yield func(placedChunk) bool) error {
+// rest parses text, before which the file has so many lines, and everything after it as one chunk.
+func (p *parser) rest(text []byte, line int, yield func(placedChunk) bool) error {
 	before := bytes.Count(p.head, []byte("\n")) + p.lines
-	c := placedChunk{line: p.split.Line - bytes.Count(text, []byte("\n")) - before}
+	c := placedChunk{line: line - before}
 	buf := bytes.NewBuffer(slices.Concat(p.head, p.anchored, text))
 	n, err := buf.ReadFrom(p.split.Rest())
 	if err != nil {

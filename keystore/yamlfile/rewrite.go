@@ -103,7 +103,7 @@ func (l *listText) appendKeys(text []byte, keys []*keystore.Key) []byte {
 // withoutKeys matches a file without keys: with an empty list, without a list, or with nothing but
 // comments. Its groups are the line of the list and the brackets.
 var withoutKeys = regexp.MustCompile(`\A(?:(?:[ \t\r]*|[ \t]*#[^\n]*|---[ \t\r]*)\n)*` +
-	`((?:keys|"keys"|'keys')[ \t]*:([ \t]*\[[ \t]*\])?(?:[ \t\r]*|[ \t]+#[^\n]*)(?:\n|\z))?` +
+	`( *(?:keys|"keys"|'keys')[ \t]*:([ \t]*\[[ \t]*\])?(?:[ \t\r]*|[ \t]+#[^\n]*)(?:\n|\z))?` +
 	`(?:(?:[ \t\r]*|[ \t]*#[^\n]*|\.\.\.[ \t\r]*)\n)*(?:[ \t\r]*|[ \t]*#[^\n]*)\z`)
 
 // fill returns the text of a file without keys with keys in it.
