@@ -39,5 +39,5 @@ func deleteKey(ctx context.Context, cmd *cobra.Command, e keystore.Editor, id st
 	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: deleted; it was\n", id); err != nil {
 		return err
 	}
-	return printKey(cmd.OutOrStdout(), k)
+	return printKey(cmd.OutOrStdout(), k, nil)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -15,7 +16,8 @@ import (
 
 type keyListFlags struct {
 	configFlags
-	json bool
+	unusedSince, expiresWithin string
+	json                       bool
 }
 
 func newKeyListCommand() *cobra.Command {
@@ -23,52 +25,110 @@ func newKeyListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys",
-		Long:  "List the keys in the order of their ids, without their hashes.",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
+		Long: `List the keys in the order of their ids, without their hashes. Where the configuration records
+usage, it also shows when each was last used.`,
+		Example: `  extauthz key list --config extauthz.yaml
+  extauthz key list --unused-since 90d --config extauthz.yaml
+  extauthz key list --expires-within 30d --config extauthz.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
+	cmd.Flags().StringVar(&f.unusedSince, "unused-since", "", "only keys that were not used for so long, such as 90d, or never; needs usage: {record: true}")
+	cmd.Flags().StringVar(&f.expiresWithin, "expires-within", "", "only keys that expire within a time from now, such as 30d")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print a JSON array")
 	return cmd
 }
 
 func (f *keyListFlags) run(cmd *cobra.Command) error {
+	ctx, now := cmd.Context(), time.Now()
+	unused, expires, err := f.spans()
+	if err != nil {
+		return err
+	}
 	cfg, err := f.load()
 	if err != nil {
 		return err
 	}
-	editor, err := backend.OpenEditor(cmd.Context(), cfg.Store)
+	editor, err := backend.OpenEditor(ctx, cfg.Store)
 	if err != nil {
 		return err
 	}
 	defer editor.Close()
-	printer := newKeyTable(cmd.OutOrStdout())
+	records, err := openRecorded(ctx, cfg)
+	switch {
+	case err != nil:
+		return err
+	case records != nil:
+		defer records.Close() // only read
+	case f.unusedSince != "":
+		return errors.New("--unused-since: the configuration records no usage: write `usage: {record: true}`")
+	}
+	printer := newKeyTable(cmd.OutOrStdout(), records != nil)
 	if f.json {
 		printer = newKeyArray(cmd.OutOrStdout())
 	}
-	for k, err := range editor.Keys(cmd.Context(), "") {
+	last := func(string) (time.Time, error) { return time.Time{}, nil }
+	if records != nil {
+		uses := newLastUses(ctx, records)
+		defer uses.stop()
+		last = uses.of
+	}
+	for k, err := range editor.Keys(ctx, "") {
 		if err != nil {
 			return err
 		}
-		if err := printer.key(k); err != nil {
+		used, err := last(k.ID)
+		if err != nil {
+			return err
+		}
+		if f.unusedSince != "" && used.After(now.Add(-unused)) ||
+			f.expiresWithin != "" && (k.Expires.IsZero() || k.ExpiredAt(now) || k.Expires.After(now.Add(expires))) {
+			continue
+		}
+		if err := printer.key(k, used); err != nil {
 			return err
 		}
 	}
 	return printer.end()
 }
 
-// A keyPrinter prints keys one by one.
+// spans returns the time spans that the flags give.
+func (f *keyListFlags) spans() (unused, expires time.Duration, err error) {
+	for _, s := range []struct {
+		flag, text string
+		to         *time.Duration
+	}{{"--unused-since", f.unusedSince, &unused}, {"--expires-within", f.expiresWithin, &expires}} {
+		if s.text == "" {
+			continue
+		}
+		if *s.to, err = parseSpan(s.text); err != nil {
+			return 0, 0, fmt.Errorf("%s: %q is not a duration: write one such as 720h or 90d", s.flag, s.text)
+		}
+	}
+	return unused, expires, nil
+}
+
+// A keyPrinter prints keys one by one, with when they were last used.
 type keyPrinter struct {
-	key func(*keystore.Key) error
+	key func(k *keystore.Key, used time.Time) error
 	end func() error
 }
 
-func newKeyTable(w io.Writer) keyPrinter {
+func newKeyTable(w io.Writer, lastUsed bool) keyPrinter {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "ID\tNAME\tENABLED\tEXPIRES\tIP WHITELIST\tEXTERNAL ID")
+	header := "ID\tNAME\tENABLED\tEXPIRES\tIP WHITELIST\tEXTERNAL ID"
+	if lastUsed {
+		header += "\tLAST USED"
+	}
+	fmt.Fprintln(t, header)
 	return keyPrinter{
-		key: func(k *keystore.Key) error {
-			_, err := fmt.Fprintf(t, "%s\t%s\t%t\t%s\t%s\t%s\n", k.ID, orDash(k.Name), k.Enabled, expiry(k), whitelist(k), orDash(k.ExternalID))
+		key: func(k *keystore.Key, used time.Time) error {
+			line := fmt.Sprintf("%s\t%s\t%t\t%s\t%s\t%s", k.ID, orDash(k.Name), k.Enabled, expiry(k), whitelist(k), orDash(k.ExternalID))
+			if lastUsed {
+				line += "\t" + orNever(used)
+			}
+			_, err := fmt.Fprintln(t, line)
 			return err
 		},
 		end: t.Flush,
@@ -119,12 +179,12 @@ func whitelistEntries(k *keystore.Key) []string {
 func newKeyArray(w io.Writer) keyPrinter {
 	separator := "[\n  "
 	return keyPrinter{
-		key: func(k *keystore.Key) error {
+		key: func(k *keystore.Key, used time.Time) error {
 			b, err := keyJSON(k)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(w, "%s%s", separator, b)
+			_, err = fmt.Fprintf(w, "%s%s", separator, withLastUsed(b, used))
 			separator = ",\n  "
 			return err
 		},

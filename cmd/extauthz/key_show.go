@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"extauthz/keystore"
+	"extauthz/usage"
 )
 
 func newKeyShowCommand() *cobra.Command {
@@ -29,15 +30,27 @@ func newKeyShowCommand() *cobra.Command {
 				switch {
 				case err != nil:
 					return aboutKey(args[0], err)
-				case f.json:
-					b, err := keyJSON(k)
-					if err != nil {
-						return err
-					}
-					_, err = fmt.Fprintln(cmd.OutOrStdout(), string(b))
+				}
+				cfg, err := f.load()
+				if err != nil {
 					return err
 				}
-				return printKey(cmd.OutOrStdout(), k)
+				use, err := lastUseOf(ctx, cfg, k)
+				if err != nil {
+					return err
+				}
+				if !f.json {
+					return printKey(cmd.OutOrStdout(), k, use)
+				}
+				b, err := keyJSON(k)
+				if err != nil {
+					return err
+				}
+				if use != nil {
+					b = withLastUsed(b, use.LastUsed)
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), string(b))
+				return err
 			})
 		},
 	}
@@ -46,8 +59,8 @@ func newKeyShowCommand() *cobra.Command {
 	return cmd
 }
 
-// printKey prints a key for people, without its hash.
-func printKey(w io.Writer, k *keystore.Key) error {
+// printKey prints a key for people, without its hash, and when it was last used, if use is not nil.
+func printKey(w io.Writer, k *keystore.Key, use *usage.KeyUsage) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := func(name, value string) {
 		if value != "" {
@@ -84,6 +97,13 @@ func printKey(w io.Writer, k *keystore.Key) error {
 		meta.Reset()
 	}
 	field("meta", meta.String())
+	if use != nil {
+		field("last used", orNever(use.LastUsed))
+		if k.Previous != (keystore.PreviousSecret{}) {
+			field("new secret used", orNever(use.LastCurrent))
+			field("old secret used", orNever(use.LastPrevious))
+		}
+	}
 	if k.Broken != nil {
 		field("broken", oneLine(k.Broken)+": refused")
 	}

@@ -28,7 +28,7 @@ func TestPrintKey(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := printKey(&out, k); err != nil {
+	if err := printKey(&out, k, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := `id                 key_a

@@ -78,6 +78,7 @@ func testUsage(t *testing.T, store string) {
 	if report.LastUsed != nil || len(report.Addresses) > 0 {
 		t.Errorf("a key that was never used: %+v", report)
 	}
+	testLastUsed(t, file)
 	testPropose(t, file, allowed)
 	for _, p := range replicas {
 		if n := p.metric(t, "extauthz_usage_write_failures_total"); n != "0" {
@@ -98,6 +99,27 @@ func address(rng *rand.Rand) (peer, network string, listed bool) {
 		peer, listed = fmt.Sprintf("10.0.0.%d", n), true
 	}
 	return peer, usage.FormatNetwork(usage.Network(netip.MustParseAddr(peer))), listed
+}
+
+// testLastUsed holds what list and show print of the last use.
+func testLastUsed(t *testing.T, file string) {
+	t.Helper()
+	if list := command(t, "", "key", "list", "--config", file, "--unused-since", "1h"); strings.Contains(list, "key_acme") || !strings.Contains(list, "key_unused") || !strings.Contains(list, "never") {
+		t.Errorf("unused for an hour:\n%s", list)
+	}
+	if list := command(t, "", "key", "list", "--config", file, "--json"); strings.Count(list, `"last_used":"20`) != 1 {
+		t.Errorf("list in JSON:\n%s", list)
+	}
+	if show := command(t, "", "key", "show", "key_acme", "--config", file); !strings.Contains(show, "last used ") || strings.Contains(show, "never\n") && !strings.Contains(show, "expires") {
+		t.Errorf("show:\n%s", show)
+	}
+	command(t, "", "key", "expire", "key_unused", "20d", "--config", file)
+	if list := command(t, "", "key", "list", "--config", file, "--expires-within", "30d"); strings.Contains(list, "key_acme") || !strings.Contains(list, "key_unused") {
+		t.Errorf("expire within 30 days:\n%s", list)
+	}
+	if list := command(t, "", "key", "list", "--config", file, "--expires-within", "10d"); strings.Contains(list, "key_unused") {
+		t.Errorf("expire within 10 days:\n%s", list)
+	}
 }
 
 func testPropose(t *testing.T, file string, allowed map[string]int) {
