@@ -22,7 +22,7 @@ import (
 	"extauthz/polltest"
 )
 
-var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "envoy-ratelimit", "two-envoys", "mtls"}
+var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "rollout", "envoy-ratelimit", "two-envoys", "mtls"}
 
 func TestREADMEs(t *testing.T) {
 	for _, name := range stories {
