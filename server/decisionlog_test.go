@@ -86,7 +86,7 @@ func TestNoisyKeysHideNoOther(t *testing.T) {
 // What a whitelist only reports is logged and sampled like a refusal, and counted.
 func TestWouldRefuse(t *testing.T) {
 	log := &buffer{}
-	s := testServer(&config.Config{Log: config.Log{Format: "text"}}, log)
+	s := testServer(t, &config.Config{Log: config.Log{Format: "text"}}, log)
 	d := newDecisionLog(s.log)
 	reported := refusal(authz.Valid, "key_a")
 	reported.Decision.WouldRefuse = true
@@ -157,7 +157,7 @@ func TestAllDecisions(t *testing.T) {
 // A key file in which every line is wrong does not write a log as long as itself.
 func TestManyMistakesAreCut(t *testing.T) {
 	log := &buffer{}
-	s := testServer(config.Default(), log)
+	s := testServer(t, config.Default(), log)
 	var many strictyaml.Errors
 	for line := range 10_000 {
 		many = append(many, &strictyaml.Error{File: "keys.yaml", Line: line + 1, Column: 1, Message: "this is wrong"})

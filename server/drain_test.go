@@ -35,7 +35,7 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn
 	t.Helper()
 	cfg, log := config.Default(), &buffer{}
 	cfg.Shutdown = shutdown
-	s := testServer(cfg, log)
+	s := testServer(t, cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
 	s.keys = &keys{Store: slow}
 	first, err := s.newSnapshot(t.Context(), cfg, nil)

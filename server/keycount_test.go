@@ -25,7 +25,7 @@ func scrape(t *testing.T, s *server) string {
 func TestKeyCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &buffer{}
-		s := testServer(&config.Config{Log: config.Log{Format: "text"}}, log)
+		s := testServer(t, &config.Config{Log: config.Log{Format: "text"}}, log)
 		store := storetest.NewMemory(storetest.RotatedKey("key_a"))
 		c := newKeyCount(s.log)
 		s.metrics.registry.MustRegister(c)

@@ -34,8 +34,10 @@ func (b *buffer) String() string {
 }
 
 // testServer returns a server that logs into the buffer.
-func testServer(cfg *config.Config, log io.Writer) *server {
-	s := newServer(Options{Version: "test", Log: NewLogWriter(log)})
+func testServer(t testing.TB, cfg *config.Config, log io.Writer) *server {
+	w := NewLogWriter(log)
+	t.Cleanup(w.Close)
+	s := newServer(Options{Version: "test", Log: w})
 	s.startLogging(cfg)
 	s.level.set(cfg.Log, log) // at once
 	return s
