@@ -316,7 +316,8 @@ func TestSlowDisk(t *testing.T) {
 		t.Errorf("%d lost at the end", lost)
 	}
 	decisions, dropped, broken := count(t, d.text())
-	if decisions+dropped != n || decisions < 10_000 || len(broken) > 0 {
+	const oneBuffer = DefaultBuffer / 1024 // a line is shorter than 1 KiB; the writer may have had another buffer
+	if decisions+dropped != n || decisions < oneBuffer || len(broken) > 0 {
 		t.Errorf("%d decisions and %d dropped, want %d together; broken: %.3q", decisions, dropped, n, broken)
 	}
 	if s := l.Stats(); s.Written != uint64(decisions) || s.Dropped != uint64(dropped) {
@@ -335,7 +336,7 @@ func TestFullDisk(t *testing.T) {
 		if left--; left < 0 {
 			return -1
 		}
-		return len(p) / (left + 2)
+		return max(len(p)/(left+2)-3, 0) // lines are about as long as each other: not at the end of one
 	})
 	for range 100 {
 		l.Record(full(), "")

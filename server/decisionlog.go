@@ -155,9 +155,11 @@ func (d *decisionLog) flush() {
 	for _, code := range authz.Codes() {
 		d.mu.Lock()
 		keys, others := d.samples[code], d.others[code]
-		if len(keys) > 0 {
-			d.samples[code], d.others[code] = make(map[string]*count), count{}
+		if len(keys) == 0 {
+			d.mu.Unlock()
+			continue
 		}
+		d.samples[code], d.others[code] = make(map[string]*count), count{} // keys is ours alone from here on
 		d.mu.Unlock()
 		maps.DeleteFunc(keys, func(_ string, c *count) bool { return c.suppressed == 0 })
 		total := others.suppressed

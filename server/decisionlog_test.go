@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -246,4 +247,23 @@ func TestLogNamesWhatTheRouteAsks(t *testing.T) {
 	if n := strings.Count(log.String(), "permissions="); n != 1 {
 		t.Errorf("a route that asks for nothing is logged as one that does: %s", log)
 	}
+}
+
+// Periods end while decisions are made, also the first of a code.
+func TestPeriodsEndWhileDecisionsAreMade(t *testing.T) {
+	d := newDecisionLog(slog.New(slog.DiscardHandler))
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := range 5000 {
+				d.sample(refusal(authz.Codes()[i%len(authz.Codes())], fmt.Sprintf("key_%d", i%7)))
+			}
+		})
+	}
+	wg.Go(func() {
+		for range 2000 {
+			d.flush()
+		}
+	})
+	wg.Wait()
 }
