@@ -175,14 +175,8 @@ const lookBack = 7 * 24 * time.Hour
 
 // edit changes the key that the request names.
 func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, form editForm) {
-	id := r.PathValue("id")
-	k, err := d.cfg.Keys.Key(r.Context(), id)
-	if err != nil {
-		d.failKey(w, r, err)
-		return
-	}
-	if err := r.ParseForm(); err != nil {
-		d.failForm(w, r, err)
+	k := d.formKey(w, r)
+	if k == nil {
 		return
 	}
 	change, err := form.parse(r, d.cfg.Now())
@@ -203,10 +197,25 @@ func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, for
 		d.editFailed(w, r, s, k, err)
 		return
 	}
-	http.Redirect(w, r, keyPath(k.ID)+"?done="+url.QueryEscape(lastPart(r.URL.Path)), http.StatusSeeOther) //nolint:gosec // a path of ours
+	http.Redirect(w, r, keyPath(k.ID)+"?done="+url.QueryEscape(lastPart(r.URL.Path)), http.StatusSeeOther)
 }
 
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// formKey reads a form, and returns the key that it is about. It returns nil if it has answered the
+// request with what is wrong.
+func (d *Dashboard) formKey(w http.ResponseWriter, r *http.Request) *keystore.Key {
+	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
+	if err != nil {
+		d.failKey(w, r, err)
+		return nil
+	}
+	if err := r.ParseForm(); err != nil {
+		d.failForm(w, r, err)
+		return nil
+	}
+	return k
+}
 
 // update writes a change of a key, unless the key is not what it was any more.
 func (d *Dashboard) update(ctx context.Context, s *session, before *keystore.Key, change func(*keystore.Key) error) error {

@@ -174,13 +174,8 @@ func lastUsedFrom(u *usage.KeyUsage, p netip.Prefix) time.Time {
 
 // evaluate tries a list on the requests of the last days, and changes nothing.
 func (d *Dashboard) evaluate(w http.ResponseWriter, r *http.Request, s *session) {
-	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
-	if err != nil {
-		d.failKey(w, r, err)
-		return
-	}
-	if err := r.ParseForm(); err != nil {
-		d.failForm(w, r, err)
+	k := d.formKey(w, r)
+	if k == nil {
 		return
 	}
 	entries, err := parseLines(r.PostFormValue("entries"))

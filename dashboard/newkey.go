@@ -89,13 +89,8 @@ var graces = map[string]time.Duration{"0": 0, "1h": time.Hour, "24h": 24 * time.
 
 // rotate gives a key a new secret, which it shows once.
 func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
-	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
-	if err != nil {
-		d.failKey(w, r, err)
-		return
-	}
-	if err := r.ParseForm(); err != nil {
-		d.failForm(w, r, err)
+	k := d.formKey(w, r)
+	if k == nil {
 		return
 	}
 	grace, ok := graces[r.PostFormValue("grace")]
@@ -112,7 +107,7 @@ func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
 	if grace > 0 {
 		until = d.cfg.Now().Add(grace).UTC().Truncate(time.Second)
 	}
-	err = d.update(r.Context(), s, k, func(k *keystore.Key) error {
+	err := d.update(r.Context(), s, k, func(k *keystore.Key) error {
 		k.Rotate(secret.Hash(), until)
 		return nil
 	})

@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -44,13 +42,7 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
 		var d time.Duration
-		if days, ok := strings.CutSuffix(s, "d"); ok {
-			var n uint64
-			n, err = strconv.ParseUint(days, 10, 16)
-			d = time.Duration(n) * 24 * time.Hour
-		} else {
-			d, err = time.ParseDuration(s)
-		}
+		d, err = parseDuration(s)
 		t = now.Add(d).UTC().Truncate(time.Second)
 	}
 	switch {

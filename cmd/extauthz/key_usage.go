@@ -104,13 +104,18 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	return now.Add(-span), nil
 }
 
-// parseSpan reads a positive Go duration or whole days, such as 7d.
-func parseSpan(s string) (time.Duration, error) {
+// parseDuration reads a Go duration or whole days, such as 7d.
+func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
 		return time.Duration(n) * 24 * time.Hour, err
 	}
-	span, err := time.ParseDuration(s)
+	return time.ParseDuration(s)
+}
+
+// parseSpan is parseDuration for one that is not negative.
+func parseSpan(s string) (time.Duration, error) {
+	span, err := parseDuration(s)
 	if err == nil && span < 0 {
 		err = fmt.Errorf("%s is negative", s)
 	}
