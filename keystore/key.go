@@ -72,6 +72,14 @@ func ParseWhitelistMode(s string) (WhitelistMode, error) {
 	return Enforce, fmt.Errorf("%q is not a mode: write enforce, or report to let requests through and report what would have been refused", s)
 }
 
+// Hashes returns the hash of the key's secret and, if it has one, that of the previous secret.
+func (k *Key) Hashes() []Hash {
+	if k.Previous.Hash == (Hash{}) {
+		return []Hash{k.Hash}
+	}
+	return []Hash{k.Hash, k.Previous.Hash}
+}
+
 // A PreviousSecret is one that a rotation replaced. The zero value is none.
 type PreviousSecret struct {
 	Hash  Hash
@@ -230,18 +238,25 @@ func ValidatePermission(p string) error {
 func ValidateRatelimits(limits []Ratelimit) error {
 	var errs []error
 	for i, l := range limits {
-		if err := ValidateID(l.Name); err != nil {
-			errs = append(errs, fmt.Errorf("name: %w", err))
-		}
-		if slices.ContainsFunc(limits[:i], func(o Ratelimit) bool { return o.Name == l.Name }) {
-			errs = append(errs, fmt.Errorf("name: %q appears twice: give each limit its own name", l.Name))
-		}
-		if l.Limit < 1 {
-			errs = append(errs, fmt.Errorf("limit: %d: write at least 1", l.Limit))
-		}
-		if l.Duration < time.Second || l.Duration > 366*24*time.Hour {
-			errs = append(errs, fmt.Errorf("duration: %s: write one from 1s to 8784h", l.Duration))
-		}
+		errs = append(errs, l.Validate(limits[:i]))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate checks a rate limit of a key that has others. Its error has a line for each field that is
+// wrong, which begins with the field's name and a colon.
+func (l Ratelimit) Validate(others []Ratelimit) error {
+	var errs []error
+	if err := ValidateID(l.Name); err != nil {
+		errs = append(errs, fmt.Errorf("name: %w", err))
+	} else if slices.ContainsFunc(others, func(o Ratelimit) bool { return o.Name == l.Name }) {
+		errs = append(errs, fmt.Errorf("name: %q appears twice: give each limit its own name", l.Name))
+	}
+	if l.Limit < 1 {
+		errs = append(errs, fmt.Errorf("limit: %d: write at least 1", l.Limit))
+	}
+	if l.Duration < time.Second || l.Duration > 366*24*time.Hour {
+		errs = append(errs, fmt.Errorf("duration: %s: write one from 1s to 8784h", l.Duration))
 	}
 	return errors.Join(errs...)
 }

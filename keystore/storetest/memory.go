@@ -192,18 +192,18 @@ func (m *Memory) set(k *keystore.Key) error {
 	if err := k.Validate(); err != nil {
 		return err
 	}
-	for _, h := range hashesOf(k) {
+	for _, h := range k.Hashes() {
 		if other := m.byHash[h]; other != nil && other.ID != k.ID {
 			return keystore.ErrExists
 		}
 	}
 	k = k.Clone()
-	hashes := hashesOf(k)
+	hashes := k.Hashes()
 	if old := m.byID[k.ID]; old != nil {
 		hashes = append(hashes, m.forget(old)...)
 	}
 	m.byID[k.ID] = k
-	for _, h := range hashesOf(k) {
+	for _, h := range k.Hashes() {
 		m.byHash[h] = k
 	}
 	m.publish(hashes...)
@@ -212,19 +212,11 @@ func (m *Memory) set(k *keystore.Key) error {
 
 // forget removes the key's hashes from byHash and returns them; m.mu is held.
 func (m *Memory) forget(k *keystore.Key) []keystore.Hash {
-	hashes := hashesOf(k)
+	hashes := k.Hashes()
 	for _, h := range hashes {
 		delete(m.byHash, h)
 	}
 	return hashes
-}
-
-// hashesOf returns the hash of the key and, if there is one, its previous hash.
-func hashesOf(k *keystore.Key) []keystore.Hash {
-	if k.Previous.Hash == (keystore.Hash{}) {
-		return []keystore.Hash{k.Hash}
-	}
-	return []keystore.Hash{k.Hash, k.Previous.Hash}
 }
 
 func (m *Memory) publish(hashes ...keystore.Hash) {

@@ -144,28 +144,20 @@ func (c *changes) checkHashes() error {
 		if k == nil {
 			continue
 		}
-		for _, h := range hashesOf(k) {
-			other, ok := owners[h]
-			if owner := c.snapshot.find(h); owner != nil && owner.ID != id {
-				if w := c.wanted(owner.ID); w != nil && slices.Contains(hashesOf(w), h) {
-					other, ok = owner.ID, true
+		for _, h := range k.Hashes() {
+			other, taken := owners[h]
+			if owner := c.snapshot.find(h); owner != nil {
+				if _, changes := c.after[owner.ID]; !changes {
+					other, taken = owner.ID, true
 				}
 			}
-			if ok {
+			if taken {
 				return fmt.Errorf("keys %s and %s with one hash: %w", min(id, other), max(id, other), keystore.ErrExists)
 			}
 			owners[h] = id
 		}
 	}
 	return nil
-}
-
-// hashesOf returns the hash of a key and, if there is one, its previous hash.
-func hashesOf(k *keystore.Key) []keystore.Hash {
-	if k.Previous.Hash == (keystore.Hash{}) {
-		return []keystore.Hash{k.Hash}
-	}
-	return []keystore.Hash{k.Hash, k.Previous.Hash}
 }
 
 func notEditable(path string) error {

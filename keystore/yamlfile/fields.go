@@ -225,18 +225,12 @@ func (r *keyReader) ratelimit(n *yaml.Node, others []keystore.Ratelimit) keystor
 			r.Errorf(n, "a rate limit without %s: write it as {name: requests, limit: 100, duration: 1m}", name)
 		}
 	}
-	if err := keystore.ValidateRatelimits([]keystore.Ratelimit{l}); err != nil {
-		for text := range strings.SplitSeq(err.Error(), "\n") { // one a field
+	if err := l.Validate(others); err != nil {
+		for text := range strings.SplitSeq(err.Error(), "\n") {
 			name, _, _ := strings.Cut(text, ":")
 			if place := places[name]; place != nil {
 				r.Errorf(place, "%s", text)
 			}
-		}
-	}
-	for _, o := range others {
-		if o.Name == l.Name && l.Name != "" {
-			r.Errorf(places["name"], "name: %q appears twice: give each limit its own name", l.Name)
-			break
 		}
 	}
 	return l

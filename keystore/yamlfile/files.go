@@ -28,17 +28,15 @@ func keyFiles(path string) ([]string, error) {
 	}
 	var paths []string
 	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".yaml" && ext != ".yml" || strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
 		file := filepath.Join(path, e.Name())
-		if info, err := os.Stat(file); isKeyFile(e.Name()) && (err != nil || !info.IsDir()) {
+		if info, err := os.Stat(file); err != nil || !info.IsDir() {
 			paths = append(paths, file)
 		}
 	}
 	return paths, nil
-}
-
-func isKeyFile(name string) bool {
-	ext := filepath.Ext(name)
-	return (ext == ".yaml" || ext == ".yml") && !strings.HasPrefix(name, ".")
 }
 
 // readFiles calls read for each key file at path and returns the results. If any of the files cannot

@@ -63,9 +63,9 @@ func (s *snapshot) remove(c *chunk, pause func()) {
 	for _, r := range c.records {
 		pause()
 		for h := range r.hashes {
-			s.byHash.delete(shardOfHash(h), h)
+			delete(s.byHash.own(shardOfHash(h)), h)
 		}
-		s.ids.delete(shardOfID(r.key.ID), r.key.ID)
+		delete(s.ids.own(shardOfID(r.key.ID)), r.key.ID)
 	}
 }
 
@@ -141,8 +141,6 @@ func (s *shards[K, V]) own(i uint8) map[K]V {
 	}
 	return s.maps[i]
 }
-
-func (s *shards[K, V]) delete(i uint8, key K) { delete(s.own(i), key) }
 
 // add adds a key. It returns false if there is one already.
 func (s *shards[K, V]) add(i uint8, key K, value V) bool {

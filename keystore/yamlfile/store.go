@@ -2,9 +2,9 @@
 // files. It reads them strictly, reloads them when they change, and edits them with their comments
 // kept.
 //
-// A file is parsed in chunks of some keys each (split.go, parse.go), whose keys make a snapshot
-// (snapshot.go). A reload parses only the chunks whose text has changed. An edit writes only the
-// entries that change (edit.go, rewrite.go). The fields of a key are in fields.go.
+// A file is parsed in chunks of some keys each (parse.go), whose keys make a snapshot (snapshot.go).
+// A reload parses only the chunks whose text has changed. An edit writes only the entries that
+// change (edit.go, rewrite.go). The fields of a key are in fields.go.
 package yamlfile
 
 import (
@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"extauthz/files"
 	"extauthz/keystore"
 	"extauthz/strictyaml"
 )
@@ -60,8 +61,10 @@ type Store struct {
 }
 
 var (
-	_ keystore.Store  = (*Store)(nil)
-	_ keystore.Editor = (*Store)(nil)
+	_ keystore.Store   = (*Store)(nil)
+	_ keystore.Editor  = (*Store)(nil)
+	_ keystore.Counter = (*Store)(nil)
+	_ keystore.Watcher = (*Store)(nil)
 )
 
 // Open reads the file or folder at path. Its error is a [strictyaml.Errors]: everything that is
@@ -88,6 +91,17 @@ func (s *Store) Lookup(_ context.Context, h keystore.Hash) (*keystore.Key, error
 
 // Len returns how many keys there are.
 func (s *Store) Len() int { return s.current.Load().len() }
+
+// Count implements [keystore.Counter].
+func (s *Store) Count(_ context.Context, now time.Time) (keystore.Counts, error) {
+	var c keystore.Counts
+	for h, k := range s.current.Load().all() {
+		if h == k.Hash {
+			c.Add(k, now)
+		}
+	}
+	return c, nil
+}
 
 // Warnings returns what is valid in the files but probably a mistake, as of the last reload that
 // succeeded.
@@ -124,16 +138,16 @@ func (s *Store) load(always bool) (isNew bool, err error) {
 	if first {
 		before, pause = &snapshot{}, noThrottle
 	}
-	files, err := readFiles(s.path, func(path string, in io.Reader) (parsedFile, error) {
+	parsed, err := readFiles(s.path, func(path string, in io.Reader) (parsedFile, error) {
 		return parseFile(path, in, before.chunks, pause)
 	})
-	sum := sumOf(files, err)
+	sum := sumOf(parsed, err)
 	isNew = always || sum != s.sum
 	s.sum, s.unreadable = sum, err != nil
 	if err != nil || !isNew {
 		return isNew, err
 	}
-	next, err := newSnapshot(files, before, pause)
+	next, err := newSnapshot(parsed, before, pause)
 	if err != nil {
 		return true, err
 	}
@@ -145,10 +159,10 @@ func (s *Store) load(always bool) (isNew bool, err error) {
 }
 
 // sumOf returns a hash of all that was read.
-func sumOf(files []parsedFile, err error) (sum [sha256.Size]byte) {
+func sumOf(parsed []parsedFile, err error) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	fmt.Fprintln(h, err)
-	for _, f := range files {
+	for _, f := range parsed {
 		fmt.Fprintln(h, f.path)
 		for _, c := range f.chunks {
 			h.Write(c.sum[:])
@@ -156,6 +170,30 @@ func sumOf(files []parsedFile, err error) (sum [sha256.Size]byte) {
 	}
 	h.Sum(sum[:0])
 	return sum
+}
+
+// Watch reloads the store when its files change, within a second, until ctx ends; it returns
+// ctx's error. [files.Watcher] says which changes it notices. A reload that fails leaves the keys
+// as they are; it is tried again when the files change further, and, if they could not be read,
+// twice a second until they can be. inv may be nil: the store itself caches nothing.
+func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
+	published := s.current.Load()
+	if inv != nil {
+		inv.InvalidateAll() // what changed before is not known
+	}
+	publish := func() {
+		if now := s.current.Load(); now != published && inv != nil {
+			inv.InvalidateAll() // look-ups cost nothing, so that it does not matter which
+			published = now
+		}
+	}
+	w := files.Watcher{
+		Path: s.path, List: func() ([]string, error) { return keyFiles(s.path) },
+		OnChange:  func() { _ = s.reload(false); publish() }, // OnReload reports its error
+		OnPoll:    func() bool { publish(); return s.isUnreadable() },
+		OnPolling: s.opts.OnPolling, PollOnly: s.opts.pollOnly,
+	}
+	return w.Run(ctx)
 }
 
 // isUnreadable reports whether the files could not be read.
