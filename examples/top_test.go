@@ -25,11 +25,14 @@ func TestTopREADME(t *testing.T) {
 	}
 }
 
-// yamlBlocks returns the ```yaml blocks of the README at the top of the tree.
+// yamlBlocks returns the ```yaml blocks of the README at the top of the tree and of docs/envoy.md.
 func yamlBlocks(t *testing.T) (blocks []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(readFile(t, filepath.Join(harness.Root(t), "README.md")), -1) {
-		blocks = append(blocks, m[1])
+	for _, name := range []string{"README.md", "docs/envoy.md"} {
+		text := readFile(t, filepath.Join(harness.Root(t), name))
+		for _, m := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(text, -1) {
+			blocks = append(blocks, m[1])
+		}
 	}
 	return blocks
 }
@@ -42,7 +45,7 @@ func yamlBlock(t *testing.T, first string) string {
 			return block
 		}
 	}
-	t.Fatalf("the README has no block that begins with %s", first)
+	t.Fatalf("no page has a block that begins with %s", first)
 	return ""
 }
 
