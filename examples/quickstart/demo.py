@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs the quickstart: an upstream, extauthz and Envoy with this folder's files; sends requests
-and shows what became of them. Stays up until Ctrl-C, or ends at once where ONCE is set."""
+and shows the answers. Runs until Ctrl-C, or exits after the requests if ONCE is set."""
 
 import contextlib
 import http.client
@@ -21,7 +21,7 @@ PORTS = {  # each can be set by its environment variable
     for name, port in {"ENVOY_PORT": 10000, "EXTAUTHZ_PORT": 9191, "ADMIN_PORT": 9192, "DASHBOARD_PORT": 9194, "UPSTREAM_PORT": 8080}.items()
 }
 COLOUR = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-PATIENCE = 60  # seconds
+TIMEOUT = 60  # seconds
 
 
 def paint(text, code):
@@ -29,18 +29,18 @@ def paint(text, code):
 
 
 class Failure(Exception):
-    """The demo cannot go on; the text says why."""
+    """The demo cannot continue; the text says why."""
 
 
 class Programs:
-    """The programs that run beside each other, each with its output in a file."""
+    """The programs of the demo, each with its output in a file."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
         self.running = []
 
     def start(self, name, *command):
-        # In a session of its own: Ctrl-C is ours to pass on.
+        # In a session of its own, so that Ctrl-C reaches only this process, which stops them in order.
         log = open(self.folder / f"{name}.log", "wb")
         program = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.running.append((name, program))
@@ -48,13 +48,13 @@ class Programs:
     def check(self):
         for name, program in self.running:
             if program.poll() is not None:
-                raise Failure(f"{name} has ended with {program.returncode}; its last words:\n{self.tail(name)}")
+                raise Failure(f"{name} exited with {program.returncode}; its last output:\n{self.tail(name)}")
 
     def tail(self, name):
         return "\n".join((self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-15:])
 
     def stop(self):
-        for again in range(2):  # the second signal tells extauthz not to drain
+        for again in range(2):  # at the second signal extauthz stops without draining
             for _, program in reversed(self.running):
                 program.terminate()
             time.sleep(0.2)
@@ -77,7 +77,7 @@ def check_ports():
 
 def start(programs):
     check_ports()
-    # The files as they are, but for ports that were set.
+    # The files are used as they are, apart from the ports that are set.
     config = (HERE / "envoy.yaml").read_text()
     for written, name in (10000, "ENVOY_PORT"), (9191, "EXTAUTHZ_PORT"), (8080, "UPSTREAM_PORT"):
         config = config.replace(f"port_value: {written}}}", f"port_value: {PORTS[name]}}}")
@@ -109,15 +109,15 @@ def send(headers, source="127.0.0.1"):
 
 
 def await_envoy(programs):
-    """Waits until Envoy refuses a request without a key: then extauthz has decided it."""
-    deadline = time.monotonic() + PATIENCE
+    """Waits until Envoy refuses a request without a key, which takes a decision by extauthz."""
+    deadline = time.monotonic() + TIMEOUT
     while True:
         programs.check()
         with contextlib.suppress(OSError, http.client.HTTPException):
             if send({})[0] == 401:
                 return
         if time.monotonic() > deadline:
-            raise Failure(f"Envoy is not ready after {PATIENCE} s; its last words:\n{programs.tail('envoy')}")
+            raise Failure(f"Envoy is not ready after {TIMEOUT} s; its last output:\n{programs.tail('envoy')}")
         time.sleep(0.05)
 
 
@@ -125,8 +125,8 @@ def key(secret, **more):
     return {"x-api-key": secret, **more}
 
 
-# What is sent, from where, and what has to become of it.
-STORY = [
+# The requests: a description, headers, source address, and the expected answer.
+REQUESTS = [
     ("a key, from an address in its whitelist", key("demo_listed"), "127.0.0.1", "200"),
     ("the same key, from another address", key("demo_listed"), "127.0.0.2", "403 FORBIDDEN"),
     ("… which claims x-forwarded-for: 127.0.0.1", key("demo_listed", **{"x-forwarded-for": "127.0.0.1"}), "127.0.0.2", "403 FORBIDDEN"),
@@ -139,25 +139,25 @@ STORY = [
 ]
 
 
-def tell():
+def show_requests():
     print(f"{'request':44}{'x-api-key':18}{'from':12}answer")
     bodies = {}
     wrong = 0
-    for what, headers, source, want in STORY:
+    for what, headers, source, want in REQUESTS:
         status, body = send(headers, source)
         got = str(status) if status == 200 else f"{status} {json.loads(body)['data']['code']}"
         bodies.setdefault(got, body)
         line = paint(got, "32" if status == 200 else "31")
         if got != want:
             wrong += 1
-            line += f"  (should have been {want})"
+            line += f"  (expected {want})"
         print(f"{what:44}{headers.get('x-api-key', '-'):18}{source:12}{line}")
     if wrong:
-        raise Failure(f"{wrong} answers are not what they should be")
+        raise Failure(f"{wrong} answers are not as expected")
 
-    print("\nA refusal says what is wrong, and not which addresses would do:\n")
+    print("\nA refusal says why, but not which addresses are listed:\n")
     print("  " + bodies["403 FORBIDDEN"])
-    print("\nWhat the upstream was sent: who called, and from where. The secret is gone.\n")
+    print("\nWhat the upstream received: who called, and from where. The secret is gone.\n")
     _, body = send(key("demo_listed", **{"x-extauthz-key-id": "key_spoofed"}))
     for name, values in sorted(json.loads(body)["headers"].items()):
         for value in values:
@@ -166,21 +166,21 @@ def tell():
 
 
 def dashboard_link(programs):
-    """Returns the link that the dashboard printed, which works once."""
-    deadline = time.monotonic() + PATIENCE
+    """Returns the link that the dashboard printed. It works once."""
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         programs.check()
         for line in (programs.folder / "dashboard.log").read_text(errors="replace").splitlines():
             if line.startswith("http://") and "/login?token=" in line:
                 return line
         time.sleep(0.05)
-    raise Failure(f"the dashboard printed no link after {PATIENCE} s; its last words:\n{programs.tail('dashboard')}")
+    raise Failure(f"the dashboard printed no link after {TIMEOUT} s; its last output:\n{programs.tail('dashboard')}")
 
 
-def invite(programs):
+def print_instructions(programs):
     envoy, keys = f"127.0.0.1:{PORTS['ENVOY_PORT']}", programs.folder / "keys.yaml"
     print(f"""
-Everything is up. In another terminal:
+Everything runs. In another terminal:
 
   curl -i -H 'x-api-key: demo_listed' {envoy}/hello
   curl -i -H 'x-api-key: demo_listed' --interface 127.0.0.2 {envoy}/hello
@@ -202,9 +202,9 @@ def main():
             start(programs)
             await_envoy(programs)
             print(f"Envoy on 127.0.0.1:{PORTS['ENVOY_PORT']} asks extauthz about every request to the upstream.\n")
-            tell()
+            show_requests()
             if not os.environ.get("ONCE"):
-                invite(programs)
+                print_instructions(programs)
                 while True:
                     programs.check()
                     time.sleep(0.5)
