@@ -30,6 +30,9 @@ func TestAlerts(t *testing.T) {
 	dir := filepath.Join(deployed, "prometheus")
 	promtool(t, "", dir, "check", "rules", "alerts.yaml")
 	promtool(t, "", dir, "test", "rules", "alerts_test.yaml")
+	if readFile(t, filepath.Join("..", "..", "charts", "extauthz", "files", "alerts.yaml")) != readFile(t, filepath.Join(dir, "alerts.yaml")) {
+		t.Error("the chart's alerts are not those of deploy/prometheus/alerts.yaml: run `cp deploy/prometheus/alerts.yaml charts/extauthz/files/`")
+	}
 	rules, tests := readFile(t, filepath.Join(dir, "alerts.yaml")), readFile(t, filepath.Join(dir, "alerts_test.yaml"))
 	for _, m := range regexp.MustCompile(`- alert: (\S+)`).FindAllStringSubmatch(rules, -1) {
 		if !strings.Contains(tests, `alertname="`+m[1]+`"`) {

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,15 +15,21 @@ import (
 
 	"extauthz/certtest"
 	"extauthz/e2e/harness"
+	"extauthz/polltest"
 	"extauthz/redisclient/redistest"
 )
 
-// Each alert's expression is PromQL, and names metrics that a server has, for the pods of this release.
+// The alerts of a release are those of deploy/prometheus/alerts.yaml, for its pods alone, and their
+// expressions name metrics that a server has.
 func TestAlerts(t *testing.T) {
+	source, err := os.ReadFile("../../deploy/prometheus/alerts.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := render(t, readValues(t, filepath.Join(chartDir, "ci", "everything-values.yaml")))
 	rules := all[*monitoringv1.PrometheusRule](r)[0].Spec.Groups[0].Rules
-	if len(rules) != 9 {
-		t.Errorf("%d alerts", len(rules))
+	if n := strings.Count(string(source), "- alert: "); len(rules) != n || n == 0 {
+		t.Errorf("%d alerts, want %d", len(rules), n)
 	}
 	metrics := metricsOfAServer(t)
 	for _, rule := range rules {
@@ -35,7 +42,7 @@ func TestAlerts(t *testing.T) {
 		parser.Inspect(expr, func(n parser.Node, _ []parser.Node) error {
 			if v, ok := n.(*parser.VectorSelector); ok {
 				selectors++
-				if !strings.Contains(metrics, "\n# TYPE "+v.Name+" ") {
+				if v.Name != "up" && !strings.Contains(metrics, "\n# TYPE "+strings.TrimSuffix(v.Name, "_bucket")+" ") {
 					t.Errorf("%s: there is no metric %s", rule.Alert, v.Name)
 				}
 				if !slices.ContainsFunc(v.LabelMatchers, func(m *labels.Matcher) bool { return m.Name == "service" && m.Value == "test-extauthz-admin" }) {
@@ -47,17 +54,26 @@ func TestAlerts(t *testing.T) {
 		if selectors == 0 || rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" || rule.Labels["severity"] == "" {
 			t.Errorf("%+v", rule)
 		}
+		if !strings.HasPrefix(rule.Annotations["runbook_url"], "https://wiki.example.com/runbook#") {
+			t.Errorf("%s: the runbook is %s", rule.Alert, rule.Annotations["runbook_url"])
+		}
 	}
 }
 
-// metricsOfAServer returns the metrics of a server with TLS and a database, which has all there are.
+// metricsOfAServer returns the metrics of a server with TLS, a database and both logs, which has all
+// there are.
 func metricsOfAServer(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 	certtest.New(t).Issue(t, certtest.Certificate{Names: []string{"extauthz.example.com"}}, cert, key)
-	return harness.StartExtauthz(t, harness.Settings{Config: fmt.Sprintf("tls: {cert_file: %q, key_file: %q}\nstore: {redis: {url: %q}}\n",
-		cert, key, redistest.Start(t).URL())}).Metrics(t)
+	server := harness.StartExtauthz(t, harness.Settings{Config: fmt.Sprintf(`tls: {cert_file: %q, key_file: %q}
+store: {redis: {url: %q}}
+usage: {record: true}
+decision_log: {path: %q}
+`, cert, key, redistest.Start(t).URL(), filepath.Join(dir, "decisions.log"))})
+	polltest.Until(t, "the keys are counted", func() bool { return strings.Contains(server.Metrics(t), "extauthz_keys_expiring{") })
+	return server.Metrics(t)
 }
 
 // The monitor finds the admin port of this release's Service and no other.
