@@ -13,7 +13,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// docs/operations.md tells the kinds of 503 apart: by the body, and by Envoy's access log.
+// docs/runbook.md tells the kinds of 503 apart: by the body, and by Envoy's access log.
 func TestKindsOf503(t *testing.T) {
 	t.Parallel()
 	const format = "details=%RESPONSE_CODE_DETAILS% code=%DYNAMIC_METADATA(envoy.filters.http.ext_authz:code)% end"
@@ -77,7 +77,7 @@ func TestKindsOf503(t *testing.T) {
 func TestRunbookQuotesTheLog(t *testing.T) {
 	t.Parallel()
 	root := harness.Root(t)
-	text, err := os.ReadFile(filepath.Join(root, "docs/operations.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs/runbook.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestRunbookQuotesTheLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(text), "| the line says | why | mend |")
+	_, table, _ := strings.Cut(string(text), "| the line says | why | what to do |")
 	table, _, _ = strings.Cut(table, "\n\n")
 	quotes := regexp.MustCompile(`"([^"]+)"`).FindAllStringSubmatch(table, -1)
 	if len(quotes) < 5 {
