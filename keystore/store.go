@@ -13,6 +13,9 @@ var ErrNotFound = errors.New("no such key")
 // ErrBusy is returned for a look-up that was not started, because too many are in flight.
 var ErrBusy = errors.New("too many look-ups in the key store are in flight")
 
+// ErrUnreachable is what an error of a store may wrap if there is no connection to its server.
+var ErrUnreachable = errors.New("the key store is unreachable")
+
 // ErrExists is returned for a key whose id or one of whose hashes is already in the store.
 var ErrExists = errors.New("a key with that id or hash exists already")
 

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,24 +26,42 @@ func (r *readiness) why() string {
 	return "starting: the keys are not loaded yet"
 }
 
-// newAdminServer serves what operators and their tools ask: whether the process is up, whether
-// it may be sent requests, and its metrics; and, while profiles returns true, profiles.
-func newAdminServer(ready *readiness, metrics http.Handler, profiles func() bool) *http.Server {
+// readyStatus returns the HTTP status of /readyz.
+func readyStatus(why string) int {
+	if why != "" {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusOK
+}
+
+// An adminHandlers serves the paths of the admin listener.
+type adminHandlers struct {
+	ready    *readiness
+	verbose  func(w http.ResponseWriter, r *http.Request, why string) // /readyz?verbose
+	metrics  http.Handler
+	profiles func() bool // whether /debug/pprof is served
+}
+
+func (h *adminHandlers) readyz(w http.ResponseWriter, r *http.Request) {
+	why := h.ready.why()
+	if r.URL.Query().Has("verbose") {
+		h.verbose(w, r, why)
+		return
+	}
+	plain(w, readyStatus(why), cmp.Or(why, "ok"))
+}
+
+// newAdminServer returns the server of the admin listener: liveness, readiness, metrics and profiles.
+func newAdminServer(h *adminHandlers) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if why := ready.why(); why != "" {
-			plain(w, http.StatusServiceUnavailable, why)
-			return
-		}
-		plain(w, http.StatusOK, "ok")
-	})
-	mux.Handle("GET /metrics", metrics)
+	mux.HandleFunc("GET /readyz", h.readyz)
+	mux.Handle("GET /metrics", h.metrics)
 	for path, handler := range map[string]http.HandlerFunc{
 		"": pprof.Index, "profile": pprof.Profile, "trace": pprof.Trace, "symbol": pprof.Symbol,
 	} {
 		mux.HandleFunc("GET /debug/pprof/"+path, func(w http.ResponseWriter, r *http.Request) {
-			if !profiles() {
+			if !h.profiles() {
 				http.NotFound(w, r)
 				return
 			}

@@ -8,7 +8,7 @@ import (
 
 func TestProfilesAreAskedFor(t *testing.T) {
 	for _, wanted := range []bool{false, true} {
-		admin := newAdminServer(new(readiness), http.NotFoundHandler(), func() bool { return wanted }).Handler
+		admin := newAdminServer(&adminHandlers{metrics: http.NotFoundHandler(), profiles: func() bool { return wanted }}).Handler
 		for _, path := range []string{"", "heap", "goroutine?debug=1", "cmdline", "profile?seconds=1", "symbol"} {
 			w := httptest.NewRecorder()
 			admin.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/debug/pprof/"+path, http.NoBody))

@@ -32,7 +32,7 @@ func (k *keys) reportsChanges() bool { return k.files != nil || k.channel.Load()
 
 // openKeys opens the store of keys, and connects it to the log and the metrics.
 func (s *server) openKeys(ctx context.Context, cfg *config.Config) (*keys, error) {
-	l := &storeLog{log: s.log, metrics: newStoreMetrics()}
+	l := &storeLog{log: s.log, metrics: newStoreMetrics(), status: &s.status}
 	count := newKeyCount(s.log)
 	store, err := backend.OpenStore(ctx, cfg.Store, backend.StoreHooks{
 		OnReload:  func(r backend.Reload) { s.reloaded(r); count.recount() },
@@ -45,7 +45,7 @@ func (s *server) openKeys(ctx context.Context, cfg *config.Config) (*keys, error
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
 		c := cacheConfig(cfg.Cache)
-		c.Log = s.log
+		c.Log, c.OnOutage = s.log, s.status.storeAnswered
 		k.cache, err = cache.New(store, c)
 		if err != nil {
 			store.Close()
@@ -58,6 +58,7 @@ func (s *server) openKeys(ctx context.Context, cfg *config.Config) (*keys, error
 	s.metrics.registry.MustRegister(count)
 	s.metrics.keys.loaded()
 	s.metrics.addStore(k, l.metrics)
+	s.status.opened(cfg.Store, k.files != nil, func(ctx context.Context) error { return backend.AskReady(ctx, store) }, k.cacheStats)
 	return k, nil
 }
 
@@ -164,6 +165,7 @@ func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
 // it stops, whatever becomes of the store: what is cached still works, and to take all replicas
 // out of rotation at once would end that.
 func (s *server) storeAnswered(err error) {
+	s.status.storeAnswered(err)
 	if err == nil {
 		s.serving()
 		if s.storeDown {
@@ -182,6 +184,7 @@ func (s *server) storeAnswered(err error) {
 // reloaded is called after each reload of the keys.
 func (s *server) reloaded(r backend.Reload) {
 	s.metrics.keys.reload(r.Err)
+	s.status.keysRead(r.Err)
 	switch {
 	case r.Repeated:
 	case r.Err != nil:
@@ -195,6 +198,7 @@ func (s *server) reloaded(r backend.Reload) {
 
 // polling is called when the system cannot report changes of the key files.
 func (s *server) polling(err error) {
+	s.status.channelChanged(false, err)
 	s.log.Warn("cannot watch the key files: polling them for changes", "error", err.Error())
 }
 
@@ -202,6 +206,7 @@ func (s *server) polling(err error) {
 type storeLog struct {
 	log     *slog.Logger
 	metrics *storeMetrics
+	status  *status
 	lines   throttle
 	up      atomic.Bool // the channel of changes
 }
@@ -215,6 +220,7 @@ func (l *storeLog) broken(id string, err error) {
 
 func (l *storeLog) channel(up bool, err error) {
 	l.up.Store(up)
+	l.status.channelChanged(up, err)
 	if up {
 		l.metrics.channel.Set(1)
 		l.log.Info("the key store reports changes: they are live at once")

@@ -109,6 +109,7 @@ func (s *server) readConfig(ctx context.Context, w *configWatch, asked bool) {
 			err = s.apply(ctx, updated)
 		}
 	}
+	s.status.configRead(err)
 	if err != nil {
 		why := clip(err.Error())
 		if asked || why != w.failed {

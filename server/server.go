@@ -72,6 +72,7 @@ type server struct {
 	log       *slog.Logger
 	metrics   *metrics
 	ready     readiness
+	status    status
 	health    *health.Server
 	keys      *keys
 	decisions *decisionLog

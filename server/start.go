@@ -19,6 +19,7 @@ func (s *server) start(ctx context.Context) error {
 	}
 	s.startLogging(cfg)
 	s.metrics.config.loaded()
+	s.status.configRead(nil)
 	s.memory.set(cfg.Memory, s.log)
 	s.warn(cfg.Warnings)
 	adminAddr, err := s.startAdmin(ctx, cfg)
@@ -98,7 +99,10 @@ func (s *server) startAdmin(ctx context.Context, cfg *config.Config) (address st
 		}
 		return cfg.Admin.Pprof
 	}
-	admin := newAdminServer(&s.ready, s.metrics.handler(), profiles)
+	admin := newAdminServer(&adminHandlers{
+		ready: &s.ready, metrics: s.metrics.handler(), profiles: profiles,
+		verbose: func(w http.ResponseWriter, r *http.Request, why string) { s.status.serve(w, r, why, s.options) },
+	})
 	admin.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
 	s.atEnd(func() { stopAdmin(admin) }) //nolint:contextcheck // scrapes end after ctx has
 	go func() {

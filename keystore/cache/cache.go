@@ -55,7 +55,9 @@ type Cache struct {
 	store  keystore.Store
 	config atomic.Pointer[Config] // never nil, and never changed
 	log    *slog.Logger
-	start  time.Time // the origin of the cache's times
+
+	onOutage func(error) // may be nil
+	start    time.Time   // the origin of the cache's times
 
 	ctx    context.Context //nolint:containedctx // canceled by Close
 	cancel context.CancelFunc
@@ -106,7 +108,7 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{store: store, log: config.Log, start: time.Now(), epoch: 1, flights: make(map[keystore.Hash]*flight)}
+	c := &Cache{store: store, log: config.Log, start: time.Now(), onOutage: config.OnOutage, epoch: 1, flights: make(map[keystore.Hash]*flight)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -123,8 +125,8 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 }
 
 // Configure changes the sizes and times for look-ups from now on. All cached records stay, but for
-// the least recently used ones if there are more than fit. config.Log is ignored. The error is that of
-// [Config.Validate].
+// the least recently used ones if there are more than fit. config.Log and config.OnOutage are ignored.
+// The error is that of [Config.Validate].
 func (c *Cache) Configure(config Config) error {
 	if err := config.Validate(); err != nil {
 		return err

@@ -27,6 +27,10 @@ type Config struct {
 	LookupTimeout time.Duration
 
 	Log *slog.Logger // for outages; nil: they are not logged
+
+	// OnOutage, if non-nil, is called when an outage begins, with its first error, and with nil when it
+	// ends. It must not call the cache.
+	OnOutage func(error)
 }
 
 // DefaultConfig returns the defaults of the configuration file.

@@ -173,11 +173,19 @@ func (c *Cache) recordOutage(now time.Duration, err error) {
 		o.on.Store(true)
 		c.log.Error("the key store is unavailable: cached keys work until max_stale after they were last confirmed, and all others are refused as UNAVAILABLE",
 			"error", err, "max_stale", c.config.Load().MaxStale.String())
+		c.reportOutage(err)
 	case err != nil:
 		o.last = now
 	case o.on.Load() && now-o.last >= time.Second:
 		o.on.Store(false)
 		c.log.Info("the key store is available again", "after", (now - o.since).String())
+		c.reportOutage(nil)
+	}
+}
+
+func (c *Cache) reportOutage(err error) {
+	if c.onOutage != nil {
+		c.onOutage(err)
 	}
 }
 

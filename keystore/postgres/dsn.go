@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"strings"
@@ -159,7 +160,7 @@ func (c *connection) redact(text string) string {
 // connection's settings and the offending rows.
 type failure struct {
 	text  string
-	cause error // the context's error, or nil
+	cause error // the context's error, keystore.ErrUnreachable, or nil
 }
 
 func (f *failure) Error() string { return "postgres: " + f.text }
@@ -180,7 +181,11 @@ func (c *connection) failure(err error) error {
 			f.cause = cause
 		}
 	}
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+	pgErr, answered := errors.AsType[*pgconn.PgError](err)
+	if f.cause == nil && !answered && isNetworkError(err) {
+		f.cause = keystore.ErrUnreachable
+	}
+	if answered {
 		switch pgErr.Code {
 		case "3F000", "42P01", "42703": // no such schema, table, column
 			f.text = "the schema is missing or older than this program: run `extauthz store migrate` (" + f.text + ")"
@@ -191,4 +196,12 @@ func (c *connection) failure(err error) error {
 		}
 	}
 	return f
+}
+
+// isNetworkError reports whether there is no connection to the server, or it was lost.
+func isNetworkError(err error) bool {
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
