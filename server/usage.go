@@ -101,10 +101,14 @@ func (u *usageRecorder) observe(o *check.Observation) {
 	})
 }
 
-// reportEvery is how often the server reports that it is up, where usage is kept.
-const reportEvery = 20 * time.Second
+// The server reports to the store of usage that it is up: every reportEvery, and, within a second, when
+// the state of its channel changes.
+const (
+	reportEvery   = 20 * time.Second
+	reportChanges = time.Second
+)
 
-// reportUp reports that the server is up, until ctx ends. Its name is that of the machine, with the
+// reportUp reports that the server is up until ctx ends. Its name is that of the machine, with the
 // listener's address.
 func (s *server) reportUp(ctx context.Context, store usage.Store, listen string) {
 	host, err := os.Hostname()
@@ -112,22 +116,29 @@ func (s *server) reportUp(ctx context.Context, store usage.Store, listen string)
 		host = "unknown"
 	}
 	name := host + " " + listen + " " + strconv.Itoa(os.Getpid())
-	tick := time.NewTicker(reportEvery)
+	tick := time.NewTicker(reportChanges)
 	defer tick.Stop()
+	var last usage.ServerReport
 	for {
-		call, cancel := context.WithTimeout(ctx, reportEvery)
-		err := store.ReportServer(call, usage.ServerReport{
-			Name: name, Version: s.options.Version, ChannelUp: s.keys.reportsChanges(), Time: time.Now().UTC(),
-		})
-		cancel()
-		if err != nil && ctx.Err() == nil {
-			s.log.Debug("the server cannot report that it is up", "error", clip(oneLine(err)))
+		now := usage.ServerReport{Name: name, Version: s.options.Version, ChannelUp: s.keys.reportsChanges(), Time: time.Now().UTC()}
+		if now.ChannelUp != last.ChannelUp || now.Time.Sub(last.Time) >= reportEvery {
+			last = now
+			s.report(ctx, store, now)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// report writes a report that the server is up.
+func (s *server) report(ctx context.Context, store usage.Store, r usage.ServerReport) {
+	ctx, cancel := context.WithTimeout(ctx, reportEvery)
+	defer cancel()
+	if err := store.ReportServer(ctx, r); err != nil && ctx.Err() == nil {
+		s.log.Debug("the server cannot report that it is up", "error", clip(oneLine(err)))
 	}
 }
 
