@@ -24,6 +24,7 @@ func promtool(t *testing.T, stdin, dir string, args ...string) {
 
 // Each alert fires on its fault, and none does without one.
 func TestAlerts(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(deployed, "prometheus")
 	promtool(t, "", dir, "check", "rules", "alerts.yaml")
 	promtool(t, "", dir, "test", "rules", "alerts_test.yaml")

@@ -55,6 +55,7 @@ func page(t *testing.T, client *http.Client, address string, form url.Values) st
 
 // TestDashboard changes keys in every kind of store on the page, and asks a server about them.
 func TestDashboard(t *testing.T) {
+	t.Parallel()
 	for kind, store := range stores(t) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")

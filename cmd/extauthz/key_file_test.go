@@ -23,6 +23,7 @@ func extauthzIn(t *testing.T, script string, attributes *syscall.SysProcAttr) (s
 
 // An edit that cannot be written says what to do about it.
 func TestKeyFileNotWritable(t *testing.T) {
+	t.Parallel()
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}
 	mounts := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	for name, c := range map[string]struct {

@@ -18,6 +18,7 @@ import (
 // TestUsage plays traffic from known addresses to two servers over each kind of store, and holds
 // what the commands print against it.
 func TestUsage(t *testing.T) {
+	t.Parallel()
 	for kind, store := range stores(t) {
 		t.Run(kind, func(t *testing.T) { testUsage(t, store) })
 	}

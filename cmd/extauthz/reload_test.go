@@ -73,6 +73,7 @@ func disabled(text string) string {
 
 // A key file that cannot be read is read as soon as it can be.
 func TestServeUnreadableKeyFile(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(publicDir(t), "keys.yaml")
 	replace(t, keys, keyFile(secretOne), 0o644)
 	p := serveUnprivileged(t, keys)
@@ -127,6 +128,7 @@ func logged(t *testing.T, p *process, what string, times int) {
 
 // So is one that could not be read for want of file descriptors.
 func TestServeWithoutDescriptors(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	self, err := os.Executable()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -10,6 +9,8 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	"extauthz/polltest"
 	"extauthz/redisclient/redistest"
@@ -109,17 +110,23 @@ func TestServeWritesStale(t *testing.T) {
 
 // With on_full: refuse, what cannot be written is refused.
 func TestServeRefusesUnwritten(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\ndecision_log: {path: /dev/full, allowed: 1, on_full: refuse}\n")
+	request, long := checkRequest(t, secretOne, "10.1.2.3"), message(t, "CheckRequest")
+	if err := protojson.Unmarshal([]byte(`{"attributes": {"request": {"http": {"path": "/`+strings.Repeat("a", 1000)+`"}}}}`), long); err != nil {
+		t.Fatal(err)
+	}
+	proto.Merge(request, long) // long lines fill the buffer soon
 	polltest.Until(t, "the buffer is full", func() bool {
 		for range 1000 {
-			code, err := tryCheck(context.WithoutCancel(t.Context()), t, p.conn, secretOne, "10.1.2.3")
-			if err != nil {
+			response := message(t, "CheckResponse")
+			if err := p.conn.Invoke(t.Context(), "/envoy.service.auth.v3.Authorization/Check", request, response); err != nil {
 				t.Fatal(err)
 			}
-			if strings.Contains(code, "errorResponse") && strings.Contains(code, "UNAVAILABLE") {
+			if text := protojson.Format(response); strings.Contains(text, "errorResponse") && strings.Contains(text, "UNAVAILABLE") {
 				return true
 			}
 		}

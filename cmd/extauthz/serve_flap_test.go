@@ -12,6 +12,7 @@ import (
 
 // A store that flaps costs no cached key, and an edit shortly before an outage takes effect in it.
 func TestServeFlappingStore(t *testing.T) {
+	t.Parallel()
 	for kind, db := range databases(t) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")

@@ -97,6 +97,7 @@ func TestServeLogReaderEnds(t *testing.T) {
 // A log whose reader hangs delays no decision, changes none, and does not keep the process from
 // stopping.
 func TestServeLogReaderHangs(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

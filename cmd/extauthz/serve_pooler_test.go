@@ -12,6 +12,7 @@ import (
 // Through pgbouncer in transaction mode, keys are looked up with the plain dsn. The channel of changes
 // counts as up only with a dsn that bypasses it.
 func TestServeThroughAPooler(t *testing.T) {
+	t.Parallel()
 	pg := pgtest.Start(t)
 	direct, pooled := pg.DSN(), pg.URL("postgres", pg.StartPooler(t, "transaction", 3).Addr())
 	file := filepath.Join(t.TempDir(), "extauthz.yaml")

@@ -207,6 +207,7 @@ func TestServeReloadsConfiguration(t *testing.T) {
 
 // A configuration with a mistake in it stays out as a whole, and its place is logged.
 func TestServeBadConfiguration(t *testing.T) {
+	t.Parallel()
 	p, file := configured(t, "")
 	stop := load(t, p)
 	failures := func() string { return p.metric(t, `extauthz_config_reloads_total{result="failure"}`) }
@@ -258,6 +259,7 @@ func TestServeNamesWhatNeedsARestart(t *testing.T) {
 
 // A file of ranges that the configuration names is followed as it is.
 func TestServeFollowsRangeFiles(t *testing.T) {
+	t.Parallel()
 	p, file := configured(t, "")
 	ranges := filepath.Join(filepath.Dir(file), "cdn.txt")
 	write(t, ranges, "192.0.2.0/24\n")
@@ -311,6 +313,7 @@ func TestServeReloadsListener(t *testing.T) {
 
 // A volume of Kubernetes is replaced by a link that leads elsewhere.
 func TestServeFollowsConfigMap(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	version := func(name, fields string) {
 		folder := filepath.Join(dir, name)

@@ -35,6 +35,7 @@ func TestServeStoppedInTheFirstMoments(t *testing.T) {
 
 // A signal to stop does not wait for a large key file to be read, be it at the start or later.
 func TestServeStoppedWhileItReads(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	keys, file := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "extauthz.yaml")
 	f, err := os.Create(keys)

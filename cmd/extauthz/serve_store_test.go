@@ -80,6 +80,7 @@ func decision(t *testing.T, p *process, secret, peer string) string {
 // A server that is up before its store waits for it, goes on when it is lost, and is well by
 // itself once it is back.
 func TestServeStoreOutage(t *testing.T) {
+	t.Parallel()
 	for kind, db := range databases(t) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")

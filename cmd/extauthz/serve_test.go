@@ -86,6 +86,7 @@ func TestServeDecides(t *testing.T) {
 }
 
 func TestServeReloads(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, local+"store: {yaml: {path: "+keys+"}}\n")
@@ -130,6 +131,7 @@ func TestServeReloads(t *testing.T) {
 }
 
 func TestServeDrains(t *testing.T) {
+	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, keys, keyFile(secretOne))
 	p := serve(t, strings.Replace(local, "0s", "1h", 1)+"store: {yaml: {path: "+keys+"}}\n")

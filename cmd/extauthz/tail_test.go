@@ -11,6 +11,7 @@ import (
 )
 
 func TestTail(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	keys, file, config := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "decisions.log"), filepath.Join(dir, "extauthz.yaml")
 	write(t, keys, keyFile(secretOne))
