@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"extauthz/keystore"
-	"extauthz/usage"
 )
 
 // pageSize is how many keys one page shows.
@@ -57,7 +56,7 @@ func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session)
 	if len(data.Text) > 256 {
 		data.Text = data.Text[:256]
 	}
-	q := keystore.Query{After: data.After, Limit: pageSize + 1}
+	q := keystore.Query{After: data.After}
 	if addr, err := netip.ParseAddr(data.Text); err == nil && addr.Zone() == "" {
 		data.Address = addr.Unmap()
 		q.Address = data.Address
@@ -71,15 +70,12 @@ func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session)
 			f.query(&q, now)
 		}
 	}
-	keys, err := d.search(r.Context(), q, unused, now)
+	keys, next, err := d.search(r.Context(), q, unused, now)
 	if err != nil {
 		d.failStore(w, r, err)
 		return
 	}
-	if len(keys) > pageSize {
-		keys = keys[:pageSize]
-		data.Next = keys[pageSize-1].ID
-	}
+	data.Next = next
 	if data.Rows, err = d.rows(r.Context(), keys, now); err != nil {
 		d.failStore(w, r, err)
 		return
@@ -87,35 +83,56 @@ func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session)
 	d.render(w, r, http.StatusOK, "keys", "Keys", s, data)
 }
 
-// search returns the keys of a page, and one more if there is one.
-func (d *Dashboard) search(ctx context.Context, q keystore.Query, unused bool, now time.Time) ([]*keystore.Key, error) {
-	if !unused {
-		return keystore.Search(ctx, d.cfg.Keys, q)
+const (
+	unusedDays = 90
+	scanStep   = 1000   // keys whose usage is asked for at once, when unused ones are searched for
+	maxScanned = 20_000 // keys that one page looks at for unused ones
+)
+
+// search returns the keys of a page, and the id after which the next page begins, or "" if there
+// is none.
+func (d *Dashboard) search(ctx context.Context, q keystore.Query, unused bool, now time.Time) (keys []*keystore.Key, next string, err error) {
+	if unused {
+		return d.searchUnused(ctx, q, now)
 	}
-	var found []*keystore.Key
-	limit := q.Limit
-	for {
+	q.Limit = pageSize + 1
+	if keys, err = keystore.Search(ctx, d.cfg.Keys, q); err != nil || len(keys) <= pageSize {
+		return keys, "", err
+	}
+	return keys[:pageSize], keys[pageSize-1].ID, nil
+}
+
+// searchUnused is search for keys that were not used lately. It looks at a bounded number of keys,
+// so that a page may have few keys, or none, and still a next page.
+func (d *Dashboard) searchUnused(ctx context.Context, q keystore.Query, now time.Time) (found []*keystore.Key, next string, err error) {
+	q.Limit = scanStep
+	for range maxScanned / scanStep {
 		page, err := keystore.Search(ctx, d.cfg.Keys, q)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		used, err := d.lastUsed(ctx, page)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, k := range page {
-			if used[k.ID].Before(now.AddDate(0, 0, -90)) {
-				found = append(found, k)
+			if !used[k.ID].Before(now.AddDate(0, 0, -unusedDays)) {
+				continue
 			}
+			if len(found) == pageSize {
+				return found, found[pageSize-1].ID, nil
+			}
+			found = append(found, k)
 		}
-		if len(found) >= limit || len(page) < q.Limit {
-			return found[:min(limit, len(found))], nil
+		if len(page) < q.Limit {
+			return found, "", nil
 		}
 		q.After = page[len(page)-1].ID
 	}
+	return found, q.After, nil
 }
 
-// lastUsed returns when the keys, which are in order of id, were last used.
+// lastUsed returns when the keys were last used.
 func (d *Dashboard) lastUsed(ctx context.Context, keys []*keystore.Key) (map[string]time.Time, error) {
 	used := make(map[string]time.Time, len(keys))
 	if d.cfg.Usage == nil {
@@ -125,7 +142,7 @@ func (d *Dashboard) lastUsed(ctx context.Context, keys []*keystore.Key) (map[str
 	for i, k := range keys {
 		ids[i] = k.ID
 	}
-	summaries, err := usage.SummariesOf(ctx, d.cfg.Usage, ids)
+	summaries, err := d.cfg.Usage.SummariesOf(ctx, ids)
 	for id, s := range summaries {
 		used[id] = s.LastUsed
 	}

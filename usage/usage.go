@@ -253,6 +253,9 @@ type Store interface {
 	// in byte order of the ids. It ends at the first error, which it yields.
 	Summaries(ctx context.Context, after string) iter.Seq2[*Summary, error]
 
+	// SummariesOf returns the summaries of some keys, by id. Keys that were never used are not in it.
+	SummariesOf(ctx context.Context, ids []string) (map[string]*Summary, error)
+
 	// Sharers returns the ids of the keys that were allowed from each of the networks since
 	// then, in order.
 	Sharers(ctx context.Context, networks []netip.Prefix, since time.Time) (map[netip.Prefix][]string, error)
@@ -289,22 +292,3 @@ func Surplus(addresses []Address, n int) map[netip.Prefix]bool {
 	}
 	return surplus
 }
-
-// SummariesOf returns the summaries of some keys, whose ids are in byte order, by id. Keys that
-// were never used are not in it.
-func SummariesOf(ctx context.Context, s Store, ids []string) (map[string]*Summary, error) {
-	summaries := make(map[string]*Summary, len(ids))
-	for _, id := range ids {
-		u, err := s.Key(ctx, id, never)
-		if err != nil {
-			return nil, err
-		}
-		if !u.LastUsed.IsZero() {
-			summaries[id] = &u.Summary
-		}
-	}
-	return summaries, nil
-}
-
-// never is after every row.
-var never = time.Unix(1<<40, 0)

@@ -187,6 +187,28 @@ func (s *Store) summaries(after string) (page []usage.Summary, err error) {
 	return page, err
 }
 
+// SummariesOf implements [usage.Store].
+func (s *Store) SummariesOf(_ context.Context, ids []string) (map[string]*usage.Summary, error) {
+	found := make(map[string]*usage.Summary, len(ids))
+	err := s.view(func(_, summaries *bolt.Bucket) error {
+		for _, id := range ids {
+			b := summaries.Get([]byte(id))
+			if b == nil {
+				continue
+			}
+			stored, err := decodeSummary([]byte(id), b)
+			if err != nil {
+				return err
+			}
+			if !stored.LastUsed.IsZero() {
+				found[id] = &stored.Summary
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
 // Sharers implements [usage.Store]. It reads the whole file.
 func (s *Store) Sharers(_ context.Context, networks []netip.Prefix, since time.Time) (map[netip.Prefix][]string, error) {
 	sharers := make(map[netip.Prefix][]string)

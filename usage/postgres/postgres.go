@@ -147,6 +147,21 @@ func (s *Store) Summaries(ctx context.Context, after string) iter.Seq2[*usage.Su
 	}
 }
 
+// SummariesOf implements [usage.Store].
+func (s *Store) SummariesOf(ctx context.Context, ids []string) (map[string]*usage.Summary, error) {
+	found, err := collect(ctx, s.pool, scanSummary, selectSummaries+` WHERE key_id = ANY ($1)`, ids)
+	if err != nil {
+		return nil, s.failure(err)
+	}
+	summaries := make(map[string]*usage.Summary, len(found))
+	for i := range found {
+		if !found[i].LastUsed.IsZero() {
+			summaries[found[i].KeyID] = &found[i]
+		}
+	}
+	return summaries, nil
+}
+
 // Sharers implements [usage.Store].
 func (s *Store) Sharers(ctx context.Context, networks []netip.Prefix, since time.Time) (map[netip.Prefix][]string, error) {
 	type use struct {

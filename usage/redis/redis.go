@@ -251,6 +251,21 @@ func (s *Store) summaries(ctx context.Context, ids []string) ([]usage.Summary, e
 	return summaries, nil
 }
 
+// SummariesOf implements [usage.Store].
+func (s *Store) SummariesOf(ctx context.Context, ids []string) (map[string]*usage.Summary, error) {
+	found := make(map[string]*usage.Summary, len(ids))
+	for some := range slices.Chunk(ids, keysAtOnce) {
+		summaries, err := s.summaries(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		for i := range summaries {
+			found[summaries[i].KeyID] = &summaries[i]
+		}
+	}
+	return found, nil
+}
+
 // Sharers implements [usage.Store]. It asks for the networks at each key that was used.
 func (s *Store) Sharers(ctx context.Context, networks []netip.Prefix, since time.Time) (map[netip.Prefix][]string, error) {
 	sharers := make(map[netip.Prefix][]string)

@@ -3,6 +3,7 @@ package usagetest
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -36,6 +37,7 @@ func Run(t *testing.T, open Open) {
 		{"replicas add up", testReplicas},
 		{"since", testSince},
 		{"summaries in order", testSummaries},
+		{"summaries of some keys", testSummariesOf},
 		{"a full table keeps the most used and the newest", testFull},
 		{"old rows leave", testRetention},
 		{"sharers", testSharers},
@@ -247,5 +249,42 @@ func testSummaries(t *testing.T, open Open) {
 	}
 	if got, want := ids("key_a"), []string{"key_b"}; !slices.Equal(got, want) {
 		t.Errorf("ids after key_a %v, want %v", got, want)
+	}
+}
+
+func testSummariesOf(t *testing.T, open Open) {
+	s := open(t, "s", limits)
+	of := func(ids ...string) map[string]*usage.Summary {
+		t.Helper()
+		found, err := s.SummariesOf(t.Context(), ids)
+		if err != nil {
+			t.Fatalf("SummariesOf(%d ids): %v", len(ids), err)
+		}
+		return found
+	}
+	if found := of("key_a"); len(found) > 0 {
+		t.Errorf("an empty store has %+v", found)
+	}
+	var rows []usage.Row
+	ids := []string{"key_none", "a'b\"c,{}"}
+	for i := range 600 {
+		rows = append(rows, row(fmt.Sprintf("key_%03d", i), "192.0.2.7", Now.Add(-time.Duration(i)*time.Second), 1))
+		ids = append(ids, rows[i].KeyID)
+	}
+	add(t, s, batch(rows...))
+	found := of(ids...)
+	if len(found) != len(rows) {
+		t.Fatalf("%d summaries, want %d", len(found), len(rows))
+	}
+	for i := range rows {
+		if u := found[rows[i].KeyID]; u == nil || u.KeyID != rows[i].KeyID || !u.LastUsed.Equal(rows[i].Last) || u.LastNetwork != rows[i].Network {
+			t.Errorf("%s: %+v, want %s at %s", rows[i].KeyID, u, rows[i].Network, rows[i].Last)
+		}
+	}
+	if found := of("key_001", "key_none"); len(found) != 1 || found["key_001"] == nil {
+		t.Errorf("of two keys, one of which was used: %+v", found)
+	}
+	if found := of(); len(found) > 0 {
+		t.Errorf("of no key: %+v", found)
 	}
 }
