@@ -9,8 +9,9 @@ import (
 
 // A dayChart shows requests by day and outcome: a bar for each day, refused on top of allowed.
 type dayChart struct {
-	Bars []dayBar
-	Most uint64 // of one day
+	Bars        []dayBar
+	First, Last usage.Day
+	Most        uint64 // of one day
 }
 
 type dayBar struct {
@@ -47,7 +48,7 @@ func newDayChart(u *usage.KeyUsage, since, now time.Time) dayChart {
 		bars[r.Day-first].Allowed += r.Allowed
 		bars[r.Day-first].Refused += r.RefusedTotal()
 	}
-	c := dayChart{Bars: bars}
+	c := dayChart{Bars: bars, First: first, Last: last}
 	for _, b := range bars {
 		c.Most = max(c.Most, b.Allowed+b.Refused)
 	}
@@ -76,12 +77,16 @@ type topChart struct{ Bars []topBar }
 type topBar struct {
 	Network          string
 	Allowed, Refused uint64
-	Y                float64 // bars are 22 apart, in a drawing that is 600 wide
-	AllowedWidth     float64
-	RefusedWidth     float64
+	Y, BarY          int // of the label, and of the bar below it, in pixels
+
+	AllowedWidth, RefusedWidth float64 // in percent of the drawing
 }
 
-const topAddresses = 8
+const (
+	topAddresses = 8
+	topStep      = 38 // pixels from one label to the next
+	topBarAt     = 19 // pixels from a label to its bar
+)
 
 // newTopChart takes addresses in order of their requests.
 func newTopChart(used []usedFrom) topChart {
@@ -89,15 +94,17 @@ func newTopChart(used []usedFrom) topChart {
 	var most uint64
 	for i, u := range used[:min(topAddresses, len(used))] {
 		most = max(most, u.Allowed+u.Refused)
-		c.Bars = append(c.Bars, topBar{Network: u.Network, Allowed: u.Allowed, Refused: u.Refused, Y: float64(i) * 22})
+		c.Bars = append(c.Bars, topBar{Network: u.Network, Allowed: u.Allowed, Refused: u.Refused, Y: i * topStep, BarY: i*topStep + topBarAt})
 	}
 	for i := range c.Bars {
 		b := &c.Bars[i]
-		b.AllowedWidth = chartWidth / 2 * float64(b.Allowed) / float64(max(most, 1))
-		b.RefusedWidth = chartWidth / 2 * float64(b.Refused) / float64(max(most, 1))
+		b.AllowedWidth = percent(b.Allowed, most)
+		b.RefusedWidth = percent(b.Refused, most)
 	}
 	return c
 }
 
-// Height is that of the drawing.
-func (c topChart) Height() float64 { return float64(len(c.Bars)) * 22 }
+func percent(n, most uint64) float64 { return 100 * float64(n) / float64(max(most, 1)) }
+
+// Height is that of the drawing, in pixels.
+func (c topChart) Height() int { return len(c.Bars) * topStep }

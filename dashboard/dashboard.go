@@ -33,6 +33,13 @@ type Config struct {
 	// Explain explains the decision on a request; nil if the page of checks is not offered.
 	Explain func(ctx context.Context, r CheckRequest) (*CheckResult, error)
 
+	// SecretPrefix is how new secrets begin, before an underscore. Default: sk.
+	SecretPrefix string
+
+	// Curl returns a command line that sends a request with the secret to
+	// http://127.0.0.1:10000/; nil: one that sends it in the header x-api-key.
+	Curl func(secret string) string
+
 	// State reports the state of the store and its servers; nil for none.
 	State func(ctx context.Context) State
 
@@ -127,6 +134,9 @@ func New(cfg Config) (*Dashboard, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.SecretPrefix == "" {
+		cfg.SecretPrefix = "sk"
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

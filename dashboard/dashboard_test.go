@@ -197,7 +197,8 @@ func want(t *testing.T, page string, texts ...string) {
 
 func TestKeysPage(t *testing.T) {
 	s := asEditor(t)
-	want(t, s.get("/", 200), "No key is found")
+	want(t, s.get("/", 200), "There are no keys yet", `href="/new"`)
+	want(t, s.get("/?q=none", 200), "No key matches", "Show all keys")
 	s.add("key_acme", "10.0.0.0/8", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4")
 	s.add("key_anywhere")
 	for i := range 60 {
@@ -231,7 +232,7 @@ func TestKeyPage(t *testing.T) {
 	s.use("key_acme", "10.0.0.2", authz.Valid, 2)
 	s.use("key_acme", "203.0.113.7", authz.Forbidden, 3)
 	page := s.get("/keys/key_acme", 200)
-	want(t, page, "It works from the addresses on its list", "last used", "203.0.113.7", "FORBIDDEN 3", "Proposed list", "2 addresses", "<svg", "Rotate")
+	want(t, page, "It works from the addresses on its whitelist", "last used", "203.0.113.7", "FORBIDDEN 3", "Proposed whitelist", "2 addresses", "<svg", "Rotate")
 	want(t, s.get("/keys/key_acme?widen=yes", 200), "10.0.0.0/30")
 	s.get("/keys/none", 404)
 	want(t, s.get("/refusals", 200), "key_acme", "203.0.113.7", "Allow this address")
@@ -245,7 +246,7 @@ func TestEdits(t *testing.T) {
 	s.add("key_acme", "10.0.0.0/24")
 
 	page := s.post("/keys/key_acme/allow", s.form("key_acme", "entries", "192.0.2.7\n10.1.2.3/8\n\nexample.com"), 422)
-	want(t, page, "Nothing was changed", "<td>2</td>", "did you mean 10.0.0.0/8", "<td>4</td>", "is a name", "192.0.2.7\n10.1.2.3/8")
+	want(t, page, "Nothing was changed", `"Line">2</td>`, "did you mean 10.0.0.0/8", `"Line">4</td>`, "is a name", "192.0.2.7\n10.1.2.3/8")
 	s.wantList("key_acme", "10.0.0.0/24")
 
 	page = s.post("/keys/key_acme/allow", s.form("key_acme", "entries", "192.0.2.7 # office\n\"2001:db8::/32\",\n- 192.0.2.7"), 200)
@@ -286,7 +287,12 @@ func TestShutOut(t *testing.T) {
 
 	s.add("key_used", "203.0.113.0/24")
 	s.use("key_used", "203.0.113.7", authz.Valid, 1)
-	want(t, s.post("/keys/key_used/disable", s.form("key_used"), 409), "1 request of 1")
+	want(t, s.post("/keys/key_used/expire", s.form("key_used", "expires", "2020-01-01"), 409), "1 request of 1")
+	if !s.key("key_used").Expires.IsZero() {
+		t.Error("it expires before that was confirmed")
+	}
+	s.use("key_used", "203.0.113.7", authz.Valid, 1)
+	want(t, s.post("/keys/key_used/disable", s.form("key_used"), 409), "2 requests of 2")
 	s.post("/keys/key_used/allow", s.form("key_used", "entries", "192.0.2.7"), 200) // shuts nobody out
 }
 
@@ -312,7 +318,8 @@ func TestProposal(t *testing.T) {
 	s.use("key_open", "203.0.113.6", authz.Valid, 5)
 	s.use("key_open", "203.0.113.7", authz.Valid, 5)
 	want(t, s.get("/keys/key_open", 200), "<code>203.0.113.6/31</code>")
-	want(t, s.post("/keys/key_open/evaluate", s.form("key_open", "entries", "203.0.113.6"), 200), "would have refused 5", "203.0.113.7")
+	want(t, s.post("/keys/key_open/evaluate", s.form("key_open", "entries", "203.0.113.6"), 200), "would have refused 5", "203.0.113.7", ">203.0.113.6</textarea>")
+	want(t, s.post("/keys/key_open/evaluate?of=proposal", s.form("key_open", "entries", "203.0.113.6/31\n"), 200), "would have refused 0", "Replace the whitelist with these")
 	s.post("/keys/key_open/whitelist", s.form("key_open", "entries", "203.0.113.6/31"), 200)
 	s.wantList("key_open", "203.0.113.6/31")
 }
@@ -334,10 +341,46 @@ func TestNewKeyAndRotation(t *testing.T) {
 	want(t, s.post("/new", url.Values{"id": {"key_new"}, "anywhere": {"yes"}}, 422), "already")
 	want(t, s.post("/new", url.Values{"id": {"a b"}, "anywhere": {"yes"}}, 422), "character other than")
 
-	page = s.post("/keys/key_new/rotate", s.form("key_new", "grace", "0"), 200)
+	want(t, s.post("/keys/key_new/rotate", s.form("key_new", "grace", "0"), 200), "stops working at once", "Yes")
+	page = s.post("/keys/key_new/rotate", s.form("key_new", "grace", "0", "confirmed", "yes"), 200)
 	next := secretText.FindStringSubmatch(page)
 	if next == nil || s.key("key_new").Hash != keystore.Secret(next[1]).Hash() {
 		t.Errorf("the rotated secret is not the key's:\n%s", page)
 	}
 	s.post("/keys/key_new/rotate", s.form("key_new", "grace", "forever"), 400)
+}
+
+// TestAllowARefused allows an address on the page of refusals: it asks, writes, and shows that.
+func TestAllowARefused(t *testing.T) {
+	s := asEditor(t)
+	s.add("key_acme", "10.0.0.0/24")
+	s.use("key_acme", "203.0.113.7", authz.Forbidden, 3)
+	s.use("key_acme", "2001:db8:1:2::9", authz.Forbidden, 1)
+	s.use("key_gone", "203.0.113.8", authz.Forbidden, 1)
+	page := s.get("/refusals", 200)
+	want(t, page, "203.0.113.7", "FORBIDDEN 3", "2001:db8:1:2::/64", "key_gone (deleted)", " s ago", "/check?key=key_acme&amp;peer=203.0.113.7")
+	if n := strings.Count(page, "<button>Allow this address"); n != 2 {
+		t.Errorf("%d addresses can be allowed, want 2: not one of a key that is gone", n)
+	}
+	form := s.form("key_acme", "entries", "203.0.113.7", "ask", "yes")
+	want(t, s.post("/keys/key_acme/allow", form, 200), "Nothing was changed yet", "Shall the key work from 203.0.113.7 too?", ">Yes</button>")
+	s.wantList("key_acme", "10.0.0.0/24")
+	form.Del("ask")
+	form.Set("confirmed", "yes")
+	want(t, s.post("/keys/key_acme/allow", form, 200), "The addresses were added.", "<code>203.0.113.7</code>")
+	s.wantList("key_acme", "10.0.0.0/24 203.0.113.7")
+	want(t, s.get("/refusals", 200), "on the whitelist now")
+}
+
+// TestUnaskableText asks for what no store can be asked for.
+func TestUnaskableText(t *testing.T) {
+	s := asEditor(t)
+	s.add("key_acme", "10.0.0.0/24")
+	for _, path := range []string{"/?q=%ff%00", "/?q=" + strings.Repeat("%c3%a9", 200), "/?after=%00", "/?filter=%ff", "/?q=%2e&after=" + strings.Repeat("x", 5000)} {
+		s.get(path, 200)
+	}
+	for _, path := range []string{"/keys/%ff", "/keys/%00", "/keys/a%20b", "/keys/" + strings.Repeat("x", 5000), "/keys/%2e%2e"} {
+		s.get(path, 404)
+	}
+	s.get("/check?key=%ff&peer=%ff&xff=%00", 200)
 }

@@ -20,17 +20,19 @@ type editForm struct {
 	// parse reads the form, and returns what it does to a key, or what is wrong with it.
 	parse func(r *http.Request, now time.Time) (func(*keystore.Key) error, error)
 	done  string // what has happened then, in words
+
+	effect bool // the page says whether requests are decided by it now
 }
 
 // editForms are the forms of a key's page, by the last part of their address.
 var editForms = map[string]editForm{
-	"allow":     {parseAllow, "The addresses were added."},
-	"disallow":  {parseDisallow, "The entry was removed."},
-	"whitelist": {parseWhitelist, "The list was replaced."},
-	"mode":      {parseMode, "The mode was set."},
-	"enable":    {parseEnabled(true), "The key is enabled."},
-	"disable":   {parseEnabled(false), "The key is disabled."},
-	"expire":    {parseExpire, "The expiry was set."},
+	"allow":     {parseAllow, "The addresses were added.", true},
+	"disallow":  {parseDisallow, "The entry was removed.", true},
+	"whitelist": {parseWhitelist, "The whitelist was replaced.", true},
+	"mode":      {parseMode, "The mode was set.", true},
+	"enable":    {parseEnabled(true), "The key is enabled.", true},
+	"disable":   {parseEnabled(false), "The key is disabled.", true},
+	"expire":    {parseExpire, "The expiry was set.", true},
 }
 
 // lineErrors are the mistakes in the lines of a form.
@@ -166,6 +168,8 @@ type confirmation struct {
 	Version  string     // of the key as it is now
 	Changed  []Edit     // what happened since the form was shown; nil: nothing
 	Conflict bool
+	Question string            // what is asked, if it is more than whether to go on
+	Button   string            // that answers it with yes
 	ShutOut  *usage.Evaluation // what of the last week it would refuse; nil: nothing
 	Days     int
 }
@@ -189,8 +193,12 @@ func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, for
 		d.keyPageWith(w, r, s, k, http.StatusUnprocessableEntity, &formState{Values: r.PostForm, Err: err})
 		return
 	}
-	if c := d.mustConfirm(r, k, after); c != nil {
-		d.render(w, r, http.StatusConflict, "confirm", "Please confirm", s, c)
+	question := ""
+	if r.PostFormValue("ask") == "yes" {
+		question = fmt.Sprintf("Shall the key work from %s too?", clip(strings.TrimSpace(r.PostFormValue("entries"))))
+	}
+	if c := d.mustConfirm(r, k, after, question); c != nil {
+		d.render(w, r, c.status(), "confirm", "Please confirm", s, c)
 		return
 	}
 	if err := d.update(r.Context(), s, k, change); err != nil {
@@ -205,9 +213,8 @@ func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')
 // formKey reads a form, and returns the key that it is about. It returns nil if it has answered the
 // request with what is wrong.
 func (d *Dashboard) formKey(w http.ResponseWriter, r *http.Request) *keystore.Key {
-	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
-	if err != nil {
-		d.failKey(w, r, err)
+	k := d.pathKey(w, r)
+	if k == nil {
 		return nil
 	}
 	if err := r.ParseForm(); err != nil {
@@ -229,25 +236,37 @@ func (d *Dashboard) update(ctx context.Context, s *session, before *keystore.Key
 }
 
 // mustConfirm returns what the user is to be asked, or nil if the form may be carried out: the
-// key is as the form has it, and either nobody is shut out, or the user has seen who is.
-func (d *Dashboard) mustConfirm(r *http.Request, k, after *keystore.Key) *confirmation {
+// key is as the form has it, and either there is nothing to ask, or the user has seen the question
+// and who is shut out.
+func (d *Dashboard) mustConfirm(r *http.Request, k, after *keystore.Key, question string) *confirmation {
 	now := version(k)
 	conflict := r.PostFormValue("version") != now
 	shutOut := d.shutOut(r.Context(), k, after)
-	if !conflict && (shutOut == nil || r.PostFormValue("confirmed") == "yes") {
+	if !conflict && (shutOut == nil && question == "" || r.PostFormValue("confirmed") == "yes") {
 		return nil
 	}
 	fields := url.Values{}
 	for name, values := range r.PostForm {
-		if name != "version" && name != "confirmed" {
+		if name != "version" && name != "confirmed" && name != "ask" {
 			fields[name] = values
 		}
 	}
-	c := &confirmation{Key: k, Action: r.URL.Path, Fields: fields, Version: now, Conflict: conflict, ShutOut: shutOut, Days: int(lookBack.Hours() / 24)}
+	c := &confirmation{Key: k, Action: r.URL.Path, Fields: fields, Version: now, Conflict: conflict, ShutOut: shutOut, Days: int(lookBack.Hours() / 24), Question: question}
+	if question != "" {
+		c.Button = "Yes"
+	}
 	if conflict && d.cfg.History != nil {
 		c.Changed, _ = d.cfg.History(r.Context(), k.ID, 3) // without it, the page says only that it changed
 	}
 	return c
+}
+
+// status is 409 for a conflict with what happened meanwhile or would happen, and 200 for a question.
+func (c *confirmation) status() int {
+	if c.Conflict || c.ShutOut != nil {
+		return http.StatusConflict
+	}
+	return http.StatusOK
 }
 
 // shutOut returns which requests of the last days would be refused after an edit, if it refuses
@@ -265,7 +284,7 @@ func (d *Dashboard) shutOut(ctx context.Context, before, after *keystore.Key) *u
 	refusals := func(k *keystore.Key) usage.Evaluation {
 		list := k.Whitelist
 		switch {
-		case !k.Enabled:
+		case !k.Enabled || k.ExpiredAt(d.cfg.Now()):
 			list = keystore.Whitelist{} // refuses all
 		case k.WhitelistMode == keystore.Report:
 			list = keystore.Anywhere()

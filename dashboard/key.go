@@ -49,6 +49,7 @@ type keyData struct {
 	State     keyState
 	Version   string
 	Done      string // what has just happened
+	Effect    string // what that means for requests; empty if nothing is to be said
 	Form      *formState
 	Entries   []listEntry
 	HasUsage  bool
@@ -87,19 +88,34 @@ type proposalData struct {
 
 type evaluationData struct {
 	usage.Evaluation
-	Lines string
+	Prefixes []netip.Prefix // the whitelist that was tried
+	Lines    string         // the same, one a line
 }
 
 // usagePeriod is how far a key's page looks back.
 const usagePeriod = 30 * 24 * time.Hour
 
 func (d *Dashboard) keyPage(w http.ResponseWriter, r *http.Request, s *session) {
-	k, err := d.cfg.Keys.Key(r.Context(), r.PathValue("id"))
-	if err != nil {
-		d.failKey(w, r, err)
+	k := d.pathKey(w, r)
+	if k == nil {
 		return
 	}
 	d.keyPageWith(w, r, s, k, http.StatusOK, nil)
+}
+
+// pathKey returns the key that the request's path names, or nil if it has answered the request.
+func (d *Dashboard) pathKey(w http.ResponseWriter, r *http.Request) *keystore.Key {
+	id := r.PathValue("id")
+	if keystore.ValidateID(id) != nil {
+		d.failKey(w, r, keystore.ErrNotFound)
+		return nil
+	}
+	k, err := d.cfg.Keys.Key(r.Context(), id)
+	if err != nil {
+		d.failKey(w, r, err)
+		return nil
+	}
+	return k
 }
 
 // keyPageWith shows a key's page, with a form that is to be mended.
@@ -112,6 +128,9 @@ func (d *Dashboard) keyData(r *http.Request, k *keystore.Key, form *formState) *
 	data := &keyData{Key: k, State: stateOf(k, now), Version: version(k), Form: form, HasUsage: d.cfg.Usage != nil}
 	if f, ok := editForms[r.URL.Query().Get("done")]; ok {
 		data.Done = f.done
+		if f.effect {
+			data.Effect = d.effect(r.Context())
+		}
 	}
 	if d.cfg.History != nil {
 		var err error
@@ -183,11 +202,17 @@ func (d *Dashboard) evaluate(w http.ResponseWriter, r *http.Request, s *session)
 		d.keyPageWith(w, r, s, k, http.StatusUnprocessableEntity, &formState{Values: r.PostForm, Err: err})
 		return
 	}
-	data := d.keyData(r, k, nil)
+	form := &formState{Values: r.PostForm} // what was typed stays
+	if r.URL.Query().Get("of") == "proposal" {
+		form = nil
+	}
+	data := d.keyData(r, k, form)
 	if data.Usage != nil {
-		data.Evaluated = &evaluationData{
-			usage.Evaluate(data.Usage, keystore.NewWhitelist(entries), d.cfg.Now().Add(-lookBack)), r.PostFormValue("entries"),
+		e := &evaluationData{Evaluation: usage.Evaluate(data.Usage, keystore.NewWhitelist(entries), d.cfg.Now().Add(-lookBack)), Prefixes: entries}
+		for _, p := range entries {
+			e.Lines += keystore.FormatWhitelistEntry(p) + "\n"
 		}
+		data.Evaluated = e
 	}
 	d.render(w, r, http.StatusOK, "key", k.ID, s, data)
 }

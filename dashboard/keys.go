@@ -26,7 +26,7 @@ var keyFilters = []keyFilter{
 	{"expiring", "Expire in 30 days", func(q *keystore.Query, now time.Time) {
 		q.ExpiresAfter, q.ExpiresBefore = now, now.AddDate(0, 0, 30)
 	}},
-	{"unrestricted", "Without a list", func(q *keystore.Query, _ time.Time) { q.State = keystore.StateUnrestricted }},
+	{"unrestricted", "Without a whitelist", func(q *keystore.Query, _ time.Time) { q.State = keystore.StateUnrestricted }},
 	{"report", "Report mode", func(q *keystore.Query, _ time.Time) { q.State = keystore.StateReport }},
 	{"unused", "Unused for 90 days", nil}, // needs usage
 }
@@ -46,15 +46,13 @@ type keysData struct {
 	Next         string // the id after which the next page begins; empty: there is none
 	After        string
 	HasUsage     bool
+	Narrowed     bool // by a search, a filter or a page
 }
 
 func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session) {
 	data := keysData{
-		Text: strings.TrimSpace(r.FormValue("q")), Filter: r.FormValue("filter"), After: r.FormValue("after"),
+		Text: searchText(r.FormValue("q")), Filter: r.FormValue("filter"), After: searchText(r.FormValue("after")),
 		Filters: keyFilters, HasUsage: d.cfg.Usage != nil,
-	}
-	if len(data.Text) > 256 {
-		data.Text = data.Text[:256]
 	}
 	q := keystore.Query{After: data.After}
 	if addr, err := netip.ParseAddr(data.Text); err == nil && addr.Zone() == "" {
@@ -75,7 +73,7 @@ func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session)
 		d.failStore(w, r, err)
 		return
 	}
-	data.Next = next
+	data.Next, data.Narrowed = next, data.Text != "" || data.Filter != "" || data.After != ""
 	if data.Rows, err = d.rows(r.Context(), keys, now); err != nil {
 		d.failStore(w, r, err)
 		return
@@ -88,6 +86,13 @@ const (
 	scanStep   = 1000   // keys whose usage is asked for at once, when unused ones are searched for
 	maxScanned = 20_000 // keys that one page looks at for unused ones
 )
+
+// searchText returns what of a text a store can be asked for: bounded, UTF-8, and without NUL.
+func searchText(s string) string {
+	const longest = 256
+	s = strings.TrimSpace(strings.ReplaceAll(s, "\x00", ""))
+	return strings.ToValidUTF8(s[:min(len(s), longest)], "")
+}
 
 // search returns the keys of a page, and the id after which the next page begins, or "" if there
 // is none.
@@ -169,13 +174,13 @@ func stateOf(k *keystore.Key, now time.Time) keyState {
 	case k.Broken != nil:
 		return keyState{"broken", "Its record cannot be read whole, so every request is refused as FORBIDDEN.", "bad"}
 	case !k.Enabled:
-		return keyState{"disabled", "It is switched off: every request is refused as DISABLED.", "bad"}
+		return keyState{"disabled", "It is disabled: every request is refused as DISABLED.", "bad"}
 	case k.ExpiredAt(now):
-		return keyState{"expired", "Its time is over: every request is refused as EXPIRED.", "bad"}
+		return keyState{"expired", "It has expired: every request is refused as EXPIRED.", "bad"}
 	case !k.Whitelist.Restricted():
-		return keyState{"anywhere", "It works from any address: it has no list.", "warn"}
+		return keyState{"anywhere", "It works from any address: it has no whitelist.", "warn"}
 	case k.WhitelistMode == keystore.Report:
-		return keyState{"report", "It works from any address: its list only reports what it would refuse.", "warn"}
+		return keyState{"report", "It works from any address: its whitelist only reports what it would refuse.", "warn"}
 	}
-	return keyState{"enforced", "It works from the addresses on its list, and from no other.", "good"}
+	return keyState{"enforced", "It works from the addresses on its whitelist, and from no other.", "good"}
 }

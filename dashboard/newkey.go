@@ -2,9 +2,11 @@ package dashboard
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"extauthz/keystore"
 )
@@ -17,6 +19,17 @@ type secretData struct {
 	Key     *keystore.Key
 	Secret  string // shown once
 	Rotated bool
+	Curl    string // a command that tries the secret
+}
+
+func (d *Dashboard) secretData(k *keystore.Key, secret keystore.Secret, rotated bool) secretData {
+	data := secretData{Key: k, Secret: string(secret), Rotated: rotated}
+	if d.cfg.Curl != nil {
+		data.Curl = d.cfg.Curl(data.Secret)
+	} else {
+		data.Curl = fmt.Sprintf("curl -i -H 'x-api-key: %s' http://127.0.0.1:10000/", data.Secret)
+	}
+	return data
 }
 
 func (d *Dashboard) newKeyPage(w http.ResponseWriter, r *http.Request, s *session) {
@@ -36,7 +49,7 @@ func (d *Dashboard) newKey(w http.ResponseWriter, r *http.Request, s *session) {
 		again(err)
 		return
 	}
-	secret := keystore.NewSecret("sk")
+	secret := keystore.NewSecret(d.cfg.SecretPrefix)
 	k.Hash = secret.Hash()
 	if err := k.Validate(); err != nil {
 		again(err)
@@ -50,7 +63,7 @@ func (d *Dashboard) newKey(w http.ResponseWriter, r *http.Request, s *session) {
 		d.cfg.Log.Error("a key cannot be added", "key_id", k.ID, "error", err)
 		d.fail(w, r, http.StatusBadGateway, "The store did not take the key. The program's log says why.")
 	default:
-		d.render(w, r, http.StatusCreated, "secret", "New key", s, secretData{k, string(secret), false})
+		d.render(w, r, http.StatusCreated, "secret", "New key", s, d.secretData(k, secret, false))
 	}
 }
 
@@ -80,7 +93,7 @@ func parseNewKey(r *http.Request, now time.Time) (*keystore.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.Permissions = strings.Fields(r.PostFormValue("permissions"))
+	k.Permissions = strings.FieldsFunc(r.PostFormValue("permissions"), func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 	return k, expire(k)
 }
 
@@ -98,11 +111,15 @@ func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
 		d.failForm(w, r, errors.New("no such grace"))
 		return
 	}
-	if c := d.mustConfirm(r, k, k); c != nil {
-		d.render(w, r, http.StatusConflict, "confirm", "Please confirm", s, c)
+	question := ""
+	if grace == 0 {
+		question = "The secret in use stops working at once. Shall it?"
+	}
+	if c := d.mustConfirm(r, k, k, question); c != nil {
+		d.render(w, r, c.status(), "confirm", "Please confirm", s, c)
 		return
 	}
-	secret := keystore.NewSecret("sk")
+	secret := keystore.NewSecret(d.cfg.SecretPrefix)
 	var until time.Time
 	if grace > 0 {
 		until = d.cfg.Now().Add(grace).UTC().Truncate(time.Second)
@@ -115,5 +132,5 @@ func (d *Dashboard) rotate(w http.ResponseWriter, r *http.Request, s *session) {
 		d.editFailed(w, r, s, k, err)
 		return
 	}
-	d.render(w, r, http.StatusOK, "secret", "New secret", s, secretData{k, string(secret), true})
+	d.render(w, r, http.StatusOK, "secret", "New secret", s, d.secretData(k, secret, true))
 }

@@ -2,7 +2,9 @@ package dashboard
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"extauthz/authz"
@@ -23,7 +25,10 @@ type refusal struct {
 	Codes          map[string]uint64
 	Refused        uint64
 	Last           time.Time
-	CanAllow       bool // the address is what was wrong, and is not on the list now
+	Ago            string // since then
+	Listed         bool   // the address was what was wrong, and is on the whitelist now
+	CanAllow       bool   // the address was what was wrong, and is not on the whitelist
+	CheckPath      string // of the page that explains the decision
 }
 
 type refusalsData struct {
@@ -56,16 +61,29 @@ func (d *Dashboard) refusalsPage(w http.ResponseWriter, r *http.Request, s *sess
 			}
 			keys[row.KeyID] = k // nil: it is gone
 		}
-		data.Rows = append(data.Rows, newRefusal(&row, k))
+		data.Rows = append(data.Rows, newRefusal(&row, k, d.cfg.Now()))
 	}
 	d.render(w, r, http.StatusOK, "refusals", "Refusals now", s, data)
 }
 
-func newRefusal(row *usage.Row, k *keystore.Key) refusal {
+func newRefusal(row *usage.Row, k *keystore.Key, now time.Time) refusal {
 	f := refusal{KeyID: row.KeyID, Network: usage.FormatNetwork(row.Network), Codes: row.RefusedByCode(), Refused: row.RefusedTotal(), Last: row.Last}
+	f.Ago = ago(now.Sub(row.Last))
 	if k != nil {
 		f.KeyName, f.Version = k.Name, version(k)
-		f.CanAllow = row.Refused[authz.Forbidden] > 0 && k.Broken == nil && !usage.Listed(k.Whitelist, row.Network)
+		if row.Refused[authz.Forbidden] > 0 && k.Broken == nil && k.Whitelist.Restricted() {
+			f.Listed = usage.Listed(k.Whitelist, row.Network)
+			f.CanAllow = !f.Listed
+		}
+		f.CheckPath = "/check?" + url.Values{"key": {k.ID}, "peer": {row.Network.Addr().String()}}.Encode()
 	}
 	return f
+}
+
+// ago returns a duration of minutes in words.
+func ago(d time.Duration) string {
+	if s := int(d.Seconds()); s < 120 {
+		return fmt.Sprintf("%d s ago", max(s, 0))
+	}
+	return fmt.Sprintf("%d min ago", int(d.Minutes()))
 }

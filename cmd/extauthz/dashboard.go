@@ -105,6 +105,7 @@ func (f *dashboardFlags) serve(ctx context.Context, cmd *cobra.Command, cfg *con
 		Explain: func(ctx context.Context, r dashboard.CheckRequest) (*dashboard.CheckResult, error) {
 			return explainFor(ctx, cfg, store, &r)
 		},
+		SecretPrefix: secretPrefix(cfg), Curl: func(secret string) string { return curlWith(cfg, secret) },
 		State: func(ctx context.Context) dashboard.State {
 			return stateOf(ctx, cfg, store, records)
 		},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net/url"
+	"strings"
 	"time"
 
 	"extauthz/authz"
@@ -121,3 +123,29 @@ func stateOf(ctx context.Context, cfg *config.Config, store backend.Store, recor
 	}
 	return state
 }
+
+// secretPrefix returns how a secret begins that the first key source accepts; "" if any does.
+func secretPrefix(cfg *config.Config) string {
+	_, prefix, _ := strings.Cut(cfg.KeySources[0].String(), ", prefix ")
+	return strings.TrimSuffix(prefix, "_")
+}
+
+// curlWith returns a command line that sends a request to Envoy with a secret where the first key
+// source looks for it.
+func curlWith(cfg *config.Config, secret string) string {
+	const envoy = "http://127.0.0.1:10000/"
+	description, _, _ := strings.Cut(cfg.KeySources[0].String(), ", prefix ")
+	place, scheme, _ := strings.Cut(description, ", scheme ")
+	kind, name, _ := strings.Cut(place, " ")
+	switch {
+	case kind == "query":
+		return "curl -i " + shellQuoted(envoy+"?"+url.QueryEscape(name)+"="+secret)
+	case kind == "cookie":
+		return "curl -i -b " + shellQuoted(name+"="+secret) + " " + envoy
+	case scheme != "":
+		secret = scheme + " " + secret
+	}
+	return "curl -i -H " + shellQuoted(name+": "+secret) + " " + envoy
+}
+
+func shellQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

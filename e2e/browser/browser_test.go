@@ -139,11 +139,61 @@ func (p *page) open(path string) {
 	p.check(path)
 }
 
-// check fails the test if the page scrolls sideways, or did what no page does.
+// unreadable is a script that finds what the Web Content Accessibility Guidelines 2.2 do not allow: text
+// with a contrast of less than 4.5 (1.4.3), the edge of a field or a bar of less than 3 (1.4.11), fields
+// without a label and buttons and links without a text (4.1.2), and targets smaller than 24 px (2.5.8).
+const unreadable = `(() => {
+  const wrong = new Set();
+  const rgb = (c) => c.match(/[\d.]+/g).map(Number);
+  const luminance = (c) => {
+    const [r, g, b] = rgb(c).map((v) => (v /= 255, v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const contrast = (a, b) => {
+    const [x, y] = [luminance(a), luminance(b)].sort((m, n) => n - m);
+    return (x + 0.05) / (y + 0.05);
+  };
+  const transparent = (c) => rgb(c)[3] === 0;
+  const behind = (e) => {
+    for (; e; e = e.parentElement) if (!transparent(getComputedStyle(e).backgroundColor)) return getComputedStyle(e).backgroundColor;
+    return "rgb(255, 255, 255)";
+  };
+  const demand = (least, what, a, b) => { if (contrast(a, b) < least) wrong.add(what + " has the contrast " + contrast(a, b).toFixed(2) + ": " + a + " on " + b); };
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement, text = walk.currentNode.textContent.trim();
+    if (!text || !e.checkVisibility() || e instanceof SVGTitleElement) continue;
+    demand(4.5, "\"" + text.slice(0, 30) + "\"", e instanceof SVGElement ? getComputedStyle(e).fill : getComputedStyle(e).color, behind(e));
+  }
+  for (const e of document.querySelectorAll("input:not([type=hidden]), textarea, select")) {
+    if (!e.checkVisibility()) continue;
+    const name = e.name || e.id;
+    demand(3, "the edge of " + name, getComputedStyle(e).borderTopColor, behind(e.parentElement));
+    if (e.placeholder) demand(4.5, "the placeholder of " + name, getComputedStyle(e, "::placeholder").color, behind(e));
+    if (![...(e.labels || [])].some((l) => l.textContent.trim())) wrong.add(name + " has no label");
+  }
+  for (const e of document.querySelectorAll("rect.allowed, rect.refused")) demand(3, "a bar", getComputedStyle(e).fill, behind(e));
+  for (const e of document.querySelectorAll("button, a, summary")) {
+    if (!e.checkVisibility()) continue;
+    if (!e.textContent.trim()) wrong.add("a link or button without a text: " + e.outerHTML);
+    const box = e.getBoundingClientRect();
+    if (e.tagName === "BUTTON" && box.height < 24) wrong.add(e.textContent + " is " + box.height + " px high");
+  }
+  if (document.querySelectorAll("h1").length !== 1) wrong.add("not one h1");
+  const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
+  for (const id of ids) if (ids.filter((i) => i === id).length > 1) wrong.add("the id " + id + " twice");
+  return [...wrong];
+})()`
+
+// check fails the test if the page scrolls sideways, cannot be read by everyone, or did what no page
+// does.
 func (p *page) check(path string) {
 	p.t.Helper()
 	if value(p, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
 		p.t.Errorf("%s scrolls sideways", path)
+	}
+	for _, w := range value(p, chromedp.Evaluate[[]string](unreadable)) {
+		p.t.Errorf("%s: %s", path, w)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

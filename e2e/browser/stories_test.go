@@ -158,7 +158,7 @@ func TestStories(t *testing.T) {
 			p.fill("#q", "acme")
 			p.follow(`//button[text()="Search"]`)
 			p.follow(`//a[text()="key_acme"]`)
-			p.wants("It works from the addresses on its list")
+			p.wants("It works from the addresses on its whitelist")
 			p.fill("#entries", "127.0.0.1/8\n192.0.2.0/24")
 			p.follow(`//button[text()="Add"]`)
 			p.wants("Nothing was changed", "did you mean 127.0.0.0/8")
@@ -184,6 +184,8 @@ func TestStories(t *testing.T) {
 				return strings.Contains(p.text(), "127.0.0.1")
 			})
 			p.follow(`//tr[contains(., "127.0.0.1")]//button`)
+			p.wants("Please confirm", "Shall the key work from 127.0.0.1 too?")
+			p.follow(`//button[text()="Yes"]`)
 			p.wants("The addresses were added.")
 			h.becomes(secret, "127.0.0.1", http.StatusOK)
 
@@ -230,7 +232,9 @@ func TestPictures(t *testing.T) {
 	h := newHouse(t, `{yaml: {path: keys.yaml}}`)
 	secret := h.add("--id", "key_acme_prod", "--name", "Acme, production", "--allow", "127.0.0.0/29", "--allow", "2001:db8:85a3::/48", "--external-id", "acme")
 	h.add("--id", "key_globex", "--name", "Globex", "--allow", "198.51.100.0/24", "--expires", "20d", "--external-id", "globex")
-	h.add("--id", "key_open", "--name", "A key without a list")
+	h.add("--id", "key_open", "--name", "A key without a whitelist")
+	h.add("--id", "key_initech.reporting-service.production.eu-central-1", "--name", "A long name for the nightly export of the reporting service", "--external-id", "initech",
+		"--allow", "2001:db8:85a3:8d3:1319:8a2e:370:7344", "--allow", "2001:db8:85a3:8d3:1319:8a2e:370:7000/116", "--allow", "203.0.113.128/25", "--allow", "198.51.100.17")
 	h.becomes(secret, "127.0.0.1", http.StatusOK)
 	for i := range 60 {
 		h.status(secret, fmt.Sprintf("127.0.0.%d", 1+i%4))
@@ -255,10 +259,23 @@ func TestPictures(t *testing.T) {
 				p.open(path)
 				p.picture(fmt.Sprintf("%s-%d-%s", name, width, scheme))
 			}
+			p.open("/keys/key_acme_prod")
+			p.fill("#entries", "10.1.2.3/8\n2001:db8:85a3:8d3:1319:8a2e:370:7344\nexample.com\n10.1.*")
+			p.follow(`//button[text()="Add"]`)
+			p.picture(fmt.Sprintf("mistakes-%d-%s", width, scheme))
+			p.fill("#entries", "127.0.0.1\n127.0.0.2")
+			p.follow(`//button[text()="Evaluate as the whole whitelist"]`)
+			p.picture(fmt.Sprintf("evaluation-%d-%s", width, scheme))
+			p.follow(`//button[text()="Replace the whitelist with these"]`)
+			p.wants("Please confirm")
+			p.picture(fmt.Sprintf("confirm-%d-%s", width, scheme))
 		}
 	}
 	narrow := newPage(t, browser, h.site, 360, false)
-	for _, path := range []string{"/", "/keys/key_acme_prod", "/refusals", "/check", "/state", "/new"} {
+	for _, path := range []string{
+		"/", "/keys/key_acme_prod", "/keys/key_initech.reporting-service.production.eu-central-1", "/refusals", "/check", "/state", "/new", "/login",
+		"/keys/none", "/?q=2001:db8:85a3:8d3:1319:8a2e:370:7344", "/?q=none", "/check?key=key_initech.reporting-service.production.eu-central-1&peer=2001:db8:85a3:8d3:1319:8a2e:370:7343",
+	} {
 		narrow.open(path)
 	}
 }
