@@ -28,7 +28,7 @@ type checked struct {
 	client authv3.AuthorizationClient
 }
 
-func newChecked(b *testing.B, s *harness.Server) *checked {
+func newChecked(b testing.TB, s *harness.Server) *checked {
 	b.Helper()
 	conn, err := grpc.NewClient(s.Addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -40,11 +40,16 @@ func newChecked(b *testing.B, s *harness.Server) *checked {
 
 // allows reports whether a request with the secret goes through; an error is no decision.
 func (c *checked) allows(ctx context.Context, secret keystore.Secret) (bool, error) {
+	return c.check(ctx, secret, "/documents/17")
+}
+
+// check is allows, for another path.
+func (c *checked) check(ctx context.Context, secret keystore.Secret, path string) (bool, error) {
 	peer := &corev3.SocketAddress{Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 40000}}
 	reply, err := c.client.Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: peer}}},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Method: "GET", Path: "/documents/17", Headers: map[string]string{":method": "GET", ":path": "/documents/17", "x-api-key": string(secret)},
+			Method: "GET", Path: path, Headers: map[string]string{":method": "GET", ":path": path, "x-api-key": string(secret)},
 		}},
 	}}, grpc.WaitForReady(true))
 	return err == nil && reply.GetStatus().GetCode() == 0, err
