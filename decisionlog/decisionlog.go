@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +16,7 @@ import (
 
 	"extauthz/authz"
 	"extauthz/check"
+	"extauthz/traceparent"
 )
 
 const (
@@ -126,11 +126,11 @@ func (l *Log) openFile() error {
 // fileMode is that of the file: addresses are personal data.
 const fileMode = 0o640
 
-// Record writes the decision if its sample is wanted. parent is the traceparent of the call that
+// Record writes the decision if its sample is wanted. proxy is the trace id of the proxy's call that
 // asked for the decision, or "". It keeps nothing of o, and waits for no write. It returns
 // false if the decision was dropped for want of room, and Config.Refuse is set.
-func (l *Log) Record(o *check.Observation, parent string) bool {
-	trace, from := traceOf(o, parent)
+func (l *Log) Record(o *check.Observation, proxy string) bool {
+	trace, from := traceOf(o, proxy)
 	s := &l.refused
 	if o.Decision.Code == authz.Valid && !o.Decision.WouldRefuse {
 		s = &l.allowed
@@ -226,38 +226,14 @@ func (l *Log) Stats() Stats {
 
 // traceOf returns the id of the trace that a decision belongs to, in 32 lower-case hexadecimal
 // digits, and who chose it: the proxy that asked, or the caller. Both are "" for no trace.
-func traceOf(o *check.Observation, parent string) (id, from string) {
-	if id = traceID(parent); id != "" {
-		return id, "proxy"
+func traceOf(o *check.Observation, proxy string) (id, from string) {
+	if proxy != "" {
+		return proxy, "proxy"
 	}
-	if id = traceID(o.TraceParent); id != "" {
+	if id = traceparent.Parse(o.TraceParent).TraceID; id != "" {
 		return id, "caller"
 	}
 	return "", ""
-}
-
-// traceID returns the trace id of a traceparent (W3C Trace Context), or "" if it is invalid.
-func traceID(parent string) string {
-	if len(parent) < 55 || parent[2] != '-' || parent[35] != '-' || parent[52] != '-' || parent[:2] == "ff" {
-		return ""
-	}
-	if parent[:2] == "00" && len(parent) != 55 {
-		return ""
-	}
-	id := parent[3:35]
-	if !isHex(parent[:2]) || !isHex(id) || !isHex(parent[36:52]) || !isHex(parent[53:55]) || strings.Trim(id, "0") == "" {
-		return ""
-	}
-	return id
-}
-
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // A sampler takes a share of the decisions: all or none of one trace, as every other sampler with

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/metadata"
 
 	"extauthz/check"
 	"extauthz/config"
@@ -58,16 +57,7 @@ func (d *decisionFile) hook() func(context.Context, *check.Observation) bool {
 	if d == nil {
 		return nil
 	}
-	return func(ctx context.Context, o *check.Observation) bool { return d.Record(o, traceParent(ctx)) }
-}
-
-// traceParent returns the traceparent of a gRPC call, or "" if it has none. Envoy sets it, so no
-// caller chooses it.
-func traceParent(ctx context.Context) string {
-	if values := metadata.ValueFromIncomingContext(ctx, "traceparent"); len(values) == 1 {
-		return values[0]
-	}
-	return ""
+	return func(ctx context.Context, o *check.Observation) bool { return d.Record(o, parentOf(ctx).TraceID) }
 }
 
 // addDecisionLogMetrics registers the figures of the decision log that is in use, if that was not

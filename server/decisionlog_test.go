@@ -19,6 +19,7 @@ import (
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/strictyaml"
+	"extauthz/traceparent"
 )
 
 func refusal(code authz.Code, id string) *check.Observation {
@@ -94,8 +95,8 @@ func TestWouldRefuse(t *testing.T) {
 	for range 3 * linesPerKey {
 		d.observe(t.Context(), reported)
 		d.observe(t.Context(), refusal(authz.Valid, "key_a")) // logged at debug alone
-		s.metrics.observe(reported)
-		s.metrics.observe(refusal(authz.Valid, "key_a"))
+		s.metrics.observe(reported, traceparent.Parent{})
+		s.metrics.observe(refusal(authz.Valid, "key_a"), traceparent.Parent{})
 	}
 	d.flush()
 	if n := strings.Count(log.String(), "level=INFO msg=decision code=VALID key_id=key_a client_address=192.0.2.7"); n != linesPerKey {

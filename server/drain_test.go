@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -37,22 +36,7 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn
 	cfg.Shutdown = shutdown
 	s := testServer(t, cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}
-	s.keys = &keys{Store: slow}
-	first, err := s.newSnapshot(t.Context(), cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.use(first)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.front = &front{listener: lis, failed: s.failed}
-	t.Cleanup(s.front.stop)
-	if err := s.front.serve(s.newGRPCServer(cfg.GRPC)); err != nil {
-		t.Fatal(err)
-	}
-	conn := dial(t, lis.Addr().String())
+	conn := serveOver(t, s, cfg, slow)
 	valid := make(chan bool, 1)
 	go func() { valid <- allowed(t.Context(), conn, "slow", "10.1.2.3") }()
 	<-slow.asked

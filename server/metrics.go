@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -12,6 +13,7 @@ import (
 	"extauthz/authz"
 	"extauthz/check"
 	"extauthz/envoy"
+	"extauthz/traceparent"
 )
 
 // metrics is everything that /metrics shows. What a decision touches is found beforehand, so
@@ -21,7 +23,7 @@ type metrics struct {
 
 	decisions   []prometheus.Counter // by code
 	letThrough  []prometheus.Counter // by code
-	duration    prometheus.Histogram
+	duration    prometheus.Histogram // an ExemplarObserver too
 	wouldRefuse prometheus.Counter
 	panics      prometheus.Counter
 	noAddress   prometheus.Counter
@@ -51,6 +53,10 @@ func newMetrics(o Options) *metrics {
 		Name:    "extauthz_decision_duration_seconds",
 		Help:    "Time from a check request that is read to its decision, without the transport.",
 		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1},
+
+		// For scrapers that take native histograms: buckets 10 % apart, and as many as a check's
+		// duration can have.
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	})
 	m.wouldRefuse = counter("extauthz_would_refuse_total", "Checks of keys in report mode that an enforced ip_whitelist would have refused as FORBIDDEN.")
 	m.panics = counter("extauthz_panics_total", "Checks that were refused because deciding on them, or recording them, panicked.")
@@ -85,8 +91,9 @@ func gauge(name, help string) prometheus.Gauge {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 }
 
-// observe counts one check.
-func (m *metrics) observe(o *check.Observation) {
+// observe counts one check. The trace of its parent is the exemplar of its duration, if it is
+// recorded.
+func (m *metrics) observe(o *check.Observation, parent traceparent.Parent) {
 	m.decisions[o.Decision.Code].Inc()
 	if o.LetThrough {
 		m.letThrough[o.Decision.Code].Inc()
@@ -94,7 +101,11 @@ func (m *metrics) observe(o *check.Observation) {
 	if o.Decision.WouldRefuse {
 		m.wouldRefuse.Inc()
 	}
-	m.duration.Observe(o.Duration.Seconds())
+	if seconds := o.Duration.Seconds(); parent.Sampled {
+		m.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(seconds, prometheus.Labels{"trace_id": parent.TraceID})
+	} else {
+		m.duration.Observe(seconds)
+	}
 	if o.AddrErr != nil {
 		m.noAddress.Inc()
 	}

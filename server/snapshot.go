@@ -89,7 +89,7 @@ func (s *server) newChecker(n *snapshot) (*check.Checker, error) {
 	return backend.NewChecker(n.cfg, authorizer, backend.CheckerHooks{
 		Record: n.decisions.hook(),
 		Observe: func(ctx context.Context, o *check.Observation) {
-			s.metrics.observe(o)
+			s.metrics.observe(o, parentOf(ctx))
 			s.decisions.observe(ctx, o)
 			s.peers.observe(ctx)
 			recorder.observe(o)

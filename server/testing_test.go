@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"net"
 	"sync"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"extauthz/config"
+	"extauthz/keystore"
 )
 
 // A buffer takes what is logged while a test reads it.
@@ -43,7 +45,29 @@ func testServer(t testing.TB, cfg *config.Config, log io.Writer) *server {
 	return s
 }
 
-func dial(t *testing.T, address string) *grpc.ClientConn {
+// serveOver has the server serve the keys of a store, and returns a connection to it.
+func serveOver(t testing.TB, s *server, cfg *config.Config, store keystore.Store) *grpc.ClientConn {
+	t.Helper()
+	s.keys = &keys{Store: store}
+	first, err := s.newSnapshot(t.Context(), cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.use(first)
+	t.Cleanup(s.close)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.front = &front{listener: lis, failed: s.failed}
+	t.Cleanup(s.front.stop)
+	if err := s.front.serve(s.newGRPCServer(cfg.GRPC)); err != nil {
+		t.Fatal(err)
+	}
+	return dial(t, lis.Addr().String())
+}
+
+func dial(t testing.TB, address string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -55,13 +79,27 @@ func dial(t *testing.T, address string) *grpc.ClientConn {
 
 // allowed asks for a decision, and reports whether the request may pass.
 func allowed(ctx context.Context, conn *grpc.ClientConn, secret, peer string) bool {
-	resp, err := authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+	resp, err := ask(ctx, conn, peer, map[string]string{"x-api-key": secret})
+	return err == nil && resp.GetOkResponse() != nil
+}
+
+// checkWith asks for a decision on a request with these headers, and reports whether it may pass.
+func checkWith(ctx context.Context, t testing.TB, conn *grpc.ClientConn, headers map[string]string) bool {
+	t.Helper()
+	resp, err := ask(ctx, conn, "10.1.2.3", headers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.GetOkResponse() != nil
+}
+
+func ask(ctx context.Context, conn *grpc.ClientConn, peer string, headers map[string]string) (*authv3.CheckResponse, error) {
+	return authv3.NewAuthorizationClient(conn).Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_SocketAddress{
 			SocketAddress: &corev3.SocketAddress{Address: peer},
 		}}},
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Method: "GET", Path: "/", Headers: map[string]string{"x-api-key": secret},
+			Method: "GET", Path: "/", Headers: headers,
 		}},
 	}})
-	return err == nil && resp.GetOkResponse() != nil
 }

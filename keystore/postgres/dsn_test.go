@@ -97,7 +97,7 @@ func TestErrorsHoldNoPassword(t *testing.T) {
 					t.Errorf("%s: the error contains the password: %v", call, err)
 				}
 				unreachable := name == "no server" || name == "no host"
-				if cause := errors.Unwrap(err); cause != nil && !(unreachable && cause == keystore.ErrUnreachable) { //nolint:errorlint // that alone, and nothing around it
+				if cause := errors.Unwrap(err); cause != nil && (!unreachable || cause != keystore.ErrUnreachable) { //nolint:errorlint // that alone, and nothing around it
 					t.Errorf("%s: the error wraps %T", call, cause)
 				}
 				if errors.Is(err, keystore.ErrUnreachable) != unreachable {

@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+
+	"extauthz/traceparent"
+)
+
+// metadataKey is the key under which a context holds the metadata of a gRPC call. Reading it there
+// avoids that [metadata.ValueFromIncomingContext] copies the values, which would allocate in each check.
+var metadataKey = func() any {
+	var k keyOf
+	metadata.ValueFromIncomingContext(&k, "")
+	return k.key
+}()
+
+// A keyOf is a context that keeps the key that it was last asked for.
+type keyOf struct {
+	context.Context //nolint:containedctx // nil: only Value is called
+	key             any
+}
+
+func (k *keyOf) Value(key any) any {
+	k.key = key
+	return nil
+}
+
+// parentOf returns the span in which Envoy asked for a decision, from the metadata of its gRPC call:
+// never from the headers of the caller's request, which the caller chose.
+func parentOf(ctx context.Context) traceparent.Parent {
+	md, _ := ctx.Value(metadataKey).(metadata.MD)
+	if values := md["traceparent"]; len(values) == 1 {
+		return traceparent.Parse(values[0])
+	}
+	return traceparent.Parent{}
+}
