@@ -4,108 +4,24 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"extauthz/dashboard"
+	"extauthz/dashboard/oidctest"
 )
-
-// A provider is an OpenID provider that vouches for whomever a test says.
-type provider struct {
-	*httptest.Server
-	t      *testing.T
-	key    *rsa.PrivateKey
-	claims map[string]any // beside those of every token
-	sign   func(claims map[string]any) string
-
-	challenge, nonce string // of the login under way
-}
-
-func newProvider(t *testing.T) *provider {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &provider{t: t, key: key}
-	p.sign = func(claims map[string]any) string { return p.jws(p.key, claims) }
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		p.json(w, map[string]any{
-			"issuer": p.URL, "authorization_endpoint": p.URL + "/auth", "token_endpoint": p.URL + "/token", "jwks_uri": p.URL + "/keys",
-			"id_token_signing_alg_values_supported": []string{"RS256"},
-		})
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		p.json(w, jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: &p.key.PublicKey, KeyID: "1", Algorithm: "RS256", Use: "sig"}}})
-	})
-	mux.HandleFunc("GET /auth", func(w http.ResponseWriter, r *http.Request) {
-		p.challenge, p.nonce = r.FormValue("code_challenge"), r.FormValue("nonce")
-		if r.FormValue("code_challenge_method") != "S256" || !strings.Contains(r.FormValue("scope"), "openid") {
-			t.Errorf("the request for a code is %s", r.URL)
-		}
-		http.Redirect(w, r, r.FormValue("redirect_uri")+"?code=the-code&state="+url.QueryEscape(r.FormValue("state")), http.StatusSeeOther)
-	})
-	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
-		sum := sha256.Sum256([]byte(r.FormValue("code_verifier")))
-		if r.FormValue("code") != "the-code" || base64.RawURLEncoding.EncodeToString(sum[:]) != p.challenge {
-			http.Error(w, `{"error":"invalid_grant"}`, http.StatusBadRequest)
-			return
-		}
-		claims := map[string]any{
-			"iss": p.URL, "aud": "extauthz", "sub": "1234", "nonce": p.nonce,
-			"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
-		}
-		maps.Copy(claims, p.claims)
-		p.json(w, map[string]any{"access_token": "unused", "token_type": "Bearer", "id_token": p.sign(claims)})
-	})
-	p.Server = httptest.NewServer(mux)
-	t.Cleanup(p.Close)
-	return p
-}
-
-func (p *provider) json(w http.ResponseWriter, v any) {
-	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(v); err != nil {
-		p.t.Error(err)
-	}
-}
-
-func (p *provider) jws(key *rsa.PrivateKey, claims map[string]any) string {
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, nil)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	payload, err := json.Marshal(claims)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	signed, err := signer.Sign(payload)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	text, err := signed.CompactSerialize()
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return text
-}
 
 // lateLogin is a login that is set once the site's address is known.
 type lateLogin struct{ dashboard.Login }
 
-func newOIDCSite(t *testing.T, p *provider) *site {
+func newOIDCSite(t *testing.T, p *oidctest.Provider) *site {
 	t.Helper()
 	late := &lateLogin{}
 	s := newSite(t, late)
@@ -140,8 +56,8 @@ func TestOIDCRoles(t *testing.T) {
 		"a group with another case": {map[string]any{"groups": []string{"PLATFORM"}}, 403, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newProvider(t)
-			p.claims = c.claims
+			p := oidctest.Start(t)
+			p.Claims = c.claims
 			s := newOIDCSite(t, p)
 			s.post("/login", url.Values{}, c.login)
 			form := url.Values{}
@@ -162,34 +78,34 @@ func TestOIDCRefuses(t *testing.T) {
 		c[name] = value
 		return c
 	}
-	for name, set := range map[string]func(p *provider){
-		"another nonce":    func(p *provider) { p.claims = with("nonce", "another") },
-		"no nonce":         func(p *provider) { p.claims = with("nonce", "") },
-		"another audience": func(p *provider) { p.claims = with("aud", "another") },
-		"another issuer":   func(p *provider) { p.claims = with("iss", "https://evil.example") },
-		"an old token":     func(p *provider) { p.claims = with("exp", time.Now().Add(-time.Hour).Unix()) },
-		"no signature": func(p *provider) {
-			p.sign = func(claims map[string]any) string {
+	for name, set := range map[string]func(p *oidctest.Provider){
+		"another nonce":    func(p *oidctest.Provider) { p.Claims = with("nonce", "another") },
+		"no nonce":         func(p *oidctest.Provider) { p.Claims = with("nonce", "") },
+		"another audience": func(p *oidctest.Provider) { p.Claims = with("aud", "another") },
+		"another issuer":   func(p *oidctest.Provider) { p.Claims = with("iss", "https://evil.example") },
+		"an old token":     func(p *oidctest.Provider) { p.Claims = with("exp", time.Now().Add(-time.Hour).Unix()) },
+		"no signature": func(p *oidctest.Provider) {
+			p.Sign = func(claims map[string]any) string {
 				payload, err := json.Marshal(claims)
 				if err != nil {
-					p.t.Fatal(err)
+					t.Fatal(err)
 				}
 				encode := base64.RawURLEncoding.EncodeToString
 				return encode([]byte(`{"alg":"none"}`)) + "." + encode(payload) + "."
 			}
 		},
-		"another key": func(p *provider) {
+		"another key": func(p *oidctest.Provider) {
 			other, err := rsa.GenerateKey(rand.Reader, 2048)
 			if err != nil {
-				p.t.Fatal(err)
+				t.Fatal(err)
 			}
-			p.sign = func(claims map[string]any) string { return p.jws(other, claims) }
+			p.Sign = func(claims map[string]any) string { return p.JWS(other, claims) }
 		},
-		"no token": func(p *provider) { p.sign = func(map[string]any) string { return "" } },
+		"no token": func(p *oidctest.Provider) { p.Sign = func(map[string]any) string { return "" } },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newProvider(t)
-			p.claims = editor
+			p := oidctest.Start(t)
+			p.Claims = editor
 			set(p)
 			s := newOIDCSite(t, p)
 			page := s.post("/login", url.Values{}, 403)
@@ -203,8 +119,8 @@ func TestOIDCRefuses(t *testing.T) {
 
 // TestOIDCState comes back in ways that the provider did not send anyone.
 func TestOIDCState(t *testing.T) {
-	p := newProvider(t)
-	p.claims = map[string]any{"email": "editor@example.com", "email_verified": true}
+	p := oidctest.Start(t)
+	p.Claims = map[string]any{"email": "editor@example.com", "email_verified": true}
 	s := newOIDCSite(t, p)
 	begin := func() *url.URL {
 		_, h, _ := s.request(http.MethodPost, "/login", url.Values{}, nil, false)

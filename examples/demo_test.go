@@ -1,10 +1,15 @@
 package examples_test
 
 import (
+	"io"
 	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,9 +60,7 @@ func TestDemoEndsOnInterrupt(t *testing.T) {
 	polltest.Until(t, "the demo is up", func() bool {
 		return !p.Running() || strings.Contains(p.Log(), "Ctrl-C stops everything")
 	})
-	if !strings.Contains(p.Log(), "/login?token=") {
-		t.Errorf("no link to the dashboard:\n%s", p.Log())
-	}
+	followDashboardLink(t, p.Log())
 	p.Signal(syscall.SIGINT)
 	if code := p.Wait(); code != 0 {
 		t.Errorf("the demo ended with %d:\n%s", code, p.Log())
@@ -88,5 +91,26 @@ func checkGone(t *testing.T, addrs []string) {
 			continue
 		}
 		listener.Close()
+	}
+}
+
+// followDashboardLink logs in at the dashboard by the link that the demo shows.
+func followDashboardLink(t *testing.T, log string) {
+	t.Helper()
+	m := regexp.MustCompile(`(http://127\.0\.0\.1:\d+)/login\?token=(\S+)`).FindStringSubmatch(log)
+	if m == nil {
+		t.Fatalf("no link to the dashboard:\n%s", log)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Jar: jar}).PostForm(m[1]+"/login", url.Values{"token": {m[2]}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if page, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(page), "key_listed") {
+		t.Errorf("the link leads to %s (%v):\n%s", resp.Status, err, page)
 	}
 }

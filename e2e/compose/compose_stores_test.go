@@ -38,7 +38,7 @@ func TestComposeProfiles(t *testing.T) {
 			if want := "envoyproxy/envoy:v" + pinnedEnvoy(t, root); envoy.Image != want || !pinned.MatchString(database.Image) {
 				t.Errorf("images %s, want %s, and %s", envoy.Image, want, database.Image)
 			}
-			if len(envoy.Ports) != 1 || envoy.Ports[0].HostIP != "127.0.0.1" || envoy.Ports[0].Published != port || envoy.Ports[0].Target != 10000 {
+			if len(envoy.Ports) < 1 || envoy.Ports[0].Published != port || envoy.Ports[0].Target != 10000 || reachable(envoy.Ports) {
 				t.Errorf("published: %+v", envoy.Ports)
 			}
 			command := inPlace(t, envoy, envoy.Command)
@@ -63,4 +63,9 @@ func TestComposeProfiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// reachable reports whether a port is published to other machines.
+func reachable(ports []types.ServicePortConfig) bool {
+	return slices.ContainsFunc(ports, func(p types.ServicePortConfig) bool { return p.HostIP != "127.0.0.1" })
 }

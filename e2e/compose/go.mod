@@ -5,12 +5,14 @@ go 1.26.0
 require (
 	extauthz v0.0.0
 	github.com/compose-spec/compose-go/v2 v2.16.2
+	gopkg.in/yaml.v3 v3.0.1
 )
 
 require (
 	github.com/distribution/reference v0.5.0 // indirect
 	github.com/docker/go-connections v0.4.0 // indirect
 	github.com/docker/go-units v0.5.0 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
 	github.com/go-viper/mapstructure/v2 v2.4.0 // indirect
 	github.com/mattn/go-shellwords v1.0.12 // indirect
 	github.com/opencontainers/go-digest v1.0.0 // indirect
