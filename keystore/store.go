@@ -17,7 +17,7 @@ var ErrBusy = errors.New("too many look-ups in the key store are in flight")
 var ErrUnreachable = errors.New("the key store is unreachable")
 
 // ErrExists is returned for a key whose id or one of whose hashes is already in the store.
-var ErrExists = errors.New("a key with that id or hash exists already")
+var ErrExists = errors.New("a key with that id or hash already exists")
 
 // A Store finds keys by the hash of their secret.
 type Store interface {

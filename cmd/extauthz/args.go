@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// otherNames are words by which people look for a command, by the command's name.
+// otherNames maps the name of a command to words that users try instead.
 var otherNames = map[string][]string{
 	"new":     {"add", "create", "make", "generate"},
 	"list":    {"ls"},
@@ -19,8 +19,8 @@ var otherNames = map[string][]string{
 	"check":   {"explain", "test"},
 }
 
-// checkArgs makes the errors about arguments of a command and all commands below it say what to
-// write instead.
+// checkArgs makes the errors about the arguments of cmd and its subcommands say what to write
+// instead.
 func checkArgs(cmd *cobra.Command) {
 	cmd.SuggestFor = otherNames[cmd.Name()]
 	cmd.SuggestionsMinimumDistance = 2

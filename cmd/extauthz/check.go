@@ -35,22 +35,22 @@ func newCheckCommand() *cobra.Command {
 		Use:   checkName,
 		Short: "Explain one decision, check by check",
 		Long: `Make the decision that the server would make for a request, and explain it check by check.
-Nothing is sent to a server, nothing is changed, and no rate limit is spent. Limits that are
-counted in memory belong to the server: they are shown as if nothing were spent yet.
+The command contacts no server, changes nothing, and spends no rate limit. Limits that the server
+counts in its memory are shown as unused.
 
-The key is given by --key, with its id, or by --secret. Other users of the machine can read a
-command line, and the shell keeps it in its history: --secret - reads the secret from standard
-input.
+Give the key by its id with --key, or by its secret with --secret. Other users of the machine can
+read a command line, and the shell keeps it in its history: --secret - reads the secret from
+standard input.
 
-The client address is found as the configuration's client_address says, in what the server
-receives from Envoy: --peer is the address of the connection to Envoy, --xff the line of
-x-forwarded-for with what Envoy appended, --header any other header. Or give it by --ip.
+Give the client address with --ip, or let the command find it as client_address in the
+configuration says, from what Envoy sends: --peer is the address of the connection to Envoy, --xff
+a line of x-forwarded-for including what Envoy appended, --header any other header.
 
-What the route requires is given by --permissions and --ratelimits, as in Envoy's context
-extensions, or found by --host, --method and --path in the configuration's routes.
+Give what the route requires with --permissions and --ratelimits, as in Envoy's context
+extensions, or let --host, --method and --path select a rule in the configuration's routes.
 
 Exit codes: 0 if the request would be allowed, 1 if it would be refused, 2 if no decision could
-be made: wrong flags, an error in the configuration, or a store out of reach.`,
+be made because of wrong flags, an error in the configuration, or an unreachable store.`,
 		Example: `  extauthz check --config extauthz.yaml --key key_acme_prod --peer 10.0.0.1 --xff "192.0.2.7, 10.0.0.1"
   printf %s "$SECRET" | extauthz check --keys keys.yaml --secret - --ip 192.0.2.7
   extauthz check --config extauthz.yaml --secret - --ip 192.0.2.7 --path /admin < secret.txt`,
@@ -120,16 +120,16 @@ func (f *checkFlags) read(cmd *cobra.Command) (*explainer, *check.Attributes, er
 	ip, source := f.request.addressGiven(cmd)
 	switch {
 	case given("secret") == given("key"):
-		return nil, nil, errors.New("one of --key and --secret names the key: give the key's id with --key, or its secret with --secret, where - reads it from standard input")
+		return nil, nil, errors.New("exactly one of --key and --secret is required: give the key's id with --key, or its secret with --secret; --secret - reads it from standard input")
 	case given("key") && f.key == "":
-		return nil, nil, errors.New("--key is empty: give the id of a key, as `extauthz key list` shows it")
+		return nil, nil, errors.New("--key is empty: give the id of a key; `extauthz key list` shows them")
 	case ip == source:
-		return nil, nil, errors.New("the client address is given by --ip, or found in --peer, --xff and --header: give one or the other; --ip \"\" is an address that could not be determined")
+		return nil, nil, errors.New("give either the client address with --ip, or what Envoy sends with --peer, --xff and --header; --ip \"\" means that it could not be determined")
 	}
 	var err error
 	switch {
 	case given("key"):
-		e.secret = "the key's own" // keyByID finds the key, whatever the secret
+		e.secret = "the key's own" // keyByID finds the key for any secret
 	case f.secret == "-":
 		if e.secret, err = readSecret(cmd.InOrStdin()); err != nil {
 			return nil, nil, err
@@ -149,7 +149,7 @@ func (f *checkFlags) read(cmd *cobra.Command) (*explainer, *check.Attributes, er
 	return e, attributes, err
 }
 
-// keyByID is a store in which every secret is that of one key.
+// keyByID is a store in which every secret belongs to one key.
 type keyByID struct {
 	backend.Store
 	id string
@@ -171,14 +171,14 @@ func (s keyByID) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, er
 	return k, nil
 }
 
-// An explainer is what decides on the request of a check command: it explains the decision that
-// the server would make, for the secret and the client address that flags give.
+// An explainer is the authorizer of a check command. It explains the decision that the server
+// would make, with the secret and the client address from the flags.
 type explainer struct {
 	authorizer *authz.Authorizer
 	secret     keystore.Secret
 	byID       bool        // the key was given by its id
 	noPeer     bool        // --peer names no address
-	addr       *netip.Addr // from --ip; nil: as the request has it
+	addr       *netip.Addr // from --ip; nil if the request's is used
 
 	result checkResult
 	err    error // why no decision could be made
@@ -190,7 +190,7 @@ func (e *explainer) explain(ctx context.Context, cfg *config.Config, a *check.At
 	if err != nil {
 		return err
 	}
-	e.err = errors.New("the request was not decided") // unless it was
+	e.err = errors.New("the request was not decided") // Authorize replaces it
 	checker.Check(ctx, a, &check.Outcome{})
 	e.result.DryRun = cfg.DryRun
 	return nil
@@ -217,7 +217,7 @@ func (e *explainer) Authorize(ctx context.Context, r authz.Request) (authz.Decis
 	return d, e.err
 }
 
-// observe keeps how the client address was found.
+// observe records how the client address was found.
 func (e *explainer) observe(_ context.Context, o *check.Observation) {
 	if e.addr != nil {
 		e.result.ClientAddressFrom = "--ip"

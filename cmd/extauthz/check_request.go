@@ -12,8 +12,8 @@ import (
 	"extauthz/keystore"
 )
 
-// requestFlags describe a request as Envoy would send it to the server. What the route requires
-// is given as Envoy's context extensions give it, or found in the configuration's routes.
+// requestFlags describe a request as Envoy would send it to the server. The route's requirements
+// come from flags, as from Envoy's context extensions, or from the configuration's routes.
 type requestFlags struct {
 	ip, peer                string
 	xff, headers            []string
@@ -23,19 +23,19 @@ type requestFlags struct {
 
 func (f *requestFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.ip, "ip", "", `the client address, whatever client_address says; "" for one that could not be determined`)
+	flags.StringVar(&f.ip, "ip", "", `the client address, in place of what client_address would find; "" for one that could not be determined`)
 	flags.StringVar(&f.peer, "peer", "", `the address of the connection to Envoy; "" for a unix socket`)
-	flags.StringArrayVar(&f.xff, "xff", nil, "a line of x-forwarded-for, with what Envoy appended")
-	flags.StringArrayVar(&f.headers, "header", nil, "a header of the request, as \"name: value\"; once for each line")
-	flags.StringVar(&f.permissions, "permissions", "", "the permissions that the route requires, in place of a rule's, such as \"documents.read OR admin\"")
-	flags.StringVar(&f.ratelimits, "ratelimits", "", "the cost of the request, in place of a rule's, such as \"exports=1\"")
-	flags.StringVar(&f.host, "host", "", "the request's host, to find its rule in the configuration")
+	flags.StringArrayVar(&f.xff, "xff", nil, "a line of x-forwarded-for, including what Envoy appended; repeatable")
+	flags.StringArrayVar(&f.headers, "header", nil, "a header line of the request, as \"name: value\"; repeatable")
+	flags.StringVar(&f.permissions, "permissions", "", "the permissions that the route requires, in place of the rule's, such as \"documents.read OR admin\"")
+	flags.StringVar(&f.ratelimits, "ratelimits", "", "the cost of the request, in place of the rule's, such as \"exports=1\"")
+	flags.StringVar(&f.host, "host", "", "the request's host, which selects a rule in the configuration")
 	flags.StringVar(&f.method, "method", "GET", "the request's method")
 	flags.StringVar(&f.path, "path", "", "the request's path")
 }
 
-// addressGiven reports whether flags say where the client address comes from: as --ip, or as
-// what the configured source reads.
+// addressGiven reports whether the client address is given by --ip, and whether what the
+// configured source reads is given.
 func (f *requestFlags) addressGiven(cmd *cobra.Command) (ip, source bool) {
 	given := cmd.Flags().Changed
 	return given("ip"), given("peer") || given("xff") || given("header")
@@ -55,7 +55,7 @@ func parseAddress(flag, s string) (netip.Addr, error) {
 	case err != nil:
 		return netip.Addr{}, fmt.Errorf("%s: %w", flag, err)
 	case strings.Contains(s, "/"):
-		return netip.Addr{}, fmt.Errorf("%s: %s is a range: write one address of it, such as %s", flag, s, p.Addr())
+		return netip.Addr{}, fmt.Errorf("%s: %s is a range: write one address, such as %s", flag, s, p.Addr())
 	}
 	return p.Addr(), nil
 }
@@ -64,7 +64,7 @@ func parseAddress(flag, s string) (netip.Addr, error) {
 func (f *requestFlags) attributes(cmd *cobra.Command) (*check.Attributes, error) {
 	given := cmd.Flags().Changed
 	if (given("host") || given("method")) && !given("path") {
-		return nil, errors.New("--host and --method find a rule together with --path: give --path too")
+		return nil, errors.New("--host and --method require --path: give --path too")
 	}
 	a := &check.Attributes{Method: clean(f.method), Path: clean(f.path), Host: clean(f.host)}
 	if f.peer != "" {
@@ -80,7 +80,7 @@ func (f *requestFlags) attributes(cmd *cobra.Command) (*check.Attributes, error)
 	for _, line := range f.headers {
 		name, value, ok := strings.Cut(line, ":")
 		if name = strings.TrimSpace(name); !ok || name == "" {
-			return nil, errors.New("--header: a header has a name and a value: write one such as \"x-client-ip: 192.0.2.7\"")
+			return nil, errors.New("--header: want a name and a value: write one such as \"x-client-ip: 192.0.2.7\"")
 		}
 		a.Headers = append(a.Headers, check.Field{Name: clean(strings.ToLower(name)), Value: clean(strings.TrimSpace(value))})
 	}
@@ -93,5 +93,5 @@ func (f *requestFlags) attributes(cmd *cobra.Command) (*check.Attributes, error)
 	return a, nil
 }
 
-// clean replaces what is not UTF-8, as Envoy does before it sends a check.
+// clean replaces bytes that are not UTF-8, as Envoy does before it sends a check.
 func clean(s string) string { return strings.ToValidUTF8(s, "!") }

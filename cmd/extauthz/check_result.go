@@ -9,7 +9,7 @@ import (
 	"extauthz/authz"
 )
 
-// A checkResult is one explained decision as it is printed.
+// A checkResult is one explained decision, as printed.
 type checkResult struct {
 	Valid bool   `json:"valid"`
 	Code  string `json:"code"`
@@ -19,13 +19,13 @@ type checkResult struct {
 	ClientAddressFrom  string `json:"clientAddressFrom,omitempty"`  // peer, x-forwarded-for, a header, or --ip
 	ClientAddressError string `json:"clientAddressError,omitempty"` // why there is none
 
-	DryRun bool        `json:"dryRun,omitempty"` // the server lets a refused request through
-	Notes  []string    `json:"notes,omitempty"`  // what the result leaves out
+	DryRun bool        `json:"dryRun,omitempty"` // the server would let a refused request through
+	Notes  []string    `json:"notes,omitempty"`  // what the result does not consider
 	Checks []checkStep `json:"checks"`
 }
 
 type checkStep struct {
-	Code   string `json:"code"` // of the refusal if the check does not hold
+	Code   string `json:"code"` // of the refusal if the check fails
 	Ran    bool   `json:"ran"`
 	Holds  bool   `json:"holds"`
 	Detail string `json:"detail,omitempty"`

@@ -14,7 +14,7 @@ type configFlags struct {
 
 func (f *configFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.file, "config", "c", "", "configuration file")
-	cmd.Flags().StringVarP(&f.overrides.Keys, "keys", "k", "", "key file, or a folder of them; wins over the configuration's store")
+	cmd.Flags().StringVarP(&f.overrides.Keys, "keys", "k", "", "key file, or a folder of key files; overrides the configuration's store")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	_ = cmd.MarkFlagFilename("keys", "yaml", "yml")
 }

@@ -32,13 +32,13 @@ func newDashboardCommand() *cobra.Command {
 	f := &dashboardFlags{}
 	cmd := &cobra.Command{
 		Use:   "dashboard",
-		Short: "Serve a page on which keys are seen and changed",
-		Long: `Serve a page on which keys, the addresses that they are used from, and refusals are seen, and
-keys are changed. It is a process of its own: it needs to write to the store of keys, which the
-server that decides does not.
+		Short: "Serve a web page to view and change keys",
+		Long: `Serve a web page that shows keys, the addresses from which they are used, and refusals, and that
+changes keys. It runs as a separate process because it needs write access to the key store, which
+the server does not.
 
-With login: token, the default, it prints a link that works once, within ten minutes. An address
-that other machines can reach needs login: oidc in the configuration.`,
+With login: token, the default, it prints a link that works once, within ten minutes. To listen on
+an address that other machines can reach, set login: oidc in the configuration.`,
 		Example: `  extauthz dashboard --config extauthz.yaml
   extauthz dashboard --keys keys.yaml --listen 127.0.0.1:9194`,
 		Args: cobra.NoArgs,
@@ -138,7 +138,7 @@ func listenDashboard(ctx context.Context, d config.Dashboard) (net.Listener, *tl
 	return tls.NewListener(lis, c), c, nil
 }
 
-// serveUntil serves until ctx ends, and then lets requests under way end.
+// serveUntil serves until ctx ends, and then lets requests in flight end.
 func serveUntil(ctx context.Context, s *http.Server, lis net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(lis) }()
@@ -155,7 +155,7 @@ func serveUntil(ctx context.Context, s *http.Server, lis net.Listener) error {
 	return nil
 }
 
-// siteOf returns how browsers reach the dashboard, and the hosts that it answers for.
+// siteOf returns the URL of the dashboard, and the hosts that it answers for.
 func siteOf(d config.Dashboard, address string, withTLS bool) (site string, hosts []string) {
 	scheme := "http://"
 	if withTLS {

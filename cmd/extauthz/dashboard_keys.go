@@ -17,7 +17,7 @@ import (
 	"extauthz/usage"
 )
 
-// fileKeys reads keys from memory and changes the files that they come from.
+// fileKeys reads keys from memory and edits the files that they come from.
 type fileKeys struct {
 	keystore.Editor // changes
 
@@ -46,7 +46,7 @@ func (f *fileKeys) reload(err error) error {
 	if err != nil {
 		return err
 	}
-	_ = f.files.Reload() // the change is made, and is read soon in any case
+	_ = f.files.Reload() // the change is written, and read soon in any case
 	return nil
 }
 
@@ -67,7 +67,7 @@ func explainFor(ctx context.Context, cfg *config.Config, store backend.Store, r 
 	if r.Path == "" {
 		c.Routes = nil
 		if cfg.Routes != nil {
-			e.result.Notes = append(e.result.Notes, "The configuration's routes were not applied: write a path.")
+			e.result.Notes = append(e.result.Notes, "The configuration's routes were not applied: enter a path.")
 		}
 	}
 	e.authorizer = backend.NewAuthorizer(&c, keyByID{store, r.KeyID}, limits, backend.AuthorizerHooks{})
@@ -108,7 +108,7 @@ func checkResultOf(e *explainer) *dashboard.CheckResult {
 	return r
 }
 
-// stateOf returns what is known of the store, and of the servers that reported in the last minute.
+// stateOf returns the state of the store, and of the servers that reported in the last minute.
 func stateOf(ctx context.Context, cfg *config.Config, store backend.Store, records usage.Store) dashboard.State {
 	state := dashboard.State{Store: cfg.Store.Name(), Err: backend.AskReady(ctx, store)}
 	if records == nil {

@@ -35,14 +35,14 @@ func newHealthCommand() *cobra.Command {
 	f := &healthFlags{}
 	cmd := &cobra.Command{
 		Use:   "health",
-		Short: "Ask a running server whether it serves",
-		Long: `Ask the gRPC health service of a server on this machine whether it serves, or with --ready, /readyz
-of its admin listener. This is for probes that run a command, where there is no shell and no curl.
+		Short: "Check whether a running server serves",
+		Long: `Query the gRPC health service of a server on this machine, or with --ready, /readyz of its admin
+listener. This is for probes that run a command in an image without a shell or curl.
 
-The addresses are those of the configuration, or the defaults. A listener that asks for client
-certificates cannot be asked so: use --ready.
+The addresses come from the configuration, or are the defaults. A listener that requires client
+certificates cannot be queried this way: use --ready.
 
-Exit codes: 0 if it serves, 1 if it does not or does not answer.`,
+Exit codes: 0 if the server serves, 1 if it does not serve or does not answer.`,
 		Example: `  extauthz health --config /etc/extauthz/extauthz.yaml
   extauthz health --ready --address 127.0.0.1:9192`,
 		Args: cobra.NoArgs,
@@ -50,7 +50,7 @@ Exit codes: 0 if it serves, 1 if it does not or does not answer.`,
 	}
 	cmd.Flags().StringVarP(&f.file, "config", "c", "", "the server's configuration file, for its addresses")
 	cmd.Flags().StringVar(&f.address, "address", "", "where the server listens: host:port or unix:/path (default 127.0.0.1:9191, or 127.0.0.1:9192 with --ready)")
-	cmd.Flags().BoolVar(&f.ready, "ready", false, "ask /readyz of the admin listener")
+	cmd.Flags().BoolVar(&f.ready, "ready", false, "query /readyz of the admin listener")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 2*time.Second, "how long to wait for the answer")
 	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
 	return cmd
@@ -75,7 +75,7 @@ func (f *healthFlags) run(cmd *cobra.Command) error {
 		}
 	}
 	if address == (config.Address{}) {
-		return errors.New("the configuration has no admin listener: leave --ready out")
+		return errors.New("the configuration has no admin listener: omit --ready")
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()
@@ -141,10 +141,10 @@ func askHealth(ctx context.Context, a config.Address, c config.TLS) error {
 	return nil
 }
 
-// ownCertificate returns the credentials of a client that trusts the listener's certificate alone.
+// ownCertificate returns the credentials of a client that trusts only the listener's certificate.
 func ownCertificate(c config.TLS) (credentials.TransportCredentials, error) {
 	if c.ClientCAFile != "" {
-		return nil, errors.New("the listener asks for a client certificate: use --ready")
+		return nil, errors.New("the listener requires a client certificate: use --ready")
 	}
 	t, err := backend.OpenTLS(c, nil)
 	if err != nil {
@@ -155,7 +155,7 @@ func ownCertificate(c config.TLS) (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS12,
 		RootCAs:    roots,
-		// The name does not matter, so that it is not looked at: it is this certificate or none.
+		// The name is not verified: only this one certificate is accepted.
 		InsecureSkipVerify: true, //nolint:gosec // VerifyConnection does it
 		VerifyConnection: func(s tls.ConnectionState) error {
 			_, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots})
@@ -164,7 +164,7 @@ func ownCertificate(c config.TLS) (credentials.TransportCredentials, error) {
 	}), nil
 }
 
-// askReadyz returns nil if /readyz says yes, and otherwise what it says.
+// askReadyz returns nil if /readyz answers OK, and otherwise an error with its answer.
 func askReadyz(ctx context.Context, a config.Address, _ config.TLS) error {
 	dial := dialer(a)
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}

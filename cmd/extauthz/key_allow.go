@@ -18,10 +18,10 @@ func newKeyAllowCommand() *cobra.Command {
 	cmd := c.command(&cobra.Command{
 		Use:   "allow ID ADDRESS|CIDR…",
 		Short: "Add addresses to a key's whitelist",
-		Long: `Add addresses or CIDR ranges to those from which a key may be used.
+		Long: `Add addresses or CIDR ranges to a key's ip_whitelist.
 
 A key without a whitelist may be used from everywhere, so its first entry excludes all other
-addresses. Such a key is changed only with --restrict.`,
+addresses. Changing such a key requires --restrict.`,
 		Example: `  extauthz key allow key_acme 10.1.0.0/16 --config extauthz.yaml
   extauthz key allow key_open 192.0.2.7 --restrict --config extauthz.yaml`,
 		Args: cobra.MinimumNArgs(2),
@@ -35,9 +35,9 @@ func newKeyDisallowCommand() *cobra.Command {
 	return c.command(&cobra.Command{
 		Use:   "disallow ID ADDRESS|CIDR…",
 		Short: "Remove addresses from a key's whitelist",
-		Long: `Remove addresses or CIDR ranges from a key's whitelist. Each must be an entry of it: one address
-cannot be removed from within a range. The last entry cannot be removed: to refuse a key from
-everywhere, disable it.`,
+		Long: `Remove addresses or CIDR ranges from a key's ip_whitelist. Each must be an entry of it: a single
+address cannot be removed from a range. The last entry cannot be removed: to refuse the key from
+all addresses, disable it.`,
 		Example: "  extauthz key disallow key_acme 10.1.0.0/16 --config extauthz.yaml",
 		Args:    cobra.MinimumNArgs(2),
 	})
@@ -49,7 +49,7 @@ func allow(k *keystore.Key, entries []string, restrict bool) (string, error) {
 		return "", err
 	}
 	if !k.Whitelist.Restricted() && !restrict {
-		return "", fmt.Errorf("%s may be used from everywhere, and an entry would exclude all other addresses: add --restrict to do so", k.ID)
+		return "", fmt.Errorf("%s may be used from everywhere, and an entry would exclude all other addresses: to do that, add --restrict", k.ID)
 	}
 	list := slices.Clone(k.Whitelist.Prefixes())
 	var fresh []netip.Prefix
@@ -59,7 +59,7 @@ func allow(k *keystore.Key, entries []string, restrict bool) (string, error) {
 		}
 	}
 	if len(fresh) == 0 {
-		return "allowed already from " + formatEntries(added), errNoChange
+		return "already allowed from " + formatEntries(added), errNoChange
 	}
 	k.Whitelist = keystore.NewWhitelist(list)
 	return "allowed from " + formatEntries(fresh), nil
@@ -78,22 +78,22 @@ func disallow(k *keystore.Key, entries []string) (string, error) {
 	for _, p := range removed {
 		for _, l := range left {
 			if l.Overlaps(p) && (l.Bits() <= p.Bits() || !slices.Contains(before, p)) {
-				return "", fmt.Errorf("%s would still be allowed, in whole or in part, by the entry %s: remove that, or replace it by narrower entries first",
+				return "", fmt.Errorf("%s would still be allowed, in whole or in part, by the entry %s: remove that entry, or replace it with narrower ones first",
 					keystore.FormatWhitelistEntry(p), keystore.FormatWhitelistEntry(l))
 			}
 		}
 	}
 	switch len(left) {
 	case len(before):
-		return "not allowed anyway from " + formatEntries(removed), errNoChange
+		return "already not allowed from " + formatEntries(removed), errNoChange
 	case 0:
 		return "", fmt.Errorf("%s would have an empty whitelist, which says neither \"anyone\" nor \"no one\": disable the key to allow no one", k.ID)
 	}
 	k.Whitelist = keystore.NewWhitelist(left)
-	done := "not allowed any more from " + formatEntries(removed)
+	done := "no longer allowed from " + formatEntries(removed)
 	within := slices.DeleteFunc(slices.Clone(left), func(l netip.Prefix) bool { return !slices.ContainsFunc(removed, l.Overlaps) })
 	if len(within) > 0 {
-		done += ", but for " + formatEntries(within)
+		done += ", except " + formatEntries(within)
 	}
 	return done, nil
 }

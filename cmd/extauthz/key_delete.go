@@ -14,8 +14,8 @@ func newKeyDeleteCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete ID",
 		Short: "Delete a key",
-		Long: `Delete a key, and print what it was. To refuse it for a while, disable it: a deleted key cannot
-be made again without its secret.`,
+		Long: `Delete a key, and print its record. To refuse a key for a while, disable it instead: a deleted
+key cannot be created again without its secret.`,
 		Example: "  extauthz key delete key_acme --config extauthz.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

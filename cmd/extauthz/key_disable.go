@@ -9,7 +9,7 @@ import (
 func newKeyDisableCommand() *cobra.Command {
 	c := &editCommand{change: func(k *keystore.Key, _ []string) (string, error) {
 		if !k.Enabled {
-			return "disabled already", errNoChange
+			return "already disabled", errNoChange
 		}
 		k.Enabled = false
 		return "disabled", nil
@@ -26,7 +26,7 @@ func newKeyDisableCommand() *cobra.Command {
 func newKeyEnableCommand() *cobra.Command {
 	c := &editCommand{change: func(k *keystore.Key, _ []string) (string, error) {
 		if k.Enabled {
-			return "enabled already", errNoChange
+			return "already enabled", errNoChange
 		}
 		k.Enabled = true
 		return "enabled", nil

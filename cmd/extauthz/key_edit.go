@@ -11,15 +11,15 @@ import (
 	"extauthz/keystore"
 )
 
-// errNoChange ends an edit that would change nothing.
+// errNoChange reports that an edit would change nothing.
 var errNoChange = errors.New("no change")
 
 // An editCommand is a command that changes one key.
 type editCommand struct {
 	configFlags
 
-	// change changes the key and returns what to print: the new state, or with errNoChange the
-	// old one. args are the arguments after the key's id.
+	// change changes the key and returns its new state as text, or with errNoChange its present
+	// one. args are the arguments after the key's id.
 	change func(k *keystore.Key, args []string) (done string, err error)
 }
 
@@ -54,15 +54,15 @@ func (c *editCommand) run(ctx context.Context, cmd *cobra.Command, e keystore.Ed
 	return err
 }
 
-// warnAboutWhitelist prints what is probably a mistake in the key's whitelist.
+// warnAboutWhitelist prints a warning if the key's whitelist is probably a mistake.
 func warnAboutWhitelist(cmd *cobra.Command, k *keystore.Key) {
 	if w := k.Whitelist.Warning(); w != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s: %s\n", k.ID, w)
 	}
 }
 
-// withEditor calls work with an editor of the keys that the flags name, and a context that bounds
-// how long one edit may take.
+// withEditor calls work with an editor of the configured store, and a context that limits the
+// time of one edit.
 func (f *configFlags) withEditor(cmd *cobra.Command, work func(context.Context, keystore.Editor) error) error {
 	cfg, err := f.load()
 	if err != nil {

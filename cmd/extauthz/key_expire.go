@@ -21,7 +21,7 @@ from now such as 720h or 90d, or never.`,
 	})
 }
 
-// expire sets the time in the one argument.
+// expire sets the expiry to the time in args.
 func expire(k *keystore.Key, args []string) (string, error) {
 	var t time.Time
 	if args[0] != "never" {

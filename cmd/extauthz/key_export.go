@@ -26,11 +26,11 @@ func newKeyExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [--to FILE|-]",
 		Short: "Write the keys of a store as a key file",
-		Long: `Write all keys as a key file, in the order of their ids, with their hashes: a backup, which import
-reads.
+		Long: `Write all keys, with their hashes and in the order of their ids, as a key file: a backup that
+extauthz key import can read.
 
 A key whose record cannot be read is left out and reported on standard error, and the exit code
-is 1. The file is complete or not there at all; one that exists is not overwritten.`,
+is 1. An incomplete file is never left behind, and an existing file is never overwritten.`,
 		Example: `  extauthz key export --config extauthz.yaml --to keys.yaml`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -67,7 +67,7 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	return errors.Join(leftOut, err)
 }
 
-// A leftOutError is the errors of the keys that an export left out; all others were written.
+// A leftOutError holds the errors of the keys that an export left out; all others were written.
 type leftOutError []error
 
 func (e leftOutError) Error() string { return errors.Join(e...).Error() }
@@ -104,11 +104,11 @@ func exportKeys(ctx context.Context, e keystore.Editor, to io.Writer) (n int, er
 	return n, leftOut
 }
 
-// newFile creates a file that only its owner can read, with what write writes. If write fails there
-// is no file, unless it only left out keys, which is returned as leftOut.
+// newFile creates a file that only its owner can read, with the content that write writes. If write
+// fails, no file is left, unless write only left out keys: newFile returns that error as leftOut.
 func newFile(path string, write func(io.Writer) error) (leftOut, err error) {
 	if _, err := os.Lstat(path); err == nil {
-		return nil, fmt.Errorf("%s: exists already: remove it, or write another name", path)
+		return nil, fmt.Errorf("%s: already exists: remove it, or write another name", path)
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 func newKeyHashCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hash",
-		Short: "Print the hash of a secret that is read from standard input",
-		Long: `Print the SHA-256 of a secret, in the form of a key file's hash field. The secret is read from
-standard input, without one line break at its end. A secret that no request can carry is an
-error: with a comma, a control character or a space around it, or longer than 512 bytes.`,
+		Short: "Print the hash of a secret read from standard input",
+		Long: `Read a secret from standard input, and print its SHA-256 hash as the hash field of a key file has
+it. One line break at the end of the input is ignored. A secret that no request can carry is an
+error: one with a comma or a control character, with a space around it, or of over 512 bytes.`,
 		Example: `  printf %s "$SECRET" | extauthz key hash`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

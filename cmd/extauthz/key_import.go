@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// importBatch is how many keys are written together, and may have to be written again after
-	// an interrupted import.
+	// importBatch is how many keys are written together. After an interruption, up to one batch
+	// is written again.
 	importBatch = 10_000
 
 	// importWriters is how many parts of a batch are written at the same time.
@@ -30,7 +30,7 @@ const (
 	// batchTimeout is how long one batch may take; for a key file it is the whole import.
 	batchTimeout = 10 * time.Minute
 
-	// maxDifferences is how many of the keys that an import left alone are named.
+	// maxDifferences is how many of the keys that an import left unchanged are listed.
 	maxDifferences = 20
 )
 
@@ -45,18 +45,18 @@ func newKeyImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import --from FILE|-",
 		Short: "Write the keys of a key file into a store",
-		Long: `Write the keys of a key file, such as export writes, into the store that the configuration
-names. A key whose id is in the store already is left alone, so that an old file cannot undo
-what was changed since: a disabled key stays disabled. No key is deleted, but one that was
-deleted from the store is added again.
+		Long: `Write the keys of a key file, such as one that export wrote, to the configured store. A key whose
+id is already in the store is left unchanged, so that an old file cannot undo later changes: a
+disabled key stays disabled. No key is deleted, but a key that was deleted from the store is
+added again.
 
-The result is counted: keys that were added, that are the same in the store, and that are
-different there. --overwrite writes the different ones as the file has them, and names each
-key that works again because of that.
+The command prints how many keys it added, and how many are the same or different in the store.
+--overwrite replaces the different ones with those of the file, and lists each key that works
+again because of that.
 
-A large file is read and written in batches and takes little memory; into a key file, all keys
-are written at once. If there is an error in the file, the keys of the batches before it are
-written, and the import prints how far it came: --after ID continues from there.
+A large file is read and written in batches, with little memory; a key file is always written as
+a whole. At an error in the file, the keys of the batches before it are written, and the command
+prints the last of them: --after ID continues from there.
 ` + "`extauthz validate --keys FILE` finds errors beforehand.",
 		Example: `  extauthz key import --from keys.yaml --config extauthz.yaml
   extauthz key export --config old.yaml | extauthz key import --from - --config new.yaml`,
@@ -66,7 +66,7 @@ written, and the import prints how far it came: --after ID continues from there.
 	f.register(cmd)
 	cmd.Flags().StringVar(&f.from, "from", "", "the key file, or - for standard input")
 	cmd.Flags().StringVar(&f.after, "after", "", "skip the file's keys up to the one with this id")
-	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace keys that are different in the store, also disabled ones")
+	cmd.Flags().BoolVar(&f.overwrite, "overwrite", false, "replace keys that are different in the store, including disabled ones")
 	_ = cmd.MarkFlagRequired("from")
 	_ = cmd.MarkFlagFilename("from", "yaml", "yml")
 	return cmd
@@ -87,7 +87,7 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer e.Close()
-	// An interrupted import prints how far it came.
+	// An interrupted import prints its last key.
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	bar := newProgressBar(cmd.ErrOrStderr(), file.Size)
@@ -121,7 +121,7 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 	return err
 }
 
-// An importReport prints which keys were different in the store.
+// An importReport prints which keys differ in the store.
 type importReport struct {
 	overwrite bool
 	now       time.Time
@@ -129,7 +129,7 @@ type importReport struct {
 	leftAlone int
 }
 
-// different prints a key that was left alone, or one that works again.
+// different prints a key that was left unchanged, or one that works again.
 func (r *importReport) different(d importer.Difference) {
 	if r.overwrite {
 		if restored := d.Restored(r.now); len(restored) > 0 {
@@ -144,12 +144,12 @@ func (r *importReport) different(d importer.Difference) {
 	if d.Stored.Broken != nil {
 		what = "its record there cannot be read"
 	}
-	r.print("%s is different in the store (%s): left alone", d.File.ID, what)
+	r.print("%s is different in the store (%s): left unchanged", d.File.ID, what)
 }
 
 func (r *importReport) end() {
 	if n := r.leftAlone - maxDifferences; n > 0 {
-		r.print("%d more are different in the store: left alone", n)
+		r.print("%d more are different in the store: left unchanged", n)
 	}
 }
 
@@ -159,13 +159,13 @@ func (r *importReport) counts(result importer.Result) string {
 	case r.overwrite:
 		different = fmt.Sprintf("%d overwritten", result.Different)
 	case result.Different > 0:
-		different += ": left alone (--overwrite replaces them)"
+		different += ": left unchanged (--overwrite replaces them)"
 	}
 	return fmt.Sprintf("%d added, %d same, %s", result.Added, result.Same, different)
 }
 
-// newProgressBar returns a bar over size bytes, or over an unknown number if size is -1. It is
-// shown only on a terminal.
+// newProgressBar returns a bar over size bytes, or over an unknown number if size is -1. It only
+// appears on a terminal.
 func newProgressBar(w io.Writer, size int64) *progressbar.ProgressBar {
 	file, ok := w.(*os.File)
 	shown := ok && term.IsTerminal(int(file.Fd()))
@@ -180,6 +180,6 @@ func newProgressBar(w io.Writer, size int64) *progressbar.ProgressBar {
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionSetSpinnerChangeInterval(0), // else it is drawn after it was cleared
+		progressbar.OptionSetSpinnerChangeInterval(0), // otherwise it is drawn after it was cleared
 	)
 }

@@ -25,8 +25,8 @@ func openRecorded(ctx context.Context, cfg *config.Config) (usage.Store, error) 
 	return s, err
 }
 
-// lastUses returns when keys were last used, for keys that are asked about in order of their ids.
-// It must be stopped.
+// lastUses returns when keys were last used, for keys queried in the order of their ids. The caller
+// must stop it.
 type lastUses struct {
 	next    func() (*usage.Summary, error, bool)
 	stop    func()
@@ -39,7 +39,7 @@ func newLastUses(ctx context.Context, s usage.Store) *lastUses {
 	return l
 }
 
-// of returns the zero Time for a key that was never used, as far as is known.
+// of returns the zero Time for a key without recorded use.
 func (l *lastUses) of(id string) (time.Time, error) {
 	for l.current == nil || l.current.KeyID < id {
 		s, err, ok := l.next()
@@ -57,7 +57,7 @@ func (l *lastUses) of(id string) (time.Time, error) {
 	return l.current.LastUsed, nil
 }
 
-// withLastUsed adds when a key was last used to its JSON.
+// withLastUsed adds the time of a key's last use to its JSON.
 func withLastUsed(object []byte, last time.Time) []byte {
 	if last.IsZero() || len(object) < 2 {
 		return object
@@ -72,7 +72,7 @@ func orNever(t time.Time) string {
 	return moment(t)
 }
 
-// lastUseOf returns what is known of the use of one key; nil if usage is not recorded.
+// lastUseOf returns the recorded use of one key, or nil if usage is not recorded.
 func lastUseOf(ctx context.Context, cfg *config.Config, k *keystore.Key) (*usage.KeyUsage, error) {
 	s, err := openRecorded(ctx, cfg)
 	if s == nil || err != nil {

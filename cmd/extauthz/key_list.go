@@ -25,8 +25,8 @@ func newKeyListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the keys",
-		Long: `List the keys in the order of their ids, without their hashes. Where the configuration records
-usage, it also shows when each was last used.`,
+		Long: `List the keys in the order of their ids, without their hashes. If the configuration records
+usage, the list also shows when each key was last used.`,
 		Example: `  extauthz key list --config extauthz.yaml
   extauthz key list --unused-since 90d --config extauthz.yaml
   extauthz key list --expires-within 30d --config extauthz.yaml`,
@@ -34,8 +34,8 @@ usage, it also shows when each was last used.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&f.unusedSince, "unused-since", "", "only keys that were not used for so long, such as 90d, or never; needs usage: {record: true}")
-	cmd.Flags().StringVar(&f.expiresWithin, "expires-within", "", "only keys that expire within a time from now, such as 30d")
+	cmd.Flags().StringVar(&f.unusedSince, "unused-since", "", "list only keys that were not used for this long, such as 90d, or never; requires usage: {record: true}")
+	cmd.Flags().StringVar(&f.expiresWithin, "expires-within", "", "list only keys that expire within this time from now, such as 30d")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print a JSON array")
 	return cmd
 }
@@ -62,7 +62,7 @@ func (f *keyListFlags) run(cmd *cobra.Command) error {
 	case records != nil:
 		defer records.Close() // only read
 	case f.unusedSince != "":
-		return errors.New("--unused-since: the configuration records no usage: write `usage: {record: true}`")
+		return errors.New("--unused-since: the configuration does not record usage: write `usage: {record: true}`")
 	}
 	printer := newKeyTable(cmd.OutOrStdout(), records != nil)
 	if f.json {
@@ -93,7 +93,7 @@ func (f *keyListFlags) run(cmd *cobra.Command) error {
 	return printer.end()
 }
 
-// spans returns the time spans that the flags give.
+// spans returns the durations in the flags.
 func (f *keyListFlags) spans() (unused, expires time.Duration, err error) {
 	for _, s := range []struct {
 		flag, text string
@@ -109,7 +109,7 @@ func (f *keyListFlags) spans() (unused, expires time.Duration, err error) {
 	return unused, expires, nil
 }
 
-// A keyPrinter prints keys one by one, with when they were last used.
+// A keyPrinter prints keys one by one, with the time of their last use.
 type keyPrinter struct {
 	key func(k *keystore.Key, used time.Time) error
 	end func() error
@@ -149,7 +149,8 @@ func expiry(k *keystore.Key) string {
 	return k.Expires.Format(time.RFC3339)
 }
 
-// whitelist returns the first ranges, how many more there are, and whether they only report.
+// whitelist returns the first entries, how many more there are, and whether the key is in report
+// mode.
 func whitelist(k *keystore.Key) string {
 	const shown = 3
 	entries := whitelistEntries(k)

@@ -26,14 +26,14 @@ func newKeyNewCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "new",
 		Short: "Create a key with a new secret",
-		Long: `Create a key with a new secret of 160 random bits. The secret is shown only this once: the record
-holds its hash, from which nobody can find it. It is printed on the first line of standard
-output, or written to --secret-file, a new file that only its owner can read, without a line
-break at its end; a file that exists is never overwritten.
+		Long: `Create a key with a new secret of 160 random bits. The secret is shown only once: the record holds
+its hash, from which it cannot be recovered. The command prints the secret on the first line of
+standard output, or writes it to --secret-file, a new file that only its owner can read, without a
+line break at its end. An existing file is never overwritten.
 
-The record is printed as a key file, or added to the store that --config or --keys names, or,
-with --append, to a key file. That file keeps its comments, mode and owner; if there is none, it
-is created so that only its owner can read it (mode 0600). Without --allow the key may be used from
+The command prints the record as a key file, or adds it to the store of --config or --keys, or to
+the key file of --append. That file keeps its comments, mode and owner; if it does not exist, it is
+created so that only its owner can read it (mode 0600). Without --allow, the key may be used from
 every address.
 
 If the secret cannot be printed or written, no record is added.`,
@@ -45,12 +45,12 @@ If the secret cannot be printed or written, no record is added.`,
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&f.id, "id", "", "the key's id (default key_ and random characters)")
-	cmd.Flags().StringVar(&f.name, "name", "", "a name for people")
-	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; repeat for each")
-	cmd.Flags().BoolVar(&f.report, "report", false, "only report addresses that --allow does not hold, and let them through")
+	cmd.Flags().StringVar(&f.name, "name", "", "a human-readable name")
+	cmd.Flags().StringArrayVar(&f.allow, "allow", nil, "an address or CIDR range from which the key may be used; repeatable")
+	cmd.Flags().BoolVar(&f.report, "report", false, "allow other addresses than those of --allow, and only report them")
 	cmd.Flags().StringVar(&f.expires, "expires", "", "when the key expires: a time such as 2027-01-31T00:00:00Z, or a duration from now such as 720h or 90d")
 	cmd.Flags().StringVar(&f.externalID, "external-id", "", "the owner's id in your own system; sent upstream")
-	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the start of the secret, before a _")
+	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the prefix of the secret, before the _")
 	cmd.Flags().StringVar(&f.to, "append", "", "the key file to add the record to")
 	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", "a new file to write the secret to, in place of standard output")
 	cmd.MarkFlagsMutuallyExclusive("append", "config")
@@ -85,7 +85,7 @@ func (f *keyNewFlags) run(cmd *cobra.Command) error {
 		err = f.add(cmd, k, secret)
 	}
 	if err != nil && f.secretFile != "" {
-		err = errors.Join(err, os.Remove(f.secretFile)) // it is the secret of no key
+		err = errors.Join(err, os.Remove(f.secretFile)) // no key has this secret
 	}
 	return err
 }
@@ -114,7 +114,7 @@ func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.S
 	}
 	err := f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
 		if err := e.Add(ctx, k); err != nil {
-			_ = takeBack(ctx, e, k) // a store may have added it and lost the connection
+			_ = takeBack(ctx, e, k) // the store may have added it before the connection broke
 			return err
 		}
 		if f.secretFile != "" {
@@ -132,7 +132,7 @@ func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.S
 	return err
 }
 
-// key returns the key that the flags describe, without its hash, or everything wrong with them.
+// key returns the key that the flags describe, without its hash, or all errors in the flags.
 func (f *keyNewFlags) key(now time.Time) (*keystore.Key, error) {
 	k := &keystore.Key{ID: f.id, Name: f.name, ExternalID: f.externalID, Enabled: true, Whitelist: keystore.Anywhere()}
 	if k.ID == "" {
@@ -154,7 +154,7 @@ func (f *keyNewFlags) key(now time.Time) (*keystore.Key, error) {
 	if f.report {
 		k.WhitelistMode = keystore.Report
 		if len(f.allow) == 0 {
-			errs = append(errs, errors.New("--report: a key without addresses has nothing to report: give --allow too"))
+			errs = append(errs, errors.New("--report: a key without a whitelist has nothing to report: give --allow too"))
 		}
 	}
 	if f.expires != "" {

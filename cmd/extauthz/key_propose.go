@@ -30,14 +30,14 @@ func newKeyProposeCommand() *cobra.Command {
 	f := &keyProposeFlags{}
 	cmd := &cobra.Command{
 		Use:   "propose ID",
-		Short: "Propose a key's list from the addresses that it was used from",
+		Short: "Propose a key's whitelist from the addresses from which it was used",
 		Long: `Propose a whitelist from the addresses from which a key was allowed. Without --widen it covers
-exactly those addresses; neighbours become one range where that adds none. With it, ranges grow
-so that there are fewer, no further than the given lengths, and each entry says how many unseen
-addresses it adds. IPv6 addresses count by /64.
+exactly those addresses; adjacent addresses are merged if that adds no other address. With --widen,
+ranges grow up to the given prefix lengths so that there are fewer of them, and each entry shows
+how many unseen addresses it adds. IPv6 addresses are counted by /64.
 
-Nothing is changed unless --apply is given; the key's ip_whitelist_mode stays as it is.
---evaluate tries a list instead: what would it have refused?`,
+The key is changed only with --apply; its ip_whitelist_mode stays the same.
+--evaluate prints what a given whitelist would have refused.`,
 		Example: `  extauthz key propose key_acme --since 168h --widen 24,56 --config extauthz.yaml
   extauthz key propose key_acme --evaluate 192.0.2.0/24,2001:db8::/32 --config extauthz.yaml
   extauthz key propose key_acme --since 168h --apply --config extauthz.yaml`,
@@ -46,12 +46,12 @@ Nothing is changed unless --apply is given; the key's ip_whitelist_mode stays as
 	}
 	f.register(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.since, "since", "168h", "how far to look back, such as 168h or 7d, or a moment")
+	flags.StringVar(&f.since, "since", "168h", "how far to look back, such as 168h or 7d, or a time")
 	flags.Uint64Var(&f.options.MinRequests, "min-requests", 1, "leave out addresses with fewer allowed requests")
 	flags.IntVar(&f.options.MinDays, "min-days", 1, "leave out addresses that were allowed on fewer days")
 	flags.StringVar(&f.widen, "widen", "", "how far ranges may grow, as prefix lengths of IPv4 and IPv6, such as 24,56")
-	flags.IntVar(&f.options.MaxEntries, "max-entries", 50, "propose at most so many ranges: those with the most requests")
-	flags.StringVar(&f.evaluate, "evaluate", "", "try this list, separated by commas, in the place of a proposal")
+	flags.IntVar(&f.options.MaxEntries, "max-entries", 50, "propose at most this many entries: those with the most requests")
+	flags.StringVar(&f.evaluate, "evaluate", "", "evaluate this comma-separated whitelist instead of proposing one")
 	flags.BoolVar(&f.apply, "apply", false, "write the proposal to the key")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	cmd.MarkFlagsMutuallyExclusive("evaluate", "apply")
@@ -69,7 +69,7 @@ func (f *keyProposeFlags) run(cmd *cobra.Command, id string) error {
 	if err := f.options.Validate(); err != nil {
 		return fmt.Errorf("--%w", err)
 	}
-	// All that is kept: what is too old is reported as such.
+	// Read all that is stored: addresses that are too old are reported as such.
 	return f.withUsage(cmd, id, time.Time{}, func(ctx context.Context, e backend.Editor, s usage.Store, k *keystore.Key, u *usage.KeyUsage) error {
 		if f.evaluate != "" {
 			return f.runEvaluate(cmd.OutOrStdout(), u)
@@ -113,7 +113,7 @@ func parseWiden(s string) (four, six int, err error) {
 // applyProposal writes the proposal as the key's whitelist.
 func applyProposal(ctx context.Context, e keystore.Editor, id string, p *usage.Proposal) error {
 	if len(p.Entries) == 0 {
-		return errors.New("the proposal is empty, and a key whose list is empty says neither \"anyone\" nor \"no one\": look back further with --since, or record usage first")
+		return errors.New("the proposal is empty, and an empty ip_whitelist says neither \"anyone\" nor \"no one\": look back further with --since, or record usage first")
 	}
 	return e.Update(ctx, id, func(k *keystore.Key) error {
 		k.Whitelist = keystore.NewWhitelist(p.Prefixes())
@@ -121,7 +121,7 @@ func applyProposal(ctx context.Context, e keystore.Editor, id string, p *usage.P
 	})
 }
 
-// A proposalReport is a proposal as it is printed.
+// A proposalReport is a proposal, as printed.
 type proposalReport struct {
 	KeyID    string          `json:"keyId"`
 	Entries  []string        `json:"entries"`
@@ -148,7 +148,7 @@ type leftOutReport struct {
 type flagReport struct {
 	Address string `json:"address"`
 	Flag    string `json:"flag"`
-	Owners  int    `json:"owners,omitempty"` // with shared: how many others use it
+	Owners  int    `json:"owners,omitempty"` // of a shared address: how many other owners use it
 }
 
 type entryReport struct {
@@ -180,7 +180,7 @@ func leftOutReports(list []usage.LeftOut) []leftOutReport {
 	return reports
 }
 
-// flagProposal returns what is doubtful about the addresses that the proposal covers.
+// flagProposal returns the doubtful addresses that the proposal covers.
 func flagProposal(ctx context.Context, e keystore.Editor, s usage.Store, k *keystore.Key, u *usage.KeyUsage, p *usage.Proposal, since time.Time) ([]flagReport, error) {
 	list := keystore.NewWhitelist(p.Prefixes())
 	var covered []netip.Prefix
@@ -210,8 +210,8 @@ func flagProposal(ctx context.Context, e keystore.Editor, s usage.Store, k *keys
 	return flags, nil
 }
 
-// otherOwners returns how many owners but that of the key id have one of the keys. It looks each
-// key up once, in owners.
+// otherOwners returns how many owners other than that of the key id have one of the keys. It caches
+// owners in owners.
 func otherOwners(ctx context.Context, e keystore.Editor, id string, keys []string, owners map[string]string) (int, error) {
 	var others []string
 	for _, other := range keys {
@@ -220,7 +220,7 @@ func otherOwners(ctx context.Context, e keystore.Editor, id string, keys []strin
 			k, err := e.Key(ctx, other)
 			switch {
 			case errors.Is(err, keystore.ErrNotFound):
-				owner = owners[id] // it is gone
+				owner = owners[id] // the key was deleted
 			case err != nil:
 				return 0, err
 			default:
@@ -235,7 +235,7 @@ func otherOwners(ctx context.Context, e keystore.Editor, id string, keys []strin
 	return len(others), nil
 }
 
-// ownerOf returns the key's external id; a key without one is an owner by itself.
+// ownerOf returns the key's external id, or for a key without one, its id.
 func ownerOf(k *keystore.Key) string {
 	if k.ExternalID != "" {
 		return "external_id " + k.ExternalID
@@ -245,7 +245,7 @@ func ownerOf(k *keystore.Key) string {
 
 func (r *proposalReport) text(w io.Writer) error {
 	if len(r.Entries) == 0 {
-		fmt.Fprintf(w, "%s: nothing to propose: no use is recorded that may be listed\n", r.KeyID)
+		fmt.Fprintf(w, "%s: nothing to propose: no recorded use qualifies\n", r.KeyID)
 	} else {
 		fmt.Fprintf(w, "%s: %d ranges cover %d addresses with %d requests, and add %d addresses that were not seen\n",
 			r.KeyID, len(r.Entries), r.Covers.Addresses, r.Covers.Requests, r.Adds)
@@ -279,7 +279,7 @@ func (r *proposalReport) text(w io.Writer) error {
 	return nil
 }
 
-// An evaluationReport says what a list would have refused.
+// An evaluationReport is what a whitelist would have refused, as printed.
 type evaluationReport struct {
 	KeyID           string          `json:"keyId"`
 	Refused         []leftOutReport `json:"refused"`
@@ -300,14 +300,14 @@ func (f *keyProposeFlags) runEvaluate(w io.Writer, u *usage.KeyUsage) error {
 		return fmt.Errorf("--evaluate: %w", err)
 	}
 	if len(entries) == 0 {
-		return errors.New("--evaluate: the list is empty: write addresses or ranges, such as 192.0.2.0/24,2001:db8::/32")
+		return errors.New("--evaluate: the whitelist is empty: write addresses or ranges, such as 192.0.2.0/24,2001:db8::/32")
 	}
 	e := usage.Evaluate(u, keystore.NewWhitelist(entries), f.options.Since)
 	report := evaluationReport{u.KeyID, leftOutReports(e.Refused), e.RefusedRequests, e.Requests, u.Complete(f.options.Since)}
 	if f.json {
 		return printJSON(w, report)
 	}
-	fmt.Fprintf(w, "%s: the list would have refused %d of %d requests, from %d addresses\n", u.KeyID, e.RefusedRequests, e.Requests, len(e.Refused))
+	fmt.Fprintf(w, "%s: the whitelist would have refused %d of %d requests, from %d addresses\n", u.KeyID, e.RefusedRequests, e.Requests, len(e.Refused))
 	for _, r := range report.Refused {
 		fmt.Fprintf(w, "%s: %d requests, %s\n", r.Address, r.Requests, r.Reason)
 	}

@@ -21,10 +21,10 @@ func newKeyRotateCommand() *cobra.Command {
 	f := &keyRotateFlags{}
 	cmd := &cobra.Command{
 		Use:   "rotate ID",
-		Short: "Give a key a new secret; the old one works for a while",
-		Long: `Give a key a new secret, and print it, or write it to --secret-file. The old one works until
---grace is over, and then no more. Both are the same key: its id, whitelist, limits and usage stay.
-` + "`extauthz key show`" + ` shows until when the old one works.
+		Short: "Give a key a new secret; the old one keeps working for a while",
+		Long: `Give a key a new secret, and print it, or write it to --secret-file. The old secret works until
+--grace has passed. Both belong to the same key: its id, whitelist, limits and usage stay.
+` + "`extauthz key show`" + ` shows until when the old secret works.
 
 If the new secret cannot be printed or written, the key keeps its secret.`,
 		Example: "  extauthz key rotate key_acme --grace 24h --secret-file secret --config extauthz.yaml",
@@ -33,7 +33,7 @@ If the new secret cannot be printed or written, the key keeps its secret.`,
 	}
 	f.register(cmd)
 	cmd.Flags().StringVar(&f.grace, "grace", "24h", "how long the old secret works, such as 24h or 7d; 0s ends it at once")
-	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the start of the secret, before a _")
+	cmd.Flags().StringVar(&f.prefix, "prefix", "sk", "the prefix of the secret, before the _")
 	cmd.Flags().StringVar(&f.secretFile, "secret-file", "", "a new file to write the secret to, in place of standard output")
 	_ = cmd.MarkFlagFilename("secret-file")
 	return cmd
@@ -74,11 +74,11 @@ func (f *keyRotateFlags) run(cmd *cobra.Command, id string) error {
 		}
 		if err != nil {
 			if f.secretFile != "" {
-				err = errors.Join(err, os.Remove(f.secretFile)) // it is the secret of no key
+				err = errors.Join(err, os.Remove(f.secretFile)) // no key has this secret
 			}
 			return aboutKey(id, err)
 		}
-		end := "does not work any more"
+		end := "no longer works"
 		if grace > 0 {
 			end = "works until " + until.Format(time.RFC3339)
 		}
@@ -87,7 +87,7 @@ func (f *keyRotateFlags) run(cmd *cobra.Command, id string) error {
 	})
 }
 
-// rotateBack gives a key its secret back, unless it was changed again meanwhile.
+// rotateBack restores the previous secret of a key, unless it was changed again in the meantime.
 func rotateBack(ctx context.Context, e keystore.Editor, before *keystore.Key, rotated keystore.Hash) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()

@@ -59,7 +59,7 @@ func newKeyShowCommand() *cobra.Command {
 	return cmd
 }
 
-// printKey prints a key for people, without its hash, and when it was last used, if use is not nil.
+// printKey prints a key as text, without its hash, and its last use if use is not nil.
 func printKey(w io.Writer, k *keystore.Key, use *usage.KeyUsage) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	field := func(name, value string) {
@@ -88,12 +88,12 @@ func printKey(w io.Writer, k *keystore.Key, use *usage.KeyUsage) error {
 	for _, r := range k.Ratelimits {
 		text := fmt.Sprintf("%s: %d in %s", r.Name, r.Limit, r.Duration)
 		if r.OnDemand {
-			text += ", only where a route names it"
+			text += ", only on routes that name it"
 		}
 		field("ratelimit", text)
 	}
 	var meta bytes.Buffer
-	if json.Compact(&meta, k.Meta) != nil { // stores hold JSON alone
+	if json.Compact(&meta, k.Meta) != nil { // stores only hold JSON
 		meta.Reset()
 	}
 	field("meta", meta.String())

@@ -41,7 +41,7 @@ previous           the secret before the last rotation works until 2027-01-31T00
 external_id        acme
 permissions        a b
 roles              c
-ratelimit          exports: 5 in 1h0m0s, only where a route names it
+ratelimit          exports: 5 in 1h0m0s, only on routes that name it
 meta               {"plan":"pro"}
 broken             unreadable: refused
 `

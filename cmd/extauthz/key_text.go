@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore"
 )
 
-// callTimeout is how long a command waits for one answer of a store across the network.
+// callTimeout is how long a command waits for one answer of a remote store.
 const callTimeout = 30 * time.Second
 
 func countKeys(n int) string {
@@ -26,10 +26,10 @@ func wereKeys(n int) string {
 	return countKeys(n) + " were"
 }
 
-// aboutKey says of which key an error is, where that is not said yet.
+// aboutKey adds the key's id to an error that does not name the key.
 func aboutKey(id string, err error) error {
 	if errors.Is(err, keystore.ErrNotFound) {
-		return fmt.Errorf("there is no key %q: `extauthz key list` shows those there are", id)
+		return fmt.Errorf("there is no key %q: `extauthz key list` shows the keys", id)
 	}
 	return err
 }

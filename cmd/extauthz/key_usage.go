@@ -29,17 +29,17 @@ func newKeyUsageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "usage ID",
 		Short: "Show from which addresses a key was used",
-		Long: `Show from which addresses a key was used: how many requests were allowed and refused, the first
-and the last, and whether the key's list holds the address. IPv6 addresses are counted by /64.
-Counts are kept by day, in UTC: the whole of the first day is counted.
+		Long: `Show from which addresses a key was used: how many requests were allowed and refused, the times of
+the first and the last, and whether the address is in the key's whitelist. IPv6 addresses are
+counted by /64. Counts are stored by day, in UTC; the first day is counted completely.
 
-The server records usage where the configuration says usage: {record: true}.`,
+The server records usage if the configuration has usage: {record: true}.`,
 		Example: "  extauthz key usage key_acme --since 168h --config extauthz.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args[0]) },
 	}
 	f.register(cmd)
-	cmd.Flags().StringVar(&f.since, "since", "", "how far to look back, such as 168h or 7d, or a moment (default: all that is kept)")
+	cmd.Flags().StringVar(&f.since, "since", "", "how far to look back, such as 168h or 7d, or a time (default: all that is stored)")
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
@@ -58,7 +58,7 @@ func (f *keyUsageFlags) run(cmd *cobra.Command, id string) error {
 	})
 }
 
-// withUsage calls work with a key and what is known of its use since then.
+// withUsage calls work with a key and its recorded use since then.
 func (f *configFlags) withUsage(cmd *cobra.Command, id string, since time.Time,
 	work func(context.Context, backend.Editor, usage.Store, *keystore.Key, *usage.KeyUsage) error,
 ) error {
@@ -89,7 +89,7 @@ func (f *configFlags) withUsage(cmd *cobra.Command, id string, since time.Time,
 	return work(ctx, editor, store, k, u)
 }
 
-// parseSince reads a moment by RFC 3339, or a time before now; "" is the zero Time.
+// parseSince parses a time as in RFC 3339, or a duration before now; "" is the zero Time.
 func parseSince(s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
@@ -99,12 +99,12 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	}
 	span, err := parseSpan(s)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("--since: %q is neither a time span nor a moment: write one such as 168h, 7d or 2027-01-31T00:00:00Z", s)
+		return time.Time{}, fmt.Errorf("--since: %q is neither a duration nor a time: write one such as 168h, 7d or 2027-01-31T00:00:00Z", s)
 	}
 	return now.Add(-span), nil
 }
 
-// parseDuration reads a Go duration or whole days, such as 7d.
+// parseDuration parses a Go duration, or a number of days such as 7d.
 func parseDuration(s string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(s, "d"); ok {
 		n, err := strconv.ParseUint(days, 10, 16)
@@ -113,7 +113,7 @@ func parseDuration(s string) (time.Duration, error) {
 	return time.ParseDuration(s)
 }
 
-// parseSpan is parseDuration for one that is not negative.
+// parseSpan is parseDuration for durations that must not be negative.
 func parseSpan(s string) (time.Duration, error) {
 	span, err := parseDuration(s)
 	if err == nil && span < 0 {
@@ -122,10 +122,10 @@ func parseSpan(s string) (time.Duration, error) {
 	return span, err
 }
 
-// A usageReport is the use of one key as it is printed.
+// A usageReport is the use of one key, as printed.
 type usageReport struct {
 	KeyID     string         `json:"keyId"`
-	LastUsed  *time.Time     `json:"lastUsed"` // null: never, as far as is known
+	LastUsed  *time.Time     `json:"lastUsed"` // null: no recorded use
 	LastFrom  string         `json:"lastFrom,omitempty"`
 	Complete  bool           `json:"complete"` // no address was dropped because there were too many
 	Addresses []usageAddress `json:"addresses"`

@@ -18,7 +18,7 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program: it runs the command that args name and returns the exit code.
+// run runs the command that args name and returns the exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := newRootCommand() //nolint:contextcheck // each command is given ctx when it runs
 	root.SetArgs(args)
@@ -33,8 +33,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "extauthz",
 		Short: "An API key works only from the addresses its owner listed",
-		Long: `extauthz is an external authorization server for Envoy. It allows or refuses a request by the
-API key that it carries and the address that it comes from.
+		Long: `extauthz is an external authorization server for Envoy. It allows or refuses a request based on
+the API key that it carries and the address that it comes from.
 
 Exit codes: 0 on success, 1 on an error; check has its own.`,
 		SilenceErrors: true,

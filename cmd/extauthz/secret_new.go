@@ -21,12 +21,12 @@ func newSecret(prefix string) (keystore.Secret, error) {
 	return keystore.NewSecret(prefix), nil
 }
 
-// writeSecretFile writes the secret to a new file that only its owner can read. The file is on
-// the disk when it returns nil, and otherwise not there.
+// writeSecretFile writes the secret to a new file that only its owner can read. When it returns
+// nil, the file is on the disk; otherwise there is no file.
 func writeSecretFile(path string, secret keystore.Secret) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("--secret-file: %s exists already, and may hold the secret of another key: no key was created; write another name", path)
+		return fmt.Errorf("--secret-file: %s already exists, and may hold the secret of another key: no key was created; write another name", path)
 	}
 	if err != nil {
 		return fmt.Errorf("--secret-file: %w", err)
@@ -56,8 +56,8 @@ func syncFolder(path string) error {
 	return dir.Sync()
 }
 
-// writeOut writes the text to an output of the program, and returns an error unless all of it was
-// accepted: a file must have it on the disk, and a pipe must have a reader.
+// writeOut writes the text to an output of the program, and returns an error unless all of it is
+// on the disk, for a file, or the pipe has a reader.
 func writeOut(w io.Writer, text string) error {
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, syscall.SIGPIPE) // otherwise a closed pipe ends the process
@@ -75,8 +75,8 @@ func writeOut(w io.Writer, text string) error {
 	return f.Sync()
 }
 
-// takeBack deletes a key whose secret nobody has, if it was added. It works even after ctx is
-// done.
+// takeBack deletes a key whose secret was not delivered, if it was added. It works even after ctx
+// is done.
 func takeBack(ctx context.Context, e keystore.Editor, k *keystore.Key) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()

@@ -28,9 +28,9 @@ func TestKeyHashRefuses(t *testing.T) {
 		"a tab inside":          {"sk_sec\tret", "a control character"},
 		"a NUL":                 {"sk_sec\x00ret", "a control character"},
 		"a DEL":                 {"sk_sec\x7fret", "a control character"},
-		"a space before":        {" sk_secret", "a space or a tab at its start or end"},
-		"a space after":         {"sk_secret \n", "a space or a tab at its start or end"},
-		"a tab after":           {"sk_secret\t\n", "a space or a tab at its start or end"},
+		"a space before":        {" sk_secret", "starts or ends with a space or a tab"},
+		"a space after":         {"sk_secret \n", "starts or ends with a space or a tab"},
+		"a tab after":           {"sk_secret\t\n", "starts or ends with a space or a tab"},
 		"not UTF-8":             {"sk_sec\xffret", "not UTF-8"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -13,11 +13,11 @@ func newServeCommand() *cobra.Command {
 		Use:   signals.Serve,
 		Short: "Run the server",
 		Long: `Run the external authorization server until SIGTERM or SIGINT. It then reports NOT_SERVING to
-health checks, continues to serve for a while, and ends once the requests in flight are answered; a
-second signal ends it at once. SIGHUP reloads the configuration and the keys, which are also reloaded when
-their files change.
+health checks, continues to serve for a while, and exits once the requests in flight are answered;
+a second signal ends it at once. SIGHUP reloads the configuration and the keys, which are also
+reloaded when their files change.
 
-Either --config or --keys is needed. Flags win over the configuration file.
+Either --config or --keys is required. Flags override the configuration file.
 
 Exit codes: 0 after SIGTERM or SIGINT, 1 if it cannot start or cannot continue.`,
 		Example: `  extauthz serve --keys keys.yaml
@@ -39,6 +39,6 @@ Exit codes: 0 after SIGTERM or SIGINT, 1 if it cannot start or cannot continue.`
 	}
 	f.register(cmd)
 	cmd.Flags().StringVarP(&f.overrides.Listen, "listen", "l", "", "where to listen: host:port or unix:/path (default 127.0.0.1:9191)")
-	cmd.Flags().StringVar(&f.overrides.Admin, "admin", "", "where /healthz, /readyz and /metrics are served: host:port, unix:/path or none (default 127.0.0.1:9192)")
+	cmd.Flags().StringVar(&f.overrides.Admin, "admin", "", "where to serve /healthz, /readyz and /metrics: host:port, unix:/path or none (default 127.0.0.1:9192)")
 	return cmd
 }

@@ -13,7 +13,7 @@ import (
 func newStoreCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "Manage the store of keys",
+		Short: "Manage the key store",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -26,9 +26,9 @@ func newStoreMigrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate",
 		Short: "Create or update the tables in Postgres",
-		Long: `Create the schema extauthz in the Postgres database that the configuration names, or update it to
-what this program needs, and print which migrations were applied. It can be run again, by several
-processes at the same time, and while servers run. Other stores have no migrations.
+		Long: `Create the schema extauthz in the configured Postgres database, or update it to the version that
+this program needs, and print the migrations that were applied. The command is safe to repeat, to
+run in several processes at once, and to run while servers run. Other stores have no migrations.
 
 The user in the DSN must own the schema, or be allowed to create one. Servers need only SELECT.`,
 		Example: `  extauthz store migrate --config extauthz.yaml`,
@@ -39,7 +39,7 @@ The user in the DSN must own the schema, or be allowed to create one. Servers ne
 	return cmd
 }
 
-// migrateTimeout is how long migrations may take, including the wait for another process's.
+// migrateTimeout is how long migrations may take, including the wait for those of another process.
 const migrateTimeout = 10 * time.Minute
 
 func (f *configFlags) migrate(cmd *cobra.Command) error {

@@ -31,12 +31,12 @@ func newTailCommand() *cobra.Command {
 	f := &tailFlags{}
 	cmd := &cobra.Command{
 		Use:   "tail [FILE|-]",
-		Short: "Show decisions as they are written to the decision log",
-		Long: `Show the last lines of a decision log in columns, and follow it, over rotation. The file is that of
-decision_log in the configuration, unless one is named; - reads standard input.
+		Short: "Show decisions as the server logs them",
+		Long: `Show the last lines of a decision log in columns, and follow it across rotation. The default is the
+file of decision_log in the configuration; - reads standard input.
 
-Of the notes, would_refuse is a request that a whitelist in report mode let through, and stale a
-key whose record the store could not confirm.`,
+The note would_refuse marks a request that a whitelist in report mode allowed, and stale a key
+whose record the store could not confirm.`,
 		Example: `  extauthz tail --config extauthz.yaml --code FORBIDDEN
   extauthz tail /var/log/extauthz/decisions.log --key key_acme_prod --address 203.0.113.0/24
   kubectl logs -f deploy/extauthz | extauthz tail -`,
@@ -48,8 +48,8 @@ key whose record the store could not confirm.`,
 	cmd.Flags().StringVar(&f.key, "key", "", "show only decisions on the key with this id")
 	cmd.Flags().StringVar(&f.code, "code", "", "show only decisions with this code, such as FORBIDDEN")
 	cmd.Flags().StringVar(&f.address, "address", "", "show only decisions on client addresses in this range")
-	cmd.Flags().IntVarP(&f.lines, "lines", "n", 10, "how many decisions to show of those that are there")
-	cmd.Flags().BoolVar(&f.follow, "follow", true, "wait for more")
+	cmd.Flags().IntVarP(&f.lines, "lines", "n", 10, "how many existing decisions to show")
+	cmd.Flags().BoolVar(&f.follow, "follow", true, "wait for new decisions")
 	return cmd
 }
 
@@ -77,7 +77,7 @@ func (f *tailFlags) path(args []string) (string, error) {
 		return args[0], nil
 	}
 	if f.file == "" {
-		return "", errors.New("name a decision log, or give --config with the configuration that has one")
+		return "", errors.New("no decision log given: name its file, or give the configuration with --config")
 	}
 	cfg, err := config.Load(f.file, config.Overrides{})
 	if err != nil {
@@ -93,7 +93,7 @@ func (f *tailFlags) path(args []string) (string, error) {
 	}
 }
 
-// filter returns which decisions the flags ask for.
+// filter returns a function that reports whether the flags select a decision.
 func (f *tailFlags) filter() (func(*decisionLine) bool, error) {
 	code := strings.ToUpper(f.code)
 	known := code == ""
@@ -120,7 +120,7 @@ func (f *tailFlags) filter() (func(*decisionLine) bool, error) {
 
 const (
 	tailPoll  = 200 * time.Millisecond
-	tailBytes = 4 << 20 // of the end of the file, in which the first lines are looked for
+	tailBytes = 4 << 20 // how much of the end of the file is searched for the first lines
 )
 
 // all shows every line of r.
@@ -156,7 +156,7 @@ func (v *tailView) file(ctx context.Context, path string, n int, follow bool) er
 	tick := time.NewTicker(tailPoll)
 	defer tick.Stop()
 	for {
-		// Whether there is a new file is asked before the end of the old one is read.
+		// Look for a new file before reading the end of the old one, so that nothing is lost.
 		next, rotated := reopen(f, path)
 		if rest, err = v.more(f, rest); err != nil {
 			return err
@@ -174,7 +174,7 @@ func (v *tailView) file(ctx context.Context, path string, n int, follow bool) er
 	}
 }
 
-// last shows the last n decisions of the file, and returns the start of a line at its end.
+// last shows the last n decisions of the file, and returns the incomplete line at its end.
 func (v *tailView) last(f *os.File, n int) (rest []byte, err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -194,7 +194,7 @@ func (v *tailView) last(f *os.File, n int) (rest []byte, err error) {
 	var shown []string
 	for line := range bytes.Lines(text[:end]) {
 		if cut {
-			cut = false // the first line is not whole
+			cut = false // the first line is not complete
 			continue
 		}
 		if s := v.format(line); s != "" {
@@ -205,7 +205,8 @@ func (v *tailView) last(f *os.File, n int) (rest []byte, err error) {
 	return bytes.Clone(text[end:]), err
 }
 
-// more shows what was written to the file since, after rest, the start of a line.
+// more shows what was written to the file since the last read, which ended with the incomplete
+// line rest.
 func (v *tailView) more(f *os.File, rest []byte) ([]byte, error) {
 	text, err := io.ReadAll(f)
 	if err != nil {
@@ -228,7 +229,7 @@ func reopen(f *os.File, path string) (*os.File, bool) {
 	}
 	now, err := os.Stat(path)
 	if err != nil || os.SameFile(is, now) && now.Size() >= at {
-		return nil, false // in the middle of a rotation there is none
+		return nil, false // during a rotation there may be no file
 	}
 	next, err := os.Open(path)
 	return next, err == nil

@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// A decisionLine is what is shown of a line of the decision log.
+// A decisionLine holds the fields of a line of the decision log that are shown.
 type decisionLine struct {
 	Type, Time, Since, Code, Owner, Method, Host, Path, Error string
 	Dropped                                                   uint64
@@ -41,11 +41,11 @@ const (
 	magenta   = "\x1b[35m"
 )
 
-// format returns the line as it is shown; empty if it is not shown.
+// format returns the line in columns, or "" if it is not shown.
 func (v *tailView) format(line []byte) string {
 	var d decisionLine
 	if json.Unmarshal(line, &d) != nil {
-		return "" // a line that was cut, or of something else on the same standard output
+		return "" // a truncated line, or one of another log on the same standard output
 	}
 	switch d.Type {
 	case "dropped":
@@ -118,7 +118,7 @@ func (v *tailView) colored(color, text string) string {
 
 func pad(s string, width int) string { return fmt.Sprintf("%-*s", width, printable(s)) }
 
-// printable replaces what a terminal would obey.
+// printable replaces characters that control a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -128,7 +128,7 @@ func printable(s string) string {
 	}, s)
 }
 
-// localTime returns the time of a line as the clock on the wall shows it.
+// localTime returns the time of a line in local time.
 func localTime(s string) string {
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {

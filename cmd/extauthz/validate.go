@@ -18,10 +18,10 @@ func newValidateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate",
 		Short: "Check a configuration and its keys",
-		Long: `Read the configuration and the keys as the server does, and print every error and every warning
-with its file, line and column. A Postgres or Redis server that does not answer is a warning.
+		Long: `Read the configuration and the keys as the server does, and print every error and warning with its
+file, line and column. A Postgres or Redis server that does not answer is a warning.
 
-Exit codes: 0 if there are no errors, warnings or not; 1 otherwise.`,
+Exit codes: 0 if there are no errors, even if there are warnings; 1 otherwise.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.validate(cmd) },
 	}
@@ -72,8 +72,8 @@ func (f *configFlags) validate(cmd *cobra.Command) error {
 	return err
 }
 
-// validateLimiter opens the rate limiter. One that does not answer is a warning: the configuration
-// may be right.
+// validateLimiter opens the rate limiter. One that does not answer is a warning, since the
+// configuration may be correct.
 func validateLimiter(ctx context.Context, c config.Ratelimit, warn func(error)) error {
 	l, err := backend.OpenLimiter(ctx, c)
 	if err != nil {
@@ -87,8 +87,8 @@ func validateLimiter(ctx context.Context, c config.Ratelimit, warn func(error)) 
 	return nil
 }
 
-// validateTLS reads the certificates. One that is not valid now is a warning: it may be replaced
-// before the server starts.
+// validateTLS reads the certificates. One that is not valid now is a warning, since it may be
+// replaced before the server starts.
 func validateTLS(c config.TLS, warn func(error)) error {
 	if c.CertFile == "" {
 		return nil

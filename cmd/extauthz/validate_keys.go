@@ -9,12 +9,12 @@ import (
 	"extauthz/config"
 )
 
-// maxReported is how many broken records, and how many whitelists, are reported one by one.
+// maxReported is how many broken records, and how many whitelists, are reported individually.
 const maxReported = 100
 
-// validateKeys reads every record of the store. It returns how many there are, -1 if the store does
-// not answer, and an error that names the broken ones. A store that does not answer is a warning:
-// the configuration may be validated where the store is out of reach.
+// validateKeys reads every record of the store. It returns how many there are, or -1 if the store
+// does not answer, and an error that names the broken ones. A store that does not answer is a
+// warning, since it may be unreachable from where the configuration is validated.
 func validateKeys(ctx context.Context, s backend.Store, cfg *config.Config, warn func(error)) (keys int, err error) {
 	if err := backend.AskReady(ctx, s); err != nil {
 		warn(fmt.Errorf("the key store does not answer, so its keys were not checked: %s", oneLine(err)))

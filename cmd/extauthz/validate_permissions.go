@@ -9,15 +9,15 @@ import (
 	"extauthz/permission"
 )
 
-// A permissionCheck finds roles and permissions of keys that are probably mistakes. Each is
-// reported once, with the first key that has it.
+// A permissionCheck finds roles and permissions of keys that are probably mistakes. It reports each
+// once, with the first key that has it.
 type permissionCheck struct {
 	roles      permission.Roles
 	undefined  map[string]*holders // roles
 	suspicious map[string]*holders // permissions
 }
 
-// holders are the keys that have something.
+// holders are the keys that share a mistake.
 type holders struct {
 	first string // a key's id
 	more  int

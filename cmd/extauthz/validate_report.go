@@ -7,7 +7,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A reportCheck finds keys in report mode, so that none is forgotten.
+// A reportCheck finds keys in report mode, so that none is forgotten in it.
 type reportCheck struct {
 	first []string // ids
 	more  int
@@ -33,5 +33,5 @@ func (r *reportCheck) report(warn func(error)) {
 	if r.more > 0 {
 		who += fmt.Sprintf(" and %d more", r.more)
 	}
-	warn(fmt.Errorf("%s in report mode, so that the ip_whitelist refuses nobody: %s", countKeys(len(r.first)+r.more), who))
+	warn(fmt.Errorf("%s in report mode, in which ip_whitelist refuses nobody: %s", countKeys(len(r.first)+r.more), who))
 }

@@ -10,8 +10,8 @@ import (
 	"extauthz/keystore"
 )
 
-// A trustedCheck finds the ranges of keys from which no request can come, since every address in
-// them is a trusted proxy. Each range is reported once, by the first key that lists it.
+// A trustedCheck finds whitelist entries that match no client, since every address in them is a
+// trusted proxy. It reports each entry once, with the first key that has it.
 type trustedCheck struct {
 	proxies []netip.Prefix
 	shut    map[netip.Prefix]*holders
@@ -25,7 +25,7 @@ func newTrustedCheck(c config.ClientAddress) *trustedCheck {
 	return t
 }
 
-// cover returns the trusted range that holds all of p, if any.
+// cover returns the trusted range that contains all of p, if any.
 func (t *trustedCheck) cover(p netip.Prefix) (netip.Prefix, bool) {
 	for _, proxy := range t.proxies {
 		if proxy.Bits() <= p.Bits() && proxy.Contains(p.Addr()) {
@@ -59,7 +59,7 @@ func (t *trustedCheck) report(warn func(error)) {
 		if more := t.shut[p].more; more > 0 {
 			who = fmt.Sprintf("key %q and %d more list", t.shut[p].first, more)
 		}
-		warn(fmt.Errorf("%s %s, which client_address trusts (%s): a trusted proxy is never the client, so nothing from there matches: list the proxies alone in trusted_proxies",
+		warn(fmt.Errorf("%s %s, which client_address trusts (%s): a trusted proxy is never the client, so the entry matches no request: list only the proxies in trusted_proxies",
 			who, keystore.FormatWhitelistEntry(p), keystore.FormatWhitelistEntry(proxy)))
 	}
 }

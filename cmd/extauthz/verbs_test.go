@@ -122,7 +122,7 @@ func TestBrokenRecord(t *testing.T) {
 			}
 		}
 		for _, c := range []struct{ flag, want string }{
-			{"--overwrite=false", "0 added, 0 same, 1 different: left alone (--overwrite replaces them)\n"},
+			{"--overwrite=false", "0 added, 0 same, 1 different: left unchanged (--overwrite replaces them)\n"},
 			{"--overwrite", "0 added, 0 same, 1 overwritten\n"},
 		} {
 			if got := command(t, keyFile(secretOne), "key", "import", "--from", "-", c.flag, "--config", file); got != c.want {

@@ -159,8 +159,8 @@ func TestEditsOfUnusualFiles(t *testing.T) {
 		"document marks":  {"---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n\n...\n", "---\nkeys:\n  - {id: key_a, hash: " + hashA + "}\n  NEW\n\n...\n", ""},
 		"brackets":        {"keys: [{id: key_a, hash: " + hashA + "}]\n", "", "k.yaml:1:7: the keys are written in brackets"},
 		"bad":             {"keys: [\n", "", "k.yaml:1:1: not YAML"},
-		"same id":         {"keys:\n  - id: new\n    hash: " + hashA + "\n", "", "exists already"},
-		"same hash":       {"keys:\n  - id: key_a\n    hash: " + hashC + "\n", "", "exists already"},
+		"same id":         {"keys:\n  - id: new\n    hash: " + hashA + "\n", "", "already exists"},
+		"same hash":       {"keys:\n  - id: key_a\n    hash: " + hashC + "\n", "", "already exists"},
 		"text in a block": {"keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n\n", "keys:\n  - id: key_a\n    hash: " + hashA + "\n    meta: |\n      a\n      # b\n  NEW\n\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package signals receives the signals of a server from the first moment of the process on. It
-// imports nothing that takes time to initialize, so that it is initialized before what does.
+// Package signals receives the signals of a server from the start of the process. It only imports
+// packages that initialize quickly, so that it is initialized before those that do not.
 package signals
 
 import (
@@ -8,20 +8,20 @@ import (
 	"syscall"
 )
 
-// Serve is the command whose signals are received. Signals end the other commands, as usual.
+// Serve is the command whose signals are received. Other commands end on a signal, as usual.
 const Serve = "serve"
 
-// C delivers SIGTERM, SIGINT and SIGHUP to a server; nil for another command.
+// C delivers SIGTERM, SIGINT and SIGHUP to a server. It is nil for other commands.
 var C = receive(os.Args)
 
 func receive(args []string) <-chan os.Signal {
 	if len(args) < 2 || args[1] != Serve {
 		return nil
 	}
-	// Writing to a log that nobody reads any more is an error, and does not end the process.
+	// Writing to a log without a reader is an error, and must not end the process.
 	signal.Ignore(syscall.SIGPIPE)
 	c := make(chan os.Signal, 16)
-	// Until the very end: one signal too many must not change the exit code.
+	// Signals stay caught until the exit: one too many must not change the exit code.
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	return c
 }
