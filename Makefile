@@ -25,6 +25,10 @@ demo: .tools/envoy build ## run Envoy and extauthz, send requests, show the answ
 build: ## build bin/extauthz, and bin/upstream for the examples
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz ./examples/upstream
 
+.PHONY: module
+module: ## build bin/libextauthz.so, the dynamic module for Envoy
+	@CGO_ENABLED=1 go build -trimpath -buildvcs=$(BUILDVCS) -buildmode=c-shared -ldflags='-s -w' -o bin/libextauthz.so ./cmd/libextauthz
+
 .PHONY: release
 release: .tools/cyclonedx-gomod ## build binaries, checksums and bills of materials into dist/ (VERSION=v1.2.3)
 	@VERSION="$(VERSION)" COMMIT="$(COMMIT)" DIST="$(DIST)" scripts/release

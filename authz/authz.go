@@ -39,6 +39,10 @@ type Request struct {
 	// must not be able to choose it.
 	ID string
 
+	// NoWait returns [keystore.ErrNotInMemory] in place of a decision that would have to wait for the
+	// store or the rate limiter. Nothing is spent then.
+	NoWait bool
+
 	// RouteErr, if non-nil, is why the route's requirements are unknown: servers disagree on
 	// the meaning of the request. It is then refused as InsufficientPermissions.
 	RouteErr error
@@ -69,6 +73,8 @@ type Authorizer struct {
 	stale keystore.StaleStore // store, if it can say that a record is stale
 	now   func() time.Time
 
+	memory keystore.MemoryStore // store, if it knows what it has in memory
+
 	roles          permission.Roles
 	limits         Limits
 	badRequirement func(error) // may be nil
@@ -87,6 +93,7 @@ func New(store keystore.Store, now func() time.Time, options ...Option) *Authori
 		costs:   newParseCache("ratelimits", ratelimit.ParseCosts),
 	}
 	a.stale, _ = store.(keystore.StaleStore)
+	a.memory, _ = store.(keystore.MemoryStore)
 	for _, set := range options {
 		set(a)
 	}
@@ -192,6 +199,13 @@ func (e *evaluation) known() (bool, error) {
 }
 
 func (e *evaluation) lookUp(h keystore.Hash) (k *keystore.Key, err error) {
+	if e.request.NoWait {
+		if e.a.memory == nil {
+			return nil, keystore.ErrNotInMemory
+		}
+		k, e.stale, err = e.a.memory.LookupMemory(h)
+		return k, err
+	}
 	if e.a.stale == nil {
 		return e.a.store.Lookup(e.ctx, h)
 	}

@@ -29,6 +29,9 @@ func (e *evaluation) withinLimits() (bool, error) {
 	if limits.Limiter == nil {
 		return false, errNoLimiter
 	}
+	if e.request.NoWait && limits.Remote {
+		return false, keystore.ErrNotInMemory
+	}
 	take := limits.Limiter.Take
 	if e.peek {
 		take = limits.Limiter.Look

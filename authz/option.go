@@ -31,6 +31,9 @@ func WithBadRequirement(report func(error)) Option {
 type Limits struct {
 	Limiter ratelimit.Limiter
 
+	// Remote says that the Limiter asks across the network.
+	Remote bool
+
 	// Owners are the limits that all keys with an external id share. A key's own limit replaces
 	// a shared one of the same name. The map must not be modified afterwards.
 	Owners map[string][]keystore.Ratelimit

@@ -28,7 +28,7 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 		authz.WithRoles(c.Roles),
 		authz.WithBadRequirement(hooks.BadRoute),
 		authz.WithLimits(authz.Limits{
-			Limiter: l, Owners: owners, RefuseOnError: c.Ratelimit.RefuseOnError, Failed: hooks.LimiterFailed,
+			Limiter: l, Remote: c.Ratelimit.Store == config.LimitsInRedis, Owners: owners, RefuseOnError: c.Ratelimit.RefuseOnError, Failed: hooks.LimiterFailed,
 		}))
 }
 

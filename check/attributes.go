@@ -111,3 +111,22 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// CleanUTF8 replaces every byte that is not UTF-8 by "!", as Envoy does it in the headers
+// map.
+func CleanUTF8(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		if r == utf8.RuneError && n == 1 {
+			b = append(b, '!')
+		} else {
+			b = append(b, s[i:i+n]...)
+		}
+		i += n
+	}
+	return string(b)
+}

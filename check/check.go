@@ -99,19 +99,32 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 // never panics: a request whose check panics is refused as [authz.Unavailable]. Strings of o may
 // share memory with those of a.
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
+	c.check(ctx, a, o, false)
+}
+
+// TryCheck is Check, but returns false if the decision would have to wait for the key store or the rate
+// limiter. Nothing is spent, recorded or observed then, and o refuses. It never blocks.
+func (c *Checker) TryCheck(ctx context.Context, a *Attributes, o *Outcome) bool {
+	return c.check(ctx, a, o, true)
+}
+
+// check is TryCheck if noWait is true, and otherwise Check, which is always done.
+func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait bool) (done bool) {
 	o.Reset()
 	defer func() {
 		if p := recover(); p != nil { // in Record or Observe
 			o.Reset()
 			c.reportPanic(panicError(p))
+			done = true
 		}
 	}()
 	if c.observe == nil && c.record == nil {
-		c.decide(ctx, a, o)
-		return
+		return c.decide(ctx, a, o, noWait)
 	}
 	start := time.Now()
-	c.decide(ctx, a, o)
+	if !c.decide(ctx, a, o, noWait) {
+		return false
+	}
 	o.seen.Duration = time.Since(start)
 	if c.record != nil && !c.record(ctx, &o.seen) {
 		c.refuseUnrecorded(a, o)
@@ -119,6 +132,7 @@ func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	if c.observe != nil {
 		c.observe(ctx, &o.seen)
 	}
+	return true
 }
 
 var errNotRecorded = errors.New("the decision cannot be recorded")
@@ -161,11 +175,13 @@ func (c *Checker) reportPanic(err error) {
 	}
 }
 
-// decide sets o and the observation in it. If anything in it panics, o refuses.
-func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
+// decide sets o and the observation in it. If anything in it panics, o refuses. It returns false if
+// noWait is true and the decision would have to wait.
+func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome, noWait bool) (done bool) {
 	seen, used := &o.seen, -1
 	defer func() {
 		if p := recover(); p != nil {
+			done = true
 			observed := *seen
 			o.Reset()
 			*seen = observed
@@ -188,9 +204,14 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome) {
 	seen.Permissions, seen.Ratelimits, seen.RouteErr = request.Permissions, request.Ratelimits, request.RouteErr
 	var secret string
 	secret, used = c.secret(a)
-	request.Secret = keystore.Secret(secret)
+	request.Secret, request.NoWait = keystore.Secret(secret), noWait
 	seen.Decision, seen.Err = c.authorize(ctx, request)
+	if noWait && errors.Is(seen.Err, keystore.ErrNotInMemory) {
+		o.Reset()
+		return false
+	}
 	c.answer(a, o, used)
+	return true
 }
 
 var errNoKey = errors.New("the decision is VALID, but without a secret or a key")

@@ -20,6 +20,14 @@ type Overrides struct {
 	Keys   string // a YAML store's path, from the working directory; replaces the whole store
 	Listen string
 	Admin  string
+
+	// InProcess reads the configuration for a front end that calls the checker itself: listen and tls
+	// have no effect.
+	InProcess bool
+
+	// Text, if not empty, is the text of the configuration, in place of the file's. Its path then
+	// stands in errors, and relative paths start from the path's folder.
+	Text string
 }
 
 // Load reads the configuration at path, or takes every default where path is "", and puts the
@@ -31,11 +39,20 @@ func Load(path string, o Overrides) (*Config, error) {
 	if path != "" {
 		r.WhenEmpty = "write at least `store: {yaml: {path: keys.yaml}}`"
 		r.File, r.Expand = path, func(s string) (string, error) { return expand(s, os.LookupEnv) }
-		r.c.Files = []string{path}
-		r.file()
+		if o.Text == "" {
+			r.c.Files = []string{path}
+		}
+		r.file(o.Text)
 	}
 	r.override(o)
-	r.checkListeners(o)
+	if o.InProcess {
+		r.c.Listen, r.c.TLS = Address{}, TLS{}
+		if r.c.Memory.Limit == AutoLimit {
+			r.c.Memory.Limit = NoLimit // the container's limit is not for this part of the process alone
+		}
+	} else {
+		r.checkListeners(o)
+	}
 	r.checkUsage()
 	r.checkDashboard()
 	r.warn(o)
@@ -74,11 +91,15 @@ type reader struct {
 	routeNodes    []routeNode
 }
 
-func (r *reader) file() {
-	data, err := files.Read(r.File)
-	if err != nil {
-		r.Errorf(nil, "the configuration cannot be read: %v", err)
-		return
+// file reads text, or the file if that is empty.
+func (r *reader) file(text string) {
+	data := []byte(text)
+	if text == "" {
+		var err error
+		if data, err = files.Read(r.File); err != nil {
+			r.Errorf(nil, "the configuration cannot be read: %v", err)
+			return
+		}
 	}
 	root := r.Parse(data)
 	if root == nil {
@@ -167,6 +188,9 @@ func (r *reader) warn(o Overrides) {
 	}
 	if !r.c.Admin.Listen.Local() {
 		warn("--admin", o.Admin, r.adminListen, "this can be reached from other machines, and asks for no password: protect it with a firewall or a network policy")
+	}
+	if o.InProcess {
+		return
 	}
 	if !r.c.Listen.Local() && r.c.TLS.ClientCAFile == "" {
 		warn("--listen", o.Listen, r.listen, "this can be reached from other machines without a client certificate, and whoever can reach it can try secrets: write tls with client_ca_file, or protect it with a firewall or a network policy")

@@ -38,6 +38,7 @@ type gateway struct {
 	Routes           string // routes before that one, each an item of a list in flow style on its line
 	AccessLog        string // the format of the access log; the path and the metadata where empty
 	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
+	Module           string // the configuration of the dynamic module, in place of an ext_authz filter with Servers
 }
 
 var gatewayConfig = template.Must(template.New("envoy.yaml").Parse(`
@@ -79,14 +80,27 @@ static_resources:
                           route: {cluster: upstream{{.Route}} }
                           typed_per_filter_config:
                             envoy.filters.http.ext_authz:
+                              {{- if .Module}}
+                              "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilterPerRoute
+                              dynamic_module_config: {name: extauthz, do_not_close: true}
+                              filter_name: extauthz
+                              filter_config: {"@type": type.googleapis.com/google.protobuf.Struct, value: {{or .Extensions "{}"}}}
+                              {{- else}}
                               "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute
                               check_settings: {context_extensions: {{or .Extensions "{}"}}}
+                              {{- end}}
                 http_filters:
                   {{- range .FilterLines}}
                   {{.}}
                   {{- end}}
                   - name: envoy.filters.http.ext_authz
                     typed_config:
+                      {{- if .Module}}
+                      "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter
+                      dynamic_module_config: {name: extauthz, do_not_close: true}
+                      filter_name: extauthz
+                      filter_config: {"@type": type.googleapis.com/google.protobuf.StringValue, value: {{printf "%q" .Module}}}
+                      {{- else}}
                       "@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz
                       transport_api_version: V3
                       encode_raw_headers: {{.RawHeaders}}
@@ -106,6 +120,7 @@ static_resources:
                           retry_host_predicate:
                             - name: envoy.retry_host_predicates.previous_hosts
                               typed_config: {"@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate}
+                      {{- end}}
                   - name: envoy.filters.http.router
                     typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
   clusters:
@@ -117,6 +132,7 @@ static_resources:
           explicit_http_config: {http2_protocol_options: {}}
       {{- end}}
       load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {{.UpstreamAddress}} }}]}]}
+    {{- if not .Module}}
     - name: extauthz
       typed_extension_protocol_options:
         envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
@@ -133,6 +149,7 @@ static_resources:
               {{- range .ServerAddresses}}
               - endpoint: {address: {{.}} }
               {{- end}}
+    {{- end}}
 `))
 
 func (g gateway) start(t testing.TB) *harness.EnvoyProcess {

@@ -3,7 +3,6 @@ package envoy
 import (
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
@@ -33,7 +32,7 @@ func (a *attributes) read(req *authv3.CheckRequest) {
 	for _, h := range http.GetHeaderMap().GetHeaders() {
 		value := h.GetValue()
 		if raw := string(h.GetRawValue()); raw != "" {
-			value = sanitizeUTF8(raw)
+			value = check.CleanUTF8(raw)
 			if h.GetKey() == pathHeader {
 				rawPath = raw
 			}
@@ -79,23 +78,4 @@ func hasUpper(s string) bool {
 		}
 	}
 	return false
-}
-
-// sanitizeUTF8 replaces every byte that is not UTF-8 by "!", as Envoy does it in the headers
-// map.
-func sanitizeUTF8(s string) string {
-	if utf8.ValidString(s) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		if r == utf8.RuneError && n == 1 {
-			b = append(b, '!')
-		} else {
-			b = append(b, s[i:i+n]...)
-		}
-		i += n
-	}
-	return string(b)
 }

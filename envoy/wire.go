@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"extauthz/check"
 )
 
 // ErrMalformed means that a message is not valid protobuf: it is truncated, or has an invalid tag.
@@ -171,7 +173,7 @@ func (d *decoder) skip(n int) {
 
 // text reads n bytes, which must be in the message, as a string. It replaces bytes that are not
 // UTF-8 as Envoy does.
-func (d *decoder) text(n int) string { return sanitizeUTF8(d.raw(n)) }
+func (d *decoder) text(n int) string { return check.CleanUTF8(d.raw(n)) }
 
 func (d *decoder) raw(n int) string {
 	if n <= len(d.buffer)-d.pos {

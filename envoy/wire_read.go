@@ -165,7 +165,7 @@ func (r *checkReader) readHeaderValue(n int) (f field) {
 		}
 	}
 	if raw != "" {
-		f.Value = sanitizeUTF8(raw)
+		f.Value = check.CleanUTF8(raw)
 		if f.Name == pathHeader {
 			r.rawPath = raw
 		}

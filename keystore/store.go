@@ -16,6 +16,9 @@ var ErrBusy = errors.New("too many look-ups in the key store are in flight")
 // ErrUnreachable is what an error of a store may wrap if there is no connection to its server.
 var ErrUnreachable = errors.New("the key store is unreachable")
 
+// ErrNotInMemory is returned by a [MemoryStore] that would have to ask for the answer.
+var ErrNotInMemory = errors.New("the key is not in memory")
+
 // ErrExists is returned for a key whose id or one of whose hashes is already in the store.
 var ErrExists = errors.New("a key with that id or hash already exists")
 
@@ -36,6 +39,15 @@ type StaleStore interface {
 	// LookupStale is Lookup, and also reports whether the record is stale: an older one than
 	// Lookup would otherwise return, since the keys could not be asked for.
 	LookupStale(ctx context.Context, h Hash) (k *Key, stale bool, err error)
+}
+
+// A MemoryStore is a Store that knows which answers it has in memory.
+type MemoryStore interface {
+	Store
+
+	// LookupMemory returns what LookupStale would return at once, or [ErrNotInMemory] if that would
+	// have to wait. It never blocks.
+	LookupMemory(h Hash) (k *Key, stale bool, err error)
 }
 
 // An Editor lists and changes the keys of a store. Its methods are safe for concurrent use, also by

@@ -84,6 +84,15 @@ func (k *keys) watch(ctx context.Context) error {
 	return k.store.Watch(ctx, recounting{k.cache, k.count})
 }
 
+// LookupMemory implements [keystore.MemoryStore].
+func (k *keys) LookupMemory(h keystore.Hash) (key *keystore.Key, stale bool, err error) {
+	if k.cache != nil {
+		return k.cache.LookupMemory(h)
+	}
+	key, err = k.Lookup(context.Background(), h) // which is in memory
+	return key, false, err
+}
+
 // reload reads the keys again, or has the cache ask for each of them again.
 func (k *keys) reload(ctx context.Context) error {
 	if k.files != nil {

@@ -143,7 +143,7 @@ func (s *server) apply(ctx context.Context, cfg *config.Config) error {
 		}
 	}
 	// Settings of a connection are those with which it began.
-	if before.cfg.GRPC.MaxConnectionAge != cfg.GRPC.MaxConnectionAge || !reflect.DeepEqual(before.cfg.TLS, cfg.TLS) {
+	if s.front != nil && (before.cfg.GRPC.MaxConnectionAge != cfg.GRPC.MaxConnectionAge || !reflect.DeepEqual(before.cfg.TLS, cfg.TLS)) {
 		if s.certificates != nil {
 			s.certificates.Configure(cfg.TLS)
 		}

@@ -17,31 +17,20 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.startLogging(cfg)
-	s.metrics.config.loaded()
-	s.status.configRead(nil)
-	s.memory.set(cfg.Memory, s.log)
-	s.warn(cfg.Warnings)
+	s.loaded(cfg)
 	adminAddr, err := s.startAdmin(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	if s.keys, err = s.openKeys(ctx, cfg); err != nil {
+	if err := s.startKeys(ctx, cfg); err != nil {
 		return err
 	}
-	s.atEnd(s.keys.close)
-	if err := ctx.Err(); err != nil {
-		return err // it was stopped while it read the keys
-	}
-	s.warn(s.keys.warnings())
 	if err := s.openTLS(cfg.TLS); err != nil {
 		return err
 	}
-	first, err := s.newSnapshot(ctx, cfg, nil)
-	if err != nil {
+	if err := s.useFirst(ctx, cfg); err != nil {
 		return err
 	}
-	s.use(first)
 	lis, err := s.listen(ctx, cfg.Listen, cfg.Socket)
 	if err != nil {
 		return err
@@ -57,6 +46,38 @@ func (s *server) start(ctx context.Context) error {
 		attrs = append(attrs, "keys", s.keys.files.Len())
 	}
 	s.log.Info("serving", attrs...)
+	return nil
+}
+
+// loaded applies a configuration that was just read to what is there before the keys are.
+func (s *server) loaded(cfg *config.Config) {
+	s.startLogging(cfg)
+	s.metrics.config.loaded()
+	s.status.configRead(nil)
+	s.memory.set(cfg.Memory, s.log)
+	s.warn(cfg.Warnings)
+}
+
+// startKeys opens the store of keys until close is called.
+func (s *server) startKeys(ctx context.Context, cfg *config.Config) (err error) {
+	if s.keys, err = s.openKeys(ctx, cfg); err != nil {
+		return err
+	}
+	s.atEnd(s.keys.close)
+	if err := ctx.Err(); err != nil {
+		return err // it was stopped while it read the keys
+	}
+	s.warn(s.keys.warnings())
+	return nil
+}
+
+// useFirst makes cfg the configuration by which the server begins to work.
+func (s *server) useFirst(ctx context.Context, cfg *config.Config) error {
+	first, err := s.newSnapshot(ctx, cfg, nil)
+	if err != nil {
+		return err
+	}
+	s.use(first)
 	return nil
 }
 

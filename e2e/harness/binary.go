@@ -25,6 +25,20 @@ func Extauthz(t testing.TB) string {
 // with the race detector where the test has it.
 func Binary(t testing.TB, folder string) string {
 	t.Helper()
+	return built(t, folder, build)
+}
+
+// Module returns the path of libextauthz.so, built from the tree as it is, always without the race
+// detector: its runtime would have to be in Envoy from the start.
+func Module(t testing.TB) string {
+	t.Helper()
+	return built(t, "cmd/libextauthz", func(root, folder string) (string, error) {
+		return buildAs(root, folder, "libextauthz.so", "-trimpath", "-buildmode=c-shared")
+	})
+}
+
+func built(t testing.TB, folder string, build func(root, folder string) (string, error)) string {
+	t.Helper()
 	root := Root(t)
 	once, _ := binaries.LoadOrStore(folder, sync.OnceValues(func() (string, error) { return build(root, folder) }))
 	path, err := once.(func() (string, error))()
@@ -36,15 +50,28 @@ func Binary(t testing.TB, folder string) string {
 
 var binaries sync.Map // from a folder to how its binary is built, once
 
-// build puts the binary under .tools, and does nothing where it is up to date. Several test processes
-// may call it at once.
+// build builds a program.
 func build(root, folder string) (string, error) {
+	if raceEnabled {
+		return buildAs(root, folder, filepath.Base(folder)+"-race", "-race")
+	}
+	return buildAs(root, folder, filepath.Base(folder))
+}
+
+// buildDir returns where the binaries of this tree are. Several work trees may share .tools, by a link:
+// each has a folder of its own.
+func buildDir(root string) string {
+	tree := sha256.Sum256([]byte(root))
+	return filepath.Join(root, ".tools", "test", hex.EncodeToString(tree[:4]))
+}
+
+// buildAs puts a binary with this name under .tools, and does nothing where it is up to date. Several test
+// processes may call it at once.
+func buildAs(root, folder, name string, flags ...string) (string, error) {
 	if err := dependOn(root, folder); err != nil {
 		return "", err
 	}
-	// Several work trees may share .tools, by a link: each has a folder of its own.
-	tree := sha256.Sum256([]byte(root))
-	dir := filepath.Join(root, ".tools", "test", hex.EncodeToString(tree[:4]))
+	dir := buildDir(root)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -56,10 +83,7 @@ func build(root, folder string) (string, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", err
 	}
-	path, args := filepath.Join(dir, filepath.Base(folder)), []string{"build", "-buildvcs=false"}
-	if raceEnabled {
-		path, args = path+"-race", append(args, "-race")
-	}
+	path, args := filepath.Join(dir, name), append([]string{"build", "-buildvcs=false"}, flags...)
 	// go build sets the time of what it leaves as it is, which go test would take for a change.
 	err = goTool(root, io.Discard, append(args, "-o", path+".built", "./"+folder)...)
 	if err != nil {

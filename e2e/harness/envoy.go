@@ -40,6 +40,7 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 		"--admin-address-path", adminFile,
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
 	}, args...)...)
+	cmd.Env = append(os.Environ(), moduleEnv(t))
 	e := &EnvoyProcess{t: t}
 	e.Process = proctest.Start(t, "envoy", cmd, func() error {
 		admin, err := os.ReadFile(adminFile)
@@ -52,13 +53,18 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 	return e
 }
 
+// moduleEnv says where Envoy looks for the dynamic module that [Module] builds.
+func moduleEnv(t testing.TB) string { return "ENVOY_DYNAMIC_MODULES_SEARCH_PATH=" + buildDir(Root(t)) }
+
 // ValidateEnvoy returns what Envoy has against a bootstrap configuration, or nil.
 func ValidateEnvoy(t testing.TB, config string) error {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	writeFile(t, file, config)
-	out, err := exec.Command(Envoy(t), "--mode", "validate", "--config-path", file,
-		"--log-level", "warning", "--disable-hot-restart").CombinedOutput()
+	cmd := exec.Command(Envoy(t), "--mode", "validate", "--config-path", file,
+		"--log-level", "warning", "--disable-hot-restart")
+	cmd.Env = append(os.Environ(), moduleEnv(t))
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}

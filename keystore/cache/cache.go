@@ -80,6 +80,7 @@ type Cache struct {
 
 var (
 	_ keystore.StaleStore  = (*Cache)(nil)
+	_ keystore.MemoryStore = (*Cache)(nil)
 	_ keystore.Invalidator = (*Cache)(nil)
 )
 
@@ -190,6 +191,40 @@ func (c *Cache) LookupStale(ctx context.Context, h keystore.Hash) (k *keystore.K
 	return k, false, err
 }
 
+// LookupMemory implements [keystore.MemoryStore]. An answer that it does not have is not counted as a
+// miss: LookupStale, which is to follow, counts it.
+func (c *Cache) LookupMemory(h keystore.Hash) (k *keystore.Key, stale bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now, config := c.now(), c.config.Load()
+	if r := c.records.get(h); r != nil {
+		r.used = now
+		age := now - r.confirmed
+		switch {
+		case r.epoch == c.epoch && age < config.TTL:
+			c.hit(h, r, now, config.TTL)
+			return r.key, false, nil
+		case r.key != nil && age < config.MaxStale && c.hangs(r, now):
+			_ = c.countStale(age, now) // errStale, which stale says
+			return r.key, true, nil
+		}
+	}
+	if n, ok := c.unknown.Get(h); ok && n.epoch == c.epoch && now < n.until {
+		c.stats.NegativeHits++
+		return nil, false, keystore.ErrNotFound
+	}
+	return nil, false, keystore.ErrNotInMemory
+}
+
+// hit counts a look-up of a fresh record, and refreshes the record if its TTL is about to end; c.mu
+// is held.
+func (c *Cache) hit(h keystore.Hash, r *record, now, ttl time.Duration) {
+	if age := now - r.confirmed; age >= ttl-ttl/5 && !r.failed {
+		c.refresh(h, now)
+	}
+	c.stats.Hits++
+}
+
 // errStale accompanies a record that is stale.
 var errStale = errors.New("the record is stale")
 
@@ -198,12 +233,8 @@ func (c *Cache) lookUp(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	now, ttl := c.now(), c.config.Load().TTL
 	c.mu.Lock()
 	if r := c.records.get(h); r != nil {
-		r.used = now
-		if age := now - r.confirmed; r.epoch == c.epoch && age < ttl {
-			if age >= ttl-ttl/5 && !r.failed {
-				c.refresh(h, now) //nolint:contextcheck // a refresh outlives the caller
-			}
-			c.stats.Hits++
+		if r.used = now; r.epoch == c.epoch && now-r.confirmed < ttl {
+			c.hit(h, r, now, ttl) //nolint:contextcheck // a refresh outlives the caller
 			k := r.key
 			c.mu.Unlock()
 			return k, nil

@@ -1,0 +1,56 @@
+package check
+
+import (
+	"context"
+	"testing"
+
+	"extauthz/authz"
+	"extauthz/keystore"
+)
+
+// TryCheck is Check, but for decisions that would have to wait: nothing is recorded or observed of these.
+func TestTryCheck(t *testing.T) {
+	waits := false
+	calls := 0
+	c := checker(t, Config{
+		Authorizer: decides(func(_ context.Context, r authz.Request) (authz.Decision, error) {
+			if r.NoWait && waits {
+				return authz.Decision{}, keystore.ErrNotInMemory
+			}
+			return authz.Decision{Code: authz.Valid, Key: &keystore.Key{ID: "key_a"}}, nil
+		}),
+		Record:  func(context.Context, *Observation) bool { calls++; return true },
+		Observe: func(context.Context, *Observation) { calls++ },
+	})
+	try := func(want bool, wantCode string, wantCalls int) {
+		t.Helper()
+		for _, a := range send("x-api-key", "s").forms {
+			var o Outcome
+			calls = 0
+			if got := c.TryCheck(t.Context(), a, &o); got != want || codeOf(t, &o) != wantCode || calls != wantCalls {
+				t.Errorf("got %t, %s, %d calls; want %t, %s, %d", got, codeOf(t, &o), calls, want, wantCode, wantCalls)
+			}
+			if c.Check(t.Context(), a, &o); codeOf(t, &o) != "VALID" {
+				t.Errorf("Check: %s", codeOf(t, &o))
+			}
+		}
+	}
+	try(true, "VALID", 2)
+	waits = true
+	try(false, "UNAVAILABLE", 0)
+}
+
+func TestTryCheckThatPanics(t *testing.T) {
+	boom := decides(func(context.Context, authz.Request) (authz.Decision, error) { panic("boom") })
+	for _, config := range []Config{
+		{Authorizer: boom},
+		{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("boom") }},
+	} {
+		for _, a := range send("x-api-key", "s").forms {
+			var o Outcome
+			if c := checker(t, config); !c.TryCheck(t.Context(), a, &o) || o.Allowed() {
+				t.Errorf("got %+v", o)
+			}
+		}
+	}
+}

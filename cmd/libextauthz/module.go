@@ -1,0 +1,159 @@
+package main
+
+// #cgo CFLAGS: -std=c11 -Wall -Wextra
+// #include <stdlib.h>
+// #include "module.h"
+import "C"
+
+import (
+	"context"
+	"os"
+	"runtime/cgo"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"extauthz/config"
+	"extauthz/envoymodule"
+	"extauthz/server"
+)
+
+var filters = envoymodule.Filters{Start: start}
+
+// A backend is a server in this process, and its log.
+type backend struct {
+	*server.InProcess
+	log *server.LogWriter
+}
+
+func (b backend) Close() {
+	b.InProcess.Close()
+	b.log.Close()
+}
+
+// textName stands in errors for the path of a configuration that is in Envoy's own.
+const textName = "filter_config"
+
+func start(source envoymodule.Source) (envoymodule.Backend, error) {
+	path := source.Path
+	if source.Text != "" {
+		path = textName
+	}
+	log := server.NewLogWriter(standardError())
+	p, err := server.Open(context.Background(), server.Options{
+		Load: func() (*config.Config, error) {
+			return config.Load(path, config.Overrides{InProcess: true, Text: source.Text})
+		},
+		Log: log,
+	})
+	if err != nil {
+		log.Close()
+		return nil, err
+	}
+	return backend{p, log}, nil
+}
+
+// standardError returns another descriptor of standard error: a failed write to the first would end the
+// process by SIGPIPE, which is Envoy.
+func standardError() *os.File {
+	fd, err := syscall.Dup(syscall.Stderr)
+	if err != nil {
+		return os.Stderr
+	}
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "stderr")
+}
+
+// fail writes each line of an error to Envoy's log.
+func fail(err error) {
+	for line := range strings.Lines(err.Error()) {
+		line = "extauthz: " + strings.TrimSpace(line)
+		C.extauthz_log((*C.char)(unsafe.Pointer(unsafe.StringData(line))), C.size_t(len(line)))
+	}
+}
+
+//export extauthzOpen
+func extauthzOpen(text C.bytes) C.uintptr_t {
+	f, err := filters.Open(strings.Clone(view(text)))
+	if err != nil {
+		fail(err)
+		return 0
+	}
+	return C.uintptr_t(cgo.NewHandle(f))
+}
+
+//export extauthzClose
+func extauthzClose(handle C.uintptr_t) {
+	h := cgo.Handle(handle)
+	filters.Close(h.Value().(*envoymodule.Filter))
+	h.Delete()
+}
+
+//export extauthzOpenRoute
+func extauthzOpenRoute(text C.bytes) C.uintptr_t {
+	r, err := envoymodule.ParseRoute(strings.Clone(view(text)))
+	if err != nil {
+		fail(err)
+		return 0
+	}
+	return C.uintptr_t(cgo.NewHandle(r))
+}
+
+//export extauthzCloseRoute
+func extauthzCloseRoute(handle C.uintptr_t) { cgo.Handle(handle).Delete() }
+
+const patience = 5 * time.Second // for what is written at the end
+
+//export extauthzWait
+func extauthzWait() { filters.Wait(patience) }
+
+// view returns bytes of C's as a string that shares their memory.
+func view(b C.bytes) string {
+	if b.length == 0 {
+		return ""
+	}
+	return unsafe.String((*byte)(unsafe.Pointer(b.data)), int(b.length))
+}
+
+// extauthzCheck decides on a request. It never blocks, and never panics: a reply that it did not set
+// refuses.
+//
+//export extauthzCheck
+func extauthzCheck(r *C.request) {
+	defer func() { _ = recover() }() // Check recovers from a panic in the decision, and reports it
+	filter := cgo.Handle(r.config).Value().(*envoymodule.Filter)
+	c := envoymodule.NewCall()
+	defer c.Release()
+	for _, h := range unsafe.Slice(r.headers, r.header_count) {
+		c.AddHeader(view(h.name), view(h.value))
+	}
+	c.SetPeer(view(r.peer))
+	if r.route != 0 {
+		c.SetRoute(cgo.Handle(r.route).Value().(*envoymodule.Route))
+	}
+	if !filter.Check(c, stream{r}) {
+		r.reply.suspended = true
+		return
+	}
+	write(&c.Reply, &r.reply, unsafe.Pointer(r.scratch), uintptr(r.scratch_size))
+}
+
+// A stream is the request of C's during a call.
+type stream struct{ r *C.request }
+
+func (s stream) Suspend() envoymodule.Suspended {
+	if p := C.extauthz_suspend(s.r); p != nil {
+		return suspended{p}
+	}
+	return nil
+}
+
+// suspended is a stream that waits, which C holds for this side until Resume.
+type suspended struct{ s *C.suspended }
+
+func (s suspended) Resume(r *envoymodule.Reply) {
+	var reply C.reply
+	write(r, &reply, nil, 0)
+	C.extauthz_resume(s.s, &reply)
+}
