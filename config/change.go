@@ -26,6 +26,7 @@ var live = map[string]func(*Config) any{
 	"decision_log":     func(c *Config) any { return &c.DecisionLog },
 	"dry_run":          func(c *Config) any { return &c.DryRun },
 	"statuses":         func(c *Config) any { return &c.Statuses },
+	"metrics":          func(c *Config) any { return &c.Metrics },
 	"log":              func(c *Config) any { return &c.Log },
 	"shutdown":         func(c *Config) any { return &c.Shutdown },
 	"grpc":             func(c *Config) any { return &c.GRPC },

@@ -66,6 +66,7 @@ type Config struct {
 	// {EXPIRED: 403}. Default: none replaced.
 	Statuses map[authz.Code]int
 
+	Metrics  Metrics
 	Log      Log
 	Shutdown Shutdown
 	GRPC     GRPC // grpc in the file
@@ -151,6 +152,14 @@ type Paths struct {
 	// ASP.NET do, and many file servers: a rule is otherwise passed by another spelling.
 	// Default: false.
 	IgnoreCase bool
+}
+
+// Metrics says what the admin listener's /metrics show beyond the rest.
+type Metrics struct {
+	// Owners is how many owners (external_id) have their decisions counted separately, from 0 to
+	// 1000: the first that the server sees after its start. All others are counted together. Each
+	// owner costs as many series as it has codes. Default: 0, none.
+	Owners int
 }
 
 // Log says what is logged, on standard error.

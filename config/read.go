@@ -123,6 +123,7 @@ func (r *reader) file(text string) {
 		"ratelimit":      r.ratelimit,
 		"dry_run":        r.dryRun,
 		"statuses":       r.statuses,
+		"metrics":        r.metrics,
 		"log":            r.log,
 		"shutdown":       r.shutdown,
 		"grpc":           r.grpc,
@@ -237,6 +238,12 @@ func (r *reader) statuses(n *yaml.Node) {
 		}
 	}
 	r.Mapping(n, fields)
+}
+
+func (r *reader) metrics(n *yaml.Node) {
+	r.Mapping(n, strictyaml.Fields{
+		"owners": func(n *yaml.Node) { r.number(n, &r.c.Metrics.Owners, 0, 1000) },
+	})
 }
 
 func (r *reader) log(n *yaml.Node) {

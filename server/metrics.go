@@ -33,6 +33,8 @@ type metrics struct {
 	dryRun      prometheus.Gauge
 	config      reloadMetrics
 
+	owners ownerCount
+
 	badRoutes     prometheus.Counter
 	limiterFailed prometheus.Counter
 }
@@ -77,7 +79,7 @@ func newMetrics(o Options) *metrics {
 		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
-	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, m.panics, m.noAddress, unread,
+	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, &m.owners, m.panics, m.noAddress, unread,
 		m.dryRun, m.badRoutes, m.limiterFailed, lost, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -95,6 +97,7 @@ func gauge(name, help string) prometheus.Gauge {
 // recorded.
 func (m *metrics) observe(o *check.Observation, parent traceparent.Parent) {
 	m.decisions[o.Decision.Code].Inc()
+	m.owners.observe(&o.Decision)
 	if o.LetThrough {
 		m.letThrough[o.Decision.Code].Inc()
 	}

@@ -119,6 +119,7 @@ func (s *server) use(n *snapshot) {
 	s.service.Set(n.checker, n.options()...)
 	s.level.set(n.cfg.Log, s.options.Log)
 	s.decisions.all.Store(n.cfg.Log.Decisions == config.LogAll)
+	s.metrics.owners.setLimit(n.cfg.Metrics.Owners)
 	s.metrics.dryRun.Set(0)
 	if n.cfg.DryRun {
 		s.metrics.dryRun.Set(1)
