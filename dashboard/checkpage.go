@@ -1,9 +1,12 @@
 package dashboard
 
 import (
+	"errors"
 	"net/http"
 	"net/netip"
 	"strings"
+
+	"extauthz/keystore"
 )
 
 type checkData struct {
@@ -32,15 +35,29 @@ func (d *Dashboard) checkPage(w http.ResponseWriter, r *http.Request, s *session
 			data.Err = "The peer is not an IP address: write one such as 192.0.2.7."
 		}
 	}
+	if keystore.ValidateID(data.Request.KeyID) != nil {
+		data.Err = noSuchKey
+	}
 	status := http.StatusOK
 	if data.Err == "" {
 		var err error
 		if data.Result, err = d.cfg.Explain(r.Context(), data.Request); err != nil {
-			data.Err = err.Error()
+			status, data.Err = d.checkFailed(r, err)
 		}
 	}
-	if data.Err != "" {
+	if data.Err != "" && status == http.StatusOK {
 		status = http.StatusUnprocessableEntity
 	}
 	d.render(w, r, status, "check", "Check", s, data)
+}
+
+const noSuchKey = "There is no key with this id."
+
+// checkFailed returns what the user may see of an error.
+func (d *Dashboard) checkFailed(r *http.Request, err error) (status int, text string) {
+	if errors.Is(err, keystore.ErrNotFound) {
+		return http.StatusNotFound, noSuchKey
+	}
+	d.cfg.Log.Error("a check failed", "path", r.URL.Path, "error", err)
+	return http.StatusBadGateway, "The check cannot be made now. The program's log says why."
 }

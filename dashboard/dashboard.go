@@ -30,7 +30,8 @@ type Config struct {
 	// History returns the last edits of a key, newest first; nil if there is no trail.
 	History func(ctx context.Context, keyID string, limit int) ([]Edit, error)
 
-	// Explain explains the decision on a request; nil if the page of checks is not offered.
+	// Explain explains the decision on a request; nil if the page of checks is not offered. An error
+	// other than keystore.ErrNotFound is logged and not shown.
 	Explain func(ctx context.Context, r CheckRequest) (*CheckResult, error)
 
 	// SecretPrefix is how new secrets begin, before an underscore. Default: sk.
@@ -146,7 +147,7 @@ func New(cfg Config) (*Dashboard, error) {
 		return nil, err
 	}
 	d := &Dashboard{cfg: cfg, pages: p}
-	d.sessions.now = cfg.Now
+	d.sessions.now, d.sessions.secure = cfg.Now, cfg.TLS
 	static, err := fs.Sub(files, "static")
 	if err != nil {
 		return nil, err
@@ -161,7 +162,9 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handle
 // routes is every page. What changes anything is a POST, and for editors alone.
 func (d *Dashboard) routes(static fs.FS) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /static/", http.StripPrefix("/static/", http.FileServerFS(static)))
+	for _, name := range []string{"style.css", "app.js"} {
+		mux.HandleFunc("GET /static/"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, static, name) })
+	}
 	mux.HandleFunc("GET /login", d.loginPage)
 	mux.HandleFunc("POST /login", d.login)
 	mux.HandleFunc("GET /login/callback", d.loginCallback)

@@ -41,7 +41,6 @@ func (e LoginError) Error() string { return string(e) }
 
 const (
 	tokenDuration = 10 * time.Minute
-	maxLogins     = 10 // attempts in a minute, of everyone together
 )
 
 // A TokenLogin lets whoever has its token in, once, as an editor. Make one with [NewTokenLogin].
@@ -93,7 +92,7 @@ func (d *Dashboard) loginPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) {
-	if !d.attempts.take(d.cfg.Now()) {
+	if !d.attempts.take(r.RemoteAddr, d.cfg.Now()) {
 		d.fail(w, r, http.StatusTooManyRequests, "There were too many attempts to log in. Try again in a minute.")
 		return
 	}
@@ -109,7 +108,7 @@ func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Dashboard) loginCallback(w http.ResponseWriter, r *http.Request) {
-	if !d.attempts.take(d.cfg.Now()) {
+	if !d.attempts.take(r.RemoteAddr, d.cfg.Now()) {
 		d.fail(w, r, http.StatusTooManyRequests, "There were too many attempts to log in. Try again in a minute.")
 		return
 	}
@@ -128,7 +127,9 @@ func (d *Dashboard) enter(w http.ResponseWriter, r *http.Request, user string, r
 		d.loginFailed(w, r, LoginError("You are known, but not on the list of those who may use this dashboard."))
 		return
 	}
-	http.SetCookie(w, d.sessions.start(user, role, d.cfg.TLS))
+	d.attempts.forget(r.RemoteAddr)
+	d.sessions.end(r) // what the browser had before is of no use to anyone
+	http.SetCookie(w, d.sessions.start(user, role))
 	d.cfg.Log.Info("logged in", "user", user)
 	if r.Method == http.MethodPost {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -150,22 +151,4 @@ func (d *Dashboard) logout(w http.ResponseWriter, r *http.Request) {
 	d.sessions.end(r)
 	http.SetCookie(w, sessionCookie("", -1, d.cfg.TLS))
 	http.Redirect(w, r, "/login", http.StatusSeeOther)
-}
-
-// attempts bounds logins. The zero value is ready for use.
-type attempts struct {
-	mu     sync.Mutex
-	minute int64
-	count  int
-}
-
-// take reports whether one more attempt may be made in this minute.
-func (a *attempts) take(now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if minute := now.Unix() / 60; minute != a.minute {
-		a.minute, a.count = minute, 0
-	}
-	a.count++
-	return a.count <= maxLogins
 }

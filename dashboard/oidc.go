@@ -99,11 +99,7 @@ func (l *OIDCLogin) Begin(w http.ResponseWriter, _ *http.Request) (user string, 
 		nonce: rand.Text(), verifier: oauth2.GenerateVerifier(), browser: sha256.Sum256([]byte(browser)), expires: l.cfg.Now().Add(stateTimeout),
 	}
 	l.mu.Lock()
-	for s, old := range l.pending {
-		if !l.cfg.Now().Before(old.expires) || len(l.pending) >= maxPending {
-			delete(l.pending, s)
-		}
-	}
+	l.makeRoom()
 	l.pending[state] = p
 	l.mu.Unlock()
 	// Lax, because the provider sends the user back.
@@ -112,6 +108,32 @@ func (l *OIDCLogin) Begin(w http.ResponseWriter, _ *http.Request) (user string, 
 		HttpOnly: true, Secure: strings.HasPrefix(l.cfg.RedirectURL, "https:"), SameSite: http.SameSiteLaxMode,
 	})
 	return "", Nobody, l.oauth.AuthCodeURL(state, oidc.Nonce(p.nonce), oauth2.S256ChallengeOption(p.verifier)), nil
+}
+
+// makeRoom forgets logins that are over and, if there are too many, the oldest. l.mu is held.
+func (l *OIDCLogin) makeRoom() {
+	now, oldest := l.cfg.Now(), ""
+	for s, p := range l.pending {
+		if !now.Before(p.expires) {
+			delete(l.pending, s)
+		} else if oldest == "" || p.expires.Before(l.pending[oldest].expires) {
+			oldest = s
+		}
+	}
+	if len(l.pending) >= maxPending {
+		delete(l.pending, oldest)
+	}
+}
+
+// asciiLower lowers the case of ASCII letters alone: other letters that fold to them, such as the Kelvin
+// sign, are part of another address.
+func asciiLower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 // Callback implements [Login]: the provider has sent the user back.
@@ -135,10 +157,28 @@ func (l *OIDCLogin) Callback(_ http.ResponseWriter, r *http.Request) (user strin
 	if err != nil {
 		return "", Nobody, fmt.Errorf("the id_token: %w", err)
 	}
+	if err := l.checkParty(id); err != nil {
+		return "", Nobody, err
+	}
 	if subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(p.nonce)) != 1 {
 		return "", Nobody, errors.New("the id_token has another nonce")
 	}
 	return l.roleOf(id)
+}
+
+// checkParty checks that a token that names an authorized party names us, and that one for several
+// audiences does (OpenID Connect Core 3.1.3.7).
+func (l *OIDCLogin) checkParty(id *oidc.IDToken) error {
+	var claims struct {
+		Party string `json:"azp"`
+	}
+	if err := id.Claims(&claims); err != nil {
+		return fmt.Errorf("the id_token's claims: %w", err)
+	}
+	if claims.Party != l.cfg.ClientID && (claims.Party != "" || len(id.Audience) > 1) {
+		return errors.New("the id_token is for another party")
+	}
+	return nil
 }
 
 // withoutBody keeps what the provider answered, which may hold anything, out of the log.
@@ -186,7 +226,7 @@ func (l *OIDCLogin) roleOf(id *oidc.IDToken) (user string, role Role, err error)
 	in := func(list []string) bool {
 		return slices.ContainsFunc(list, func(name string) bool {
 			if strings.Contains(name, "@") {
-				return strings.EqualFold(name, email)
+				return email != "" && asciiLower(name) == asciiLower(email)
 			}
 			return slices.Contains(claims.Groups, name)
 		})

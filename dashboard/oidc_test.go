@@ -2,8 +2,10 @@ package dashboard_test
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
@@ -21,13 +23,35 @@ import (
 // lateLogin is a login that is set once the site's address is known.
 type lateLogin struct{ dashboard.Login }
 
+// newEditorProvider returns a provider whose user is an editor.
+func newEditorProvider(t *testing.T) *oidctest.Provider {
+	t.Helper()
+	p := oidctest.Start(t)
+	p.Claims = map[string]any{"email": "editor@example.com", "email_verified": true}
+	return p
+}
+
+// hmacJWS returns the claims, signed as whoever knows the key could.
+func hmacJWS(t *testing.T, key []byte, claims map[string]any) string {
+	t.Helper()
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	signed := encode([]byte(`{"alg":"HS256","kid":"1"}`)) + "." + encode(payload)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(signed))
+	return signed + "." + encode(mac.Sum(nil))
+}
+
 func newOIDCSite(t *testing.T, p *oidctest.Provider) *site {
 	t.Helper()
 	late := &lateLogin{}
 	s := newSite(t, late)
 	login, err := dashboard.NewOIDCLogin(t.Context(), dashboard.OIDCConfig{
 		Issuer: p.URL, ClientID: "extauthz", ClientSecret: "secret", RedirectURL: s.url + "/login/callback",
-		Viewers: []string{"viewer@example.com", "auditors"}, Editors: []string{"Editor@example.com", "platform"},
+		Viewers: []string{"viewer@example.com", "auditors"}, Editors: []string{"Editor@example.com", "kim@example.com", "platform"},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +77,9 @@ func TestOIDCRoles(t *testing.T) {
 		"nobody in particular":      {nil, 403, 401},
 		"a group as an address":     {map[string]any{"email": "platform", "email_verified": true}, 403, 401},
 		"an address with a suffix":  {map[string]any{"email": "editor@example.com.evil.example", "email_verified": true}, 403, 401},
+		"another letter":            {map[string]any{"email": "v\u0131ewer@example.com", "email_verified": true}, 403, 401},
+		"the Kelvin sign":           {map[string]any{"email": "\u212aim@example.com", "email_verified": true}, 403, 401},
+		"for us among others":       {map[string]any{"email": "editor@example.com", "email_verified": true, "aud": []string{"extauthz", "other"}, "azp": "extauthz"}, 200, 200},
 		"a group with another case": {map[string]any{"groups": []string{"PLATFORM"}}, 403, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -79,11 +106,19 @@ func TestOIDCRefuses(t *testing.T) {
 		return c
 	}
 	for name, set := range map[string]func(p *oidctest.Provider){
-		"another nonce":    func(p *oidctest.Provider) { p.Claims = with("nonce", "another") },
-		"no nonce":         func(p *oidctest.Provider) { p.Claims = with("nonce", "") },
-		"another audience": func(p *oidctest.Provider) { p.Claims = with("aud", "another") },
-		"another issuer":   func(p *oidctest.Provider) { p.Claims = with("iss", "https://evil.example") },
-		"an old token":     func(p *oidctest.Provider) { p.Claims = with("exp", time.Now().Add(-time.Hour).Unix()) },
+		"another nonce":     func(p *oidctest.Provider) { p.Claims = with("nonce", "another") },
+		"no nonce":          func(p *oidctest.Provider) { p.Claims = with("nonce", "") },
+		"another audience":  func(p *oidctest.Provider) { p.Claims = with("aud", "another") },
+		"a second audience": func(p *oidctest.Provider) { p.Claims = with("aud", []string{"extauthz", "another"}) },
+		"another party":     func(p *oidctest.Provider) { p.Claims = with("azp", "another") },
+		"signed by the secret": func(p *oidctest.Provider) {
+			p.Sign = func(c map[string]any) string { return hmacJWS(t, []byte("secret"), c) }
+		},
+		"signed by a public key": func(p *oidctest.Provider) {
+			p.Sign = func(c map[string]any) string { return hmacJWS(t, p.PublicKeyPEM(), c) }
+		},
+		"another issuer": func(p *oidctest.Provider) { p.Claims = with("iss", "https://evil.example") },
+		"an old token":   func(p *oidctest.Provider) { p.Claims = with("exp", time.Now().Add(-time.Hour).Unix()) },
 		"no signature": func(p *oidctest.Provider) {
 			p.Sign = func(claims map[string]any) string {
 				payload, err := json.Marshal(claims)

@@ -19,7 +19,6 @@ const (
 )
 
 const (
-	cookieName      = "extauthz_session"
 	sessionDuration = 12 * time.Hour
 	maxSessions     = 10_000
 )
@@ -33,14 +32,15 @@ type session struct {
 
 // sessions are the sessions by the SHA-256 of their cookie. It is safe for concurrent use.
 type sessions struct {
-	now func() time.Time
+	now    func() time.Time
+	secure bool // browsers reach the dashboard by https alone
 
 	mu sync.Mutex
 	m  map[[sha256.Size]byte]*session
 }
 
 // start begins a session and returns its cookie.
-func (s *sessions) start(user string, role Role, secure bool) *http.Cookie {
+func (s *sessions) start(user string, role Role) *http.Cookie {
 	id := rand.Text()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -54,25 +54,35 @@ func (s *sessions) start(user string, role Role, secure bool) *http.Cookie {
 		s.m = make(map[[sha256.Size]byte]*session)
 	}
 	s.m[sha256.Sum256([]byte(id))] = &session{user: user, role: role, expires: now.Add(sessionDuration)}
-	return sessionCookie(id, int(sessionDuration.Seconds()), secure)
+	return sessionCookie(id, int(sessionDuration.Seconds()), s.secure)
+}
+
+// cookieName returns the name of the session's cookie. Under https its prefix makes browsers refuse one
+// that another host of the domain, or a page reached by http, has set.
+func cookieName(secure bool) string {
+	if secure {
+		return "__Host-extauthz_session"
+	}
+	return "extauthz_session"
 }
 
 func sessionCookie(value string, maxAge int, secure bool) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // secure where the dashboard is reached by https
-		Name: cookieName, Value: value, Path: "/", MaxAge: maxAge,
+		Name: cookieName(secure), Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: secure, SameSite: http.SameSiteStrictMode,
 	}
 }
 
 // of returns the session of a request, or nil if it has none.
 func (s *sessions) of(r *http.Request) *session {
-	c, err := r.Cookie(cookieName)
-	if err != nil {
+	// Two cookies of this name may have been set by another site under this host's name.
+	cookies := r.CookiesNamed(cookieName(s.secure))
+	if len(cookies) != 1 {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := s.m[sha256.Sum256([]byte(c.Value))]
+	found := s.m[sha256.Sum256([]byte(cookies[0].Value))]
 	if found == nil || !s.now().Before(found.expires) {
 		return nil
 	}
@@ -81,9 +91,9 @@ func (s *sessions) of(r *http.Request) *session {
 
 // end ends the session of a request.
 func (s *sessions) end(r *http.Request) {
-	if c, err := r.Cookie(cookieName); err == nil {
-		s.mu.Lock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range r.CookiesNamed(cookieName(s.secure)) {
 		delete(s.m, sha256.Sum256([]byte(c.Value)))
-		s.mu.Unlock()
 	}
 }

@@ -103,7 +103,7 @@ func (f *dashboardFlags) serve(ctx context.Context, cmd *cobra.Command, cfg *con
 	page, err := dashboard.New(dashboard.Config{
 		Keys: editor, Usage: records, Login: login, Hosts: hosts, TLS: strings.HasPrefix(site, "https:"), Log: log,
 		Explain: func(ctx context.Context, r dashboard.CheckRequest) (*dashboard.CheckResult, error) {
-			return explainFor(ctx, cfg, store, &r)
+			return explainFor(ctx, log, cfg, store, &r)
 		},
 		SecretPrefix: secretPrefix(cfg), Curl: func(secret string) string { return curlWith(cfg, secret) },
 		State: func(ctx context.Context) dashboard.State {

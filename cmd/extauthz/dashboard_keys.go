@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"iter"
+	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -51,18 +51,18 @@ func (f *fileKeys) reload(err error) error {
 }
 
 // explainFor explains the decision that the server would make on a request with a key's secret.
-func explainFor(ctx context.Context, cfg *config.Config, store backend.Store, r *dashboard.CheckRequest) (*dashboard.CheckResult, error) {
+func explainFor(ctx context.Context, log *slog.Logger, cfg *config.Config, store backend.Store, r *dashboard.CheckRequest) (*dashboard.CheckResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	if _, err := store.Key(ctx, r.KeyID); err != nil {
-		return nil, errors.New(oneLine(aboutKey(r.KeyID, err)))
+		return nil, err
 	}
 	limits, err := backend.OpenLimiter(ctx, cfg.Ratelimit)
 	if err != nil {
 		return nil, err
 	}
 	defer limits.Close()
-	e := &explainer{byID: true, secret: "the key's own", noPeer: !r.Peer.IsValid()}
+	e := &explainer{byID: true, secret: "the key's own"}
 	c := *cfg
 	if r.Path == "" {
 		c.Routes = nil
@@ -73,6 +73,9 @@ func explainFor(ctx context.Context, cfg *config.Config, store backend.Store, r 
 	e.authorizer = backend.NewAuthorizer(&c, keyByID{store, r.KeyID}, limits, backend.AuthorizerHooks{})
 	if err := e.explain(ctx, &c, attributesOf(r)); err != nil {
 		return nil, err
+	}
+	if e.err != nil {
+		log.Error("a check could not be decided", "key_id", r.KeyID, "error", e.err)
 	}
 	return checkResultOf(e), nil
 }
@@ -100,7 +103,7 @@ func checkResultOf(e *explainer) *dashboard.CheckResult {
 		ClientAddressError: e.result.ClientAddressError, Notes: e.result.Notes,
 	}
 	if e.err != nil {
-		r.Code, r.Notes = authz.Unavailable.String(), append(r.Notes, "No decision could be made: "+oneLine(e.err))
+		r.Code, r.Notes = authz.Unavailable.String(), append(r.Notes, "No decision could be made. The program's log says why.")
 	}
 	for _, s := range e.result.Checks {
 		r.Steps = append(r.Steps, dashboard.CheckStep{Code: s.Code, Detail: s.Detail, Ran: s.Ran, Holds: s.Holds})

@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -105,4 +107,13 @@ func (p *Provider) JWS(key *rsa.PrivateKey, claims map[string]any) string {
 		p.t.Fatal(err)
 	}
 	return text
+}
+
+// PublicKeyPEM returns the public key of the provider.
+func (p *Provider) PublicKeyPEM() []byte {
+	der, err := x509.MarshalPKIXPublicKey(&p.key.PublicKey)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
 }
