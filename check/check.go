@@ -85,7 +85,7 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 	for code, status := range overrides {
 		switch {
 		case int(code) >= len(refusals):
-			errs = append(errs, fmt.Errorf("statuses: %s is not the code of a refusal, so it has no status: leave it out", code))
+			errs = append(errs, fmt.Errorf("statuses: %s is not the code of a refusal, so it has no status: omit it", code))
 		case status < 400 || status > 599:
 			errs = append(errs, fmt.Errorf("statuses: %s: %d does not refuse: write a status from 400 to 599", code, status))
 		default:

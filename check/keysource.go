@@ -131,7 +131,7 @@ func validateSources(sources []KeySource, address AddressSource) error {
 			wrong("%w", err)
 		}
 		if j := slices.IndexFunc(sources[:i], func(t KeySource) bool { return t != nil && t.String() == s.String() }); j >= 0 {
-			wrong("the same as entry %d: leave one out", j+1)
+			wrong("the same as entry %d: omit one", j+1)
 		}
 		if ReadsSameHeader(s, address) {
 			wrong("client_address reads this header: a header holds a secret or an address, not both")

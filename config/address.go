@@ -10,17 +10,18 @@ import (
 	"strings"
 )
 
-// An Address is where a listener stands, as [net.Listen] takes it. The zero value is nowhere.
+// An Address is the address of a listener, in the form that [net.Listen] accepts. The zero value
+// means no listener.
 type Address struct {
 	Network string // tcp or unix
 	Address string
 }
 
-// maxSocketPath is what sockaddr_un holds, without the NUL at its end (unix(7)).
+// maxSocketPath is the longest path in a sockaddr_un, without the NUL at its end (unix(7)).
 const maxSocketPath = 107
 
-// ParseAddress reads host:port or unix:/path. A host is an IP address or a name; without one
-// it is every address of the machine. Port 0 is any free port.
+// ParseAddress parses host:port or unix:/path. The host is an IP address or a name; an empty one
+// means every address of the machine. Port 0 means any free port.
 func ParseAddress(s string) (Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		switch {
@@ -41,7 +42,7 @@ func ParseAddress(s string) (Address, error) {
 	return Address{Network: "tcp", Address: s}, nil
 }
 
-// String returns the address as [ParseAddress] reads it, or none.
+// String returns the address in the form that [ParseAddress] parses, or "none".
 func (a Address) String() string {
 	switch a.Network {
 	case "":
@@ -52,8 +53,8 @@ func (a Address) String() string {
 	return a.Address
 }
 
-// Conflicts reports whether a and b cannot both be listened on: the same socket, or one port of
-// the same address or of all addresses.
+// Conflicts reports whether a process cannot listen on both a and b: they are the same socket, or
+// share a port on the same address, or on one address and all addresses.
 func (a Address) Conflicts(b Address) bool {
 	if a.Network != b.Network || a.Network != "tcp" {
 		return a.Network == b.Network && a.Network != "" && filepath.Clean(a.Address) == filepath.Clean(b.Address)

@@ -43,8 +43,8 @@ func TestFlagsConflict(t *testing.T) {
 		o    Overrides
 		want string
 	}{
-		{Overrides{Keys: "keys.yaml", Listen: "127.0.0.1:9192"}, "--listen: listen and admin.listen are one address"},
-		{Overrides{Keys: "keys.yaml", Admin: "127.0.0.1:9191"}, "--admin: listen and admin.listen are one address"},
+		{Overrides{Keys: "keys.yaml", Listen: "127.0.0.1:9192"}, "--listen: listen and admin.listen are the same address"},
+		{Overrides{Keys: "keys.yaml", Admin: "127.0.0.1:9191"}, "--admin: listen and admin.listen are the same address"},
 		{Overrides{Keys: "keys.yaml", Listen: "127.0.0.1:9192", Admin: "127.0.0.1:9191"}, ""},
 	} {
 		_, err := Load("", c.o)

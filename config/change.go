@@ -44,10 +44,10 @@ var fixed = map[string]func(*Config) any{
 	"usage.path":         func(c *Config) any { return &c.Usage.Path },
 }
 
-// Update returns the configuration of a server that runs by c once next takes its place: next, but
-// for what a running server cannot change. It also returns the names of the fields that differ
-// between c and the result, and of those that need a restart, in order. The dashboard is another
-// process, whose fields do not count.
+// Update returns the configuration that a server running with c uses after it reloads next: next,
+// except for the fields that a running server cannot change. It also returns the names of the
+// fields that differ between c and the result, and of those that need a restart, in order. It
+// ignores the fields of the dashboard, which is another process.
 func (c *Config) Update(next *Config) (updated *Config, changed, restart []string) {
 	result := *next
 	for _, name := range slices.Sorted(maps.Keys(fixed)) {

@@ -1,5 +1,5 @@
-// Package config is the server's configuration: what can be set, what each setting means and
-// what it is when it is not set. It reads the YAML strictly and starts nothing.
+// Package config defines and reads the server's configuration: its fields, their meanings and
+// their defaults. It reads the YAML strictly and starts nothing.
 package config
 
 import (
@@ -14,9 +14,9 @@ import (
 	"extauthz/strictyaml"
 )
 
-// A Config is everything that can be set. Its fields are the fields of the file, in
-// snake_case. Any text in the file may hold ${NAME}, which stands for that environment
-// variable; $${ stands for ${ itself.
+// A Config holds all settings. Its fields are those of the file, where they are in snake_case.
+// Any text in the file may contain ${NAME}, which is replaced with that environment variable;
+// $${ is replaced with ${.
 type Config struct {
 	// Listen is where the gRPC server listens: host:port or unix:/path.
 	// Default: 127.0.0.1:9191.
@@ -25,30 +25,30 @@ type Config struct {
 	Socket        Socket // who may connect where listen or admin.listen is unix:/path
 	TLS           TLS    // of the gRPC listener; tls in the file
 	Admin         Admin
-	KeySources    []check.KeySource // where the secret is looked for, in order; default: header x-api-key
-	ForwardKey    bool              // whether the secret goes on to the upstream; default: false
+	KeySources    []check.KeySource // where to look for the secret, in order; default: header x-api-key
+	ForwardKey    bool              // whether to forward the secret to the upstream; default: false
 	ClientAddress ClientAddress
 
-	// SetPath removes a secret from the query by setting :path, which leaves the rest of it as it
-	// is. Set it to false for an Envoy whose decoder_header_mutation_rules do not allow :path:
-	// Envoy then removes the parameter, and sorts the others. Default: true.
+	// SetPath removes a secret from the query by setting :path, which leaves the rest of the query
+	// unchanged. Set it to false for an Envoy whose decoder_header_mutation_rules do not allow
+	// :path: Envoy then removes the parameter, and sorts the others. Default: true.
 	SetPath bool
 
 	Store Store
 	Cache Cache
 
-	// Roles says what permissions the roles of keys stand for. Default: none.
+	// Roles maps the roles of keys to the permissions that they grant. Default: none.
 	Roles permission.Roles
 
-	// Routes says what routes ask of keys, where Envoy's context extensions do not:
-	// [{hosts: […], path_prefix: /admin, ignore_case: true, methods: […], permissions: "…",
-	// ratelimits: "…"}]. A rule without ignore_case takes that of paths.
+	// Routes are the rules for what routes require of keys, for requests whose context extensions
+	// in Envoy do not say it: [{hosts: […], path_prefix: /admin, ignore_case: true, methods: […],
+	// permissions: "…", ratelimits: "…"}]. A rule without ignore_case inherits that of paths.
 	// Default: none.
 	Routes []route.Rule
 
 	Paths Paths
 
-	// ExternalIDs says what keys with an external_id have in common: external_ids:
+	// ExternalIDs holds what all keys with an external_id share: external_ids:
 	// {acme: {ratelimits: […]}}. Default: none.
 	ExternalIDs map[string]ExternalID
 
@@ -58,12 +58,12 @@ type Config struct {
 
 	DecisionLog DecisionLog
 
-	// DryRun lets every request through, whatever is decided, and logs, counts and puts into the
-	// dynamic metadata what would have been refused. Default: false.
+	// DryRun lets every request through, and reports those that would have been refused in the
+	// log, the metrics and the dynamic metadata. Default: false.
 	DryRun bool
 
-	// Statuses replaces the HTTP status of refusals, each from 400 to 599, such as
-	// {EXPIRED: 403}. Default: none replaced.
+	// Statuses overrides the HTTP statuses of refusals, each from 400 to 599, such as
+	// {EXPIRED: 403}. Default: none.
 	Statuses map[authz.Code]int
 
 	Metrics  Metrics
@@ -75,32 +75,32 @@ type Config struct {
 	// Warnings are settings that are allowed, but probably a mistake. It is not a field of the file.
 	Warnings strictyaml.Errors
 
-	// Files are the files that were read: that of the configuration, if any, and those it names for
-	// ranges. It is not a field of the file.
+	// Files are the files that were read: the configuration file, if any, and the files of ranges
+	// that it names. It is not a field of the file.
 	Files []string
 }
 
 // Admin is the listener of /healthz, /readyz and /metrics.
 type Admin struct {
 	// Listen is host:port, unix:/path, or none for no such listener. What it serves is not
-	// secret, but is not for callers either. Default: 127.0.0.1:9192.
+	// secret, but should not be exposed to callers. Default: 127.0.0.1:9192.
 	Listen Address
 
-	// Pprof also serves /debug/pprof, which shows where time and memory go. A profile costs
-	// CPU time, and shows the names of what runs, not what is held. Default: false.
+	// Pprof also serves /debug/pprof, which shows the use of time and memory. A profile costs CPU
+	// time. It shows the names of functions, not data. Default: false.
 	Pprof bool
 }
 
-// ClientAddress says how the one address is found that whitelists are held against.
+// ClientAddress configures how the client address is found, which whitelists are checked against.
 type ClientAddress struct {
-	// From is peer (the connection's other end, never a header), x_forwarded_for, or header.
+	// From is peer (the other end of the connection, never a header), x_forwarded_for, or header.
 	// Default: peer.
 	From string
 
-	// TrustedProxies, with x_forwarded_for, lists the proxies whose entries are believed.
-	// Exactly one of TrustedProxies and TrustedHops is set then. With header, it lists the
-	// peers from which the header is believed. Default: any peer. An item may also name a file
-	// with an address or CIDR range on each line: {file: cdn-ranges.txt}.
+	// TrustedProxies, with x_forwarded_for, lists the proxies whose entries are trusted; exactly
+	// one of TrustedProxies and TrustedHops must be set. With header, it lists the peers from
+	// which the header is trusted. Default: any peer. An item may also name a file with an
+	// address or CIDR range on each line: {file: cdn-ranges.txt}.
 	TrustedProxies []netip.Prefix
 
 	// TrustedHops, with x_forwarded_for, is the number of proxies in front of Envoy, counted
@@ -111,8 +111,8 @@ type ClientAddress struct {
 	// x-forwarded-for (use_remote_address: true). xff_appended in the file. Default: true.
 	XFFAppended bool
 
-	// Header, with from: header, is the one header that the operator's own proxy sets and
-	// overwrites; in lower case.
+	// Header, with from: header, is the header that the operator's own proxy sets and overwrites,
+	// in lower case.
 	Header string
 
 	// Ports, with x_forwarded_for or header, accepts addresses with a port, such as
@@ -121,7 +121,7 @@ type ClientAddress struct {
 	Ports bool
 }
 
-// Source returns the source that c describes.
+// Source returns the address source that c describes.
 func (c ClientAddress) Source() check.AddressSource {
 	format := check.WithoutPort
 	if c.Ports {
@@ -145,16 +145,16 @@ const (
 	FromHeader        = "header"
 )
 
-// Paths says how the upstreams read paths.
+// Paths describes how the upstreams interpret paths.
 type Paths struct {
-	// IgnoreCase compares the path_prefix of every rule without case, but of those that have an
-	// ignore_case of their own. Set it where an upstream serves /admin as /Admin too, as IIS and
-	// ASP.NET do, and many file servers: a rule is otherwise passed by another spelling.
+	// IgnoreCase compares the path_prefix of every rule case-insensitively, unless the rule sets
+	// its own ignore_case. Set it if an upstream also serves /admin as /Admin, as IIS, ASP.NET and
+	// many file servers do: otherwise, another spelling bypasses the rule.
 	// Default: false.
 	IgnoreCase bool
 }
 
-// Metrics says what the admin listener's /metrics show beyond the rest.
+// Metrics configures optional metrics.
 type Metrics struct {
 	// Owners is how many owners (external_id) have their decisions counted separately, from 0 to
 	// 1000: the first that the server sees after its start. All others are counted together. Each
@@ -162,14 +162,14 @@ type Metrics struct {
 	Owners int
 }
 
-// Log says what is logged, on standard error.
+// Log configures the log, which is written to standard error.
 type Log struct {
 	Level  slog.Level // debug, info, warn or error; default: info
 	Format string     // text or json; default: text
 
-	// Decisions is sampled, which writes a few lines of each code and key in ten seconds and counts
-	// the rest, or all, which writes one line for each refusal. Allowed requests are logged at the
-	// level debug, each. Default: sampled.
+	// Decisions is sampled, which logs a few refusals of each code and key in ten seconds and
+	// counts the rest, or all, which logs every refusal. Every allowed request is logged at the
+	// level debug. Default: sampled.
 	Decisions string
 }
 
@@ -179,30 +179,30 @@ const (
 	LogAll     = "all"
 )
 
-// Shutdown says how the server stops on SIGTERM or SIGINT.
+// Shutdown configures how the server stops on SIGTERM or SIGINT.
 type Shutdown struct {
-	// Drain is how long it goes on serving while its health says NOT_SERVING, so that Envoy
-	// sees it and goes elsewhere. Default: 5s.
+	// Drain is how long the server continues to serve while its health is NOT_SERVING, so that
+	// Envoy can move to another server. Default: 5s.
 	Drain time.Duration
 
 	// Timeout is how long requests in flight may take after that. Default: 20s.
 	Timeout time.Duration
 }
 
-// GRPC bounds the gRPC server.
+// GRPC limits the gRPC server.
 type GRPC struct {
-	// MaxMessageSize is the largest check request that is read, in bytes, from 1024. It grows
-	// with Envoy's with_request_body, whose max_request_bytes bounds what a caller can send: a
-	// larger check is received all the same, and refused. Default: 67108864 (64 MiB), which no
-	// request reaches by its headers, nor by a body that Envoy buffers by default (1 MiB).
+	// MaxMessageSize is the size of the largest check request that is read, in bytes, from 1024.
+	// A larger request is refused. Requests grow with Envoy's with_request_body, whose
+	// max_request_bytes limits what a caller can send. Default: 67108864 (64 MiB), which neither
+	// headers nor a body that Envoy buffers by default (1 MiB) can reach.
 	MaxMessageSize int
 
-	// MaxConnectionAge closes a connection, gracefully, when it is so old, so that Envoys
+	// MaxConnectionAge is the age at which a connection is closed gracefully, so that Envoys
 	// spread over new replicas behind a plain TCP load balancer. 0 for never. Default: 0s.
 	MaxConnectionAge time.Duration
 }
 
-// Default returns the configuration of an empty file: complete but for the store.
+// Default returns the configuration of an empty file. It is complete except for the store.
 func Default() *Config {
 	return &Config{
 		Listen:        Address{Network: "tcp", Address: "127.0.0.1:9191"},

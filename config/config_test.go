@@ -22,14 +22,14 @@ import (
 	"extauthz/strictyaml"
 )
 
-var update = flag.Bool("update", false, "write what is found into the test files")
+var update = flag.Bool("update", false, "write the errors and warnings into the test files")
 
-// variable is what the test files' variables stand for: nothing that a field takes, and
-// nothing that an error may show.
+// variable is the value of the variables in the test files. No field accepts it, and no error
+// may show it.
 const variable = "hunter2 hunter2/8"
 
 // Each file in testdata/bad and testdata/warned holds one mistake, and below it, as comments,
-// all that is to be said of it.
+// all errors and warnings about it.
 func TestMistakes(t *testing.T) {
 	t.Setenv("EXTAUTHZ_TEST_SECRET", variable)
 	for _, dir := range []string{"bad", "warned"} {
@@ -45,7 +45,7 @@ func TestMistakes(t *testing.T) {
 				}
 				got := said(t, file, cfg, err)
 				if strings.Contains(got, "hunter2") {
-					t.Errorf("what a variable stands for is told:\n%s", got)
+					t.Errorf("what a variable stands for is shown:\n%s", got)
 				}
 				data, err := os.ReadFile(file)
 				if err != nil {

@@ -10,14 +10,14 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Dashboard is the page that `extauthz dashboard` serves.
+// Dashboard configures the page that `extauthz dashboard` serves.
 type Dashboard struct {
-	// Listen is host:port. One that other machines can reach needs login: oidc.
+	// Listen is host:port. An address that other machines can reach requires login: oidc.
 	// Default: 127.0.0.1:9194.
 	Listen Address
 
-	// URL is how browsers reach the dashboard where that is not by its listener, such as
-	// https://keys.example.com. It has no path. Default: http:// and the listener's address.
+	// URL is the URL under which browsers reach the dashboard, if it is not that of the listener,
+	// such as https://keys.example.com, without a path. Default: http:// and the listener's address.
 	URL string
 
 	TLS   DashboardTLS
@@ -31,22 +31,22 @@ const (
 	LoginByOIDC  = "oidc"
 )
 
-// DashboardTLS names the dashboard's certificate. Both files are set, or neither is. They are read
-// for each connection, so that they may be replaced. Relative paths start from the configuration
-// file's folder.
+// DashboardTLS names the files of the dashboard's certificate: both or neither. They are read for
+// each connection, so that they can be replaced. Relative paths start from the configuration file's
+// folder.
 type DashboardTLS struct {
 	CertFile, KeyFile string // PEM
 }
 
-// OIDC is a login by OpenID Connect. Issuer and ClientID are required with login: oidc.
+// OIDC configures the login with OpenID Connect. Issuer and ClientID are required with login: oidc.
 type OIDC struct {
 	Issuer       string
 	ClientID     string
 	ClientSecret string
-	Scopes       []string // beside openid; default: email, profile
+	Scopes       []string // in addition to openid; default: email, profile
 
-	// Viewers may look at keys, and Editors change them: verified email addresses, and names in
-	// the groups claim, which have no @ in them. Nobody else gets in.
+	// Viewers may view keys, and Editors may also change them. An entry is a verified email
+	// address, or a name in the groups claim, which contains no @. Nobody else may log in.
 	Viewers, Editors []string
 }
 
@@ -59,7 +59,7 @@ func (r *reader) dashboard(n *yaml.Node) {
 			r.text(n, &d.URL, "https://keys.example.com")
 			u, err := url.Parse(d.URL)
 			if d.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.User != nil) {
-				r.Errorf(n, "%q is not the address of a site: write one such as https://keys.example.com, without a path", written(n))
+				r.Errorf(n, "%q is not the URL of a site: write one such as https://keys.example.com, without a path", written(n))
 			}
 		},
 		"tls": func(n *yaml.Node) {
@@ -96,7 +96,7 @@ func (r *reader) checkDashboard() {
 	}
 	if d.Login == LoginByOIDC {
 		if d.OIDC.Issuer == "" || d.OIDC.ClientID == "" {
-			r.Errorf(r.dashboardNode, "login: oidc needs issuer and client_id: write `oidc: {issuer: https://accounts.example.com, client_id: extauthz, editors: [you@example.com]}`")
+			r.Errorf(r.dashboardNode, "login: oidc requires issuer and client_id: write `oidc: {issuer: https://accounts.example.com, client_id: extauthz, editors: [you@example.com]}`")
 		} else if len(d.OIDC.Viewers)+len(d.OIDC.Editors) == 0 {
 			r.Errorf(r.dashboardNode, "oidc: nobody may log in: write viewers or editors, such as `editors: [you@example.com]`")
 		}
@@ -106,16 +106,16 @@ func (r *reader) checkDashboard() {
 	}
 }
 
-// Reachable returns why the dashboard must not listen where it is to, or "".
+// Reachable returns why the dashboard must not listen on its address, or "" if it may.
 func (d Dashboard) Reachable() string {
 	if d.Login != LoginByOIDC && !loopback(d.Listen) {
-		return "other machines can reach this address, and a token is for one person on this machine: write login: oidc, or listen: 127.0.0.1:9194"
+		return "other machines can reach this address, and login: token is for one person on this machine: write login: oidc, or listen: 127.0.0.1:9194"
 	}
 	return ""
 }
 
-// loopback reports whether only this machine can reach the address; a unix socket is not one that
-// a browser can open.
+// loopback reports whether only this machine can reach the address. It is false for unix sockets,
+// which browsers cannot open.
 func loopback(a Address) bool {
 	if ap, err := netip.ParseAddrPort(a.Address); err == nil {
 		return ap.Addr().Unmap().IsLoopback()
@@ -129,7 +129,7 @@ func (r *reader) text(n *yaml.Node, to *string, example string) {
 	switch {
 	case !ok:
 	case s == "":
-		r.Errorf(n, "empty: write one such as %s, or leave it out", example)
+		r.Errorf(n, "empty: write one such as %s, or omit the field", example)
 	default:
 		*to = s
 	}
@@ -150,7 +150,7 @@ func (r *reader) path(n *yaml.Node, to *string, example string) {
 
 // textList reads a list of text, none of it empty.
 func (r *reader) textList(n *yaml.Node, to *[]string) {
-	*to = nil // in place of a default
+	*to = nil // replace the default
 	r.Sequence(n, func(n *yaml.Node) {
 		var s string
 		r.text(n, &s, "you@example.com")

@@ -11,28 +11,28 @@ import (
 	"extauthz/strictyaml"
 )
 
-// DecisionLog says which decisions are written to a file of their own, one JSON object a line.
-// docs/decision-log.md describes the lines.
+// DecisionLog configures which decisions are written to the decision log, one JSON object on each
+// line. docs/decision-log.md describes the lines.
 type DecisionLog struct {
-	// Path is the file, stdout for standard output, or none for no log. A relative path starts
+	// Path is a file, stdout for standard output, or none for no log. A relative path starts
 	// from the configuration file's folder. Default: none.
 	Path string
 
-	Allowed float64 // the share of the allowed requests that is written, from 0 to 1; default: 0.01
-	Refused float64 // the share of all others; default: 1
+	Allowed float64 // the share of allowed requests that is written, from 0 to 1; default: 0.01
+	Refused float64 // the share of all other requests; default: 1
 
-	// MaxSize is how large the file becomes before it is rotated: a size from 1MiB.
+	// MaxSize is the size at which the file is rotated, from 1MiB.
 	// Default: 100MiB.
 	MaxSize Size
 
 	Keep int // how many rotated files are kept, from 1; default: 10
 
-	// OnFull says what becomes of a request whose decision cannot be written, as the disk is slow
-	// or full: drop, which counts it, or refuse, which refuses it as UNAVAILABLE. Default: drop.
+	// OnFull is what happens to a request whose decision cannot be written because the disk is
+	// slow or full: drop only counts it, refuse refuses it as UNAVAILABLE. Default: drop.
 	OnFull string
 }
 
-// The values of [DecisionLog.OnFull], and those of Path that are no file.
+// The values of [DecisionLog.OnFull], and those of Path that are not files.
 const (
 	OnFullDrop   = "drop"
 	OnFullRefuse = "refuse"

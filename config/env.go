@@ -9,8 +9,8 @@ import (
 
 var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// expand puts environment variables in the place of ${NAME}. Its errors name a variable and
-// never hold the value of one.
+// expand replaces ${NAME} with environment variables. Its errors name variables and never contain
+// their values.
 func expand(s string, lookup func(string) (string, bool)) (string, error) {
 	var out strings.Builder
 	for {

@@ -11,35 +11,35 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Memory says how the garbage collector trades memory for CPU time. Where the environment
-// variable GOMEMLIMIT or GOGC is set, it wins over the field: that is how Go programs are
-// tuned from outside.
+// Memory configures how the garbage collector trades memory for CPU time. The environment
+// variables GOMEMLIMIT and GOGC, if set, override its fields, as usual for Go programs.
 type Memory struct {
-	// Limit is what the process is kept within, where what it holds fits: the nearer it comes,
-	// the more CPU time is spent on it. A size such as 512MiB, auto for nine tenths of the
-	// container's limit, if it has one, or none. Default: auto.
+	// Limit is the soft limit on the memory of the process: the closer the process comes to it,
+	// the more often garbage is collected. It is a size such as 512MiB, none, or auto for 90 % of
+	// the container's limit, if it has one. Default: auto.
 	Limit MemoryLimit
 
-	// GCPercent is how much memory may grow, in percent of what is in use, before unused
-	// memory is looked for: from 10 to 10000, or auto, which is 400 where a limit is known.
-	// Where none is, it is what 64 MiB are, from 100 to 400. gc_percent in the file. Default: auto, here 0.
+	// GCPercent is how much memory may grow, in percent of the memory in use, before garbage is
+	// collected: from 10 to 10000, or auto, which is 400 if there is a limit. Without one, auto
+	// lets memory grow by 64 MiB, but by 100 to 400 percent. gc_percent in the file.
+	// Default: auto, here 0.
 	GCPercent int
 }
 
 // A MemoryLimit is a number of bytes, or one of [AutoLimit] and [NoLimit].
 type MemoryLimit int64
 
-// What a limit can be beside a size.
+// The limits that are not sizes.
 const (
 	AutoLimit MemoryLimit = 0
 	NoLimit   MemoryLimit = -1
 )
 
-const minMemory = 32 << 20 // less than that is collected all the time
+const minMemory = 32 << 20 // with less, garbage is collected all the time
 
 var errMemoryLimit = errors.New("not a limit: write a size such as 512MiB or 2GiB, auto, or none")
 
-// ParseMemoryLimit reads auto, none, or a whole number with KiB, MiB or GiB, from 32MiB.
+// ParseMemoryLimit parses auto, none, or a whole number with KiB, MiB or GiB, from 32MiB.
 func ParseMemoryLimit(s string) (MemoryLimit, error) {
 	switch s {
 	case "auto":
@@ -57,7 +57,7 @@ func ParseMemoryLimit(s string) (MemoryLimit, error) {
 	return MemoryLimit(bytes), nil
 }
 
-// parseSize reads a whole number with KiB, MiB or GiB, as bytes.
+// parseSize parses a whole number with KiB, MiB or GiB, and returns it in bytes.
 func parseSize(s string) (bytes int64, ok bool) {
 	for i, unit := range []string{"KiB", "MiB", "GiB"} {
 		if digits, ok := strings.CutSuffix(s, unit); ok {

@@ -12,7 +12,7 @@ import (
 	"extauthz/strictyaml"
 )
 
-// trustedProxies reads a list of ranges, in which an item may name a file of them: {file: cdn.txt}.
+// trustedProxies reads a list of ranges. An item may name a file of ranges: {file: cdn.txt}.
 func (r *reader) trustedProxies(n *yaml.Node) {
 	var proxies []netip.Prefix
 	ok := r.Sequence(n, func(n *yaml.Node) {
@@ -27,7 +27,7 @@ func (r *reader) trustedProxies(n *yaml.Node) {
 		p, err := keystore.ParseWhitelistEntry(s)
 		switch {
 		case err != nil && s != written(n):
-			r.Errorf(n, "%q does not stand for an IP address or a CIDR range", written(n))
+			r.Errorf(n, "the value of %q is not an IP address or a CIDR range", written(n))
 			return
 		case err != nil:
 			r.Errorf(n, "%v", err)
@@ -38,12 +38,12 @@ func (r *reader) trustedProxies(n *yaml.Node) {
 		proxies = append(proxies, p)
 	})
 	if ok && empty(n) {
-		r.Errorf(n, "the list is empty, so that no proxy is believed: list your proxies, or leave trusted_proxies out")
+		r.Errorf(n, "the list is empty, so that no proxy is trusted: list your proxies, or omit trusted_proxies")
 	}
 	r.c.ClientAddress.TrustedProxies = proxies
 }
 
-const trustsEveryone = "%s trusts every peer, so that callers choose their own address: list your proxies alone"
+const trustsEveryone = "%s trusts every peer, so that callers can choose their own address: list only your proxies"
 
 func isMapping(n *yaml.Node) bool {
 	if n.Kind == yaml.AliasNode {
@@ -73,11 +73,11 @@ func (r *reader) rangeFile(n *yaml.Node, to *[]netip.Prefix) {
 	before := len(*to)
 	mistakes := r.ranges(path, string(data), to)
 	if len(*to) == before && mistakes == 0 {
-		r.Errorf(n, "the file %s holds no range: write one address or CIDR range on each line", filepath.Base(path))
+		r.Errorf(n, "the file %s contains no ranges: write one address or CIDR range on each line", filepath.Base(path))
 	}
 }
 
-// maxRangeMistakes bounds how many mistakes in one file are reported.
+// maxRangeMistakes is how many mistakes in one file are reported.
 const maxRangeMistakes = 100
 
 // ranges reads a file with one address or CIDR range on each line; a comment starts with #. It

@@ -36,8 +36,8 @@ func TestRangeFiles(t *testing.T) {
 	}
 
 	for text, want := range map[string][]string{
-		"":                                  {file + ":3:32: the file cdn.txt holds no range"},
-		"# none\n":                          {file + ":3:32: the file cdn.txt holds no range"},
+		"":                                  {file + ":3:32: the file cdn.txt contains no ranges"},
+		"# none\n":                          {file + ":3:32: the file cdn.txt contains no ranges"},
 		"10.0.0.0/8\n  10.1.2.3/8\nproxy\n": {cdn + ":2:3: ", "did you mean 10.0.0.0/8", cdn + ":3:1: "},
 		"10.0.0.0/8, 10.1.0.0/16\n":         {cdn + ":1:1: "},
 		strings.Repeat("x\n", 10_000):       {cdn + ":100:1: "},

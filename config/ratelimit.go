@@ -1,7 +1,6 @@
 package config
 
 import (
-	"slices"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -11,34 +10,34 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Ratelimit says where what is spent under the keys' rate limits is counted.
+// Ratelimit configures where requests are counted for the keys' rate limits.
 type Ratelimit struct {
-	// Store is memory, where each replica counts for itself, or redis, where they count
-	// together. Default: memory.
+	// Store is memory, where each replica counts its own requests, or redis, where all replicas
+	// share their counters. Default: memory.
 	Store string
 
-	// URL, with redis, is written as that of a store of keys in Redis. It has no default.
+	// URL, with redis, has the form of the URL of a Redis key store. It has no default.
 	URL string
 
-	// Prefix, with redis, begins the name of every counter. Default: extauthz:ratelimit:.
+	// Prefix, with redis, is the prefix of the name of every counter. Default: extauthz:ratelimit:.
 	Prefix string
 
-	// Timeout, with redis, bounds one request to it, from 1ms to 10s. Keep it and
-	// cache.lookup_timeout together below Envoy's timeout for the check. Default: 50ms.
+	// Timeout, with redis, limits the time of one request to it, from 1ms to 10s. Keep the sum of
+	// it and cache.lookup_timeout below Envoy's timeout for the check. Default: 50ms.
 	Timeout time.Duration
 
-	// RefuseOnError says what becomes of a request about which Redis could not tell:
-	// on_error: allow lets it through, on_error: refuse answers UNAVAILABLE. Default: allow.
+	// RefuseOnError selects what happens to a request when Redis does not answer: on_error: allow
+	// lets it through, on_error: refuse refuses it as UNAVAILABLE. Default: allow.
 	RefuseOnError bool
 
-	// Headers is how callers are told: x-ratelimit or ietf. Default: x-ratelimit.
+	// Headers selects the headers that report limits to callers: x-ratelimit or ietf.
+	// Default: x-ratelimit.
 	Headers ratelimit.HeaderStyle
 }
 
-// ExternalID is what all keys with an external id have in common.
+// ExternalID holds what all keys with an external id share.
 type ExternalID struct {
-	// Ratelimits are spent by all these keys together. A key's own limit stands in the place of
-	// one with the same name.
+	// Ratelimits are shared by all these keys. A key's own limit replaces one with the same name.
 	Ratelimits []keystore.Ratelimit
 }
 
@@ -93,7 +92,7 @@ func (r *reader) ratelimit(n *yaml.Node) {
 			at   *yaml.Node
 		}{{"url", url}, {"prefix", prefix}, {"timeout", timeout}} {
 			if f.at != nil {
-				r.Errorf(f.at, "%s goes with `store: redis` only: write that, or leave %s out", f.name, f.name)
+				r.Errorf(f.at, "%s requires `store: redis`: write that, or omit %s", f.name, f.name)
 			}
 		}
 	}
@@ -116,7 +115,7 @@ func (r *reader) externalIDs(n *yaml.Node) {
 	})
 }
 
-// limits reads a list of rate limits as a key file has it.
+// limits reads a list of rate limits, in the form of a key file.
 func (r *reader) limits(n *yaml.Node) []keystore.Ratelimit {
 	var limits []keystore.Ratelimit
 	bad := len(r.Errors)
@@ -134,8 +133,7 @@ func (r *reader) limits(n *yaml.Node) []keystore.Ratelimit {
 		case named < 3:
 			r.Errorf(n, "a rate limit has a name, a limit and a duration: write {name: requests, limit: 100, duration: 1m}")
 		default:
-			// Those before it are right, or it would not come to this.
-			if err, ok := keystore.ValidateRatelimits(append(slices.Clip(limits), l)).(interface{ Unwrap() []error }); ok {
+			if err, ok := l.Validate(limits).(interface{ Unwrap() []error }); ok {
 				for _, err := range err.Unwrap() {
 					r.complain(n, err)
 				}

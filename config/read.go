@@ -15,7 +15,7 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Overrides is what a command line says. What is not empty wins over the file.
+// Overrides holds settings of the command line. Those that are not empty override the file.
 type Overrides struct {
 	Keys   string // a YAML store's path, from the working directory; replaces the whole store
 	Listen string
@@ -30,10 +30,9 @@ type Overrides struct {
 	Text string
 }
 
-// Load reads the configuration at path, or takes every default where path is "", and puts the
-// overrides on top. Its error is a [strictyaml.Errors] that holds everything wrong at once. No
-// error holds what an environment variable stands for. The Config beside an error is what
-// could be read.
+// Load reads the configuration at path, or uses the defaults if path is "", and applies the
+// overrides. Its error is a [strictyaml.Errors] that holds all mistakes. Errors never contain the
+// values of environment variables. With an error, the Config holds what could be read.
 func Load(path string, o Overrides) (*Config, error) {
 	r := &reader{c: Default()}
 	if path != "" {
@@ -78,16 +77,16 @@ func (r *reader) rank(e *strictyaml.Error) int {
 type reader struct {
 	strictyaml.Decoder
 	c    *Config
-	root *yaml.Node // nil where there is no file, or none with fields in it
+	root *yaml.Node // nil if there is no file, or no fields in it
 
-	hasStore    bool       // the file names a store, be it rightly or not
-	addressFrom *yaml.Node // the header that client_address reads, where it reads one
-	listen      *yaml.Node // where the file has it
-	adminListen *yaml.Node // where the file has it
-	socketNode  *yaml.Node // where the file has it
-	usageNode   *yaml.Node // where the file has it
+	hasStore    bool       // the file has a store field, even if it is invalid
+	addressFrom *yaml.Node // the header that client_address reads, if it reads one
+	listen      *yaml.Node // if the file has it
+	adminListen *yaml.Node // if the file has it
+	socketNode  *yaml.Node // if the file has it
+	usageNode   *yaml.Node // if the file has it
 
-	dashboardNode *yaml.Node // where the file has it
+	dashboardNode *yaml.Node // if the file has it
 	routeNodes    []routeNode
 }
 
@@ -156,7 +155,7 @@ func (r *reader) override(o Overrides) {
 	case o.Keys != "":
 		r.c.Store = Store{YAML: &YAMLStore{Path: o.Keys}}
 	case r.File == "":
-		r.Errors = append(r.Errors, &strictyaml.Error{File: "extauthz", Message: "no keys are named: give --keys keys.yaml, or --config with a file whose store names them"})
+		r.Errors = append(r.Errors, &strictyaml.Error{File: "extauthz", Message: "no key store is given: give --keys keys.yaml, or --config with a file that has a store"})
 	case r.root != nil && !r.hasStore:
 		r.Errorf(r.root, "store is missing: write `store: {yaml: {path: keys.yaml}}`, one with postgres or redis, or give --keys")
 	}
@@ -167,7 +166,7 @@ func (r *reader) checkListeners(o Overrides) {
 	if !r.c.Listen.Conflicts(r.c.Admin.Listen) {
 		return
 	}
-	const message = "listen and admin.listen are one address: give each its own, or write admin: {listen: none}"
+	const message = "listen and admin.listen are the same address: write another one, or admin: {listen: none}"
 	switch {
 	case o.Admin != "":
 		r.Errors = append(r.Errors, &strictyaml.Error{File: "--admin", Message: message})
@@ -178,7 +177,7 @@ func (r *reader) checkListeners(o Overrides) {
 	}
 }
 
-// warn reports settings that are allowed, but probably a mistake, wherever they were set.
+// warn reports settings that are allowed, but probably a mistake, whether in the file or by flags.
 func (r *reader) warn(o Overrides) {
 	warn := func(flag, value string, n *yaml.Node, message string) {
 		if value != "" {
@@ -188,16 +187,16 @@ func (r *reader) warn(o Overrides) {
 		}
 	}
 	if !r.c.Admin.Listen.Local() {
-		warn("--admin", o.Admin, r.adminListen, "this can be reached from other machines, and asks for no password: protect it with a firewall or a network policy")
+		warn("--admin", o.Admin, r.adminListen, "other machines can reach this address, which requires no password: protect it with a firewall or a network policy")
 	}
 	if o.InProcess {
 		return
 	}
 	if !r.c.Listen.Local() && r.c.TLS.ClientCAFile == "" {
-		warn("--listen", o.Listen, r.listen, "this can be reached from other machines without a client certificate, and whoever can reach it can try secrets: write tls with client_ca_file, or protect it with a firewall or a network policy")
+		warn("--listen", o.Listen, r.listen, "other machines can reach this address without a client certificate, and whoever can reach it can try secrets: write tls with client_ca_file, or protect it with a firewall or a network policy")
 	}
 	if r.socketNode != nil && r.c.Listen.Network != "unix" && r.c.Admin.Listen.Network != "unix" {
-		r.Warnf(r.socketNode, "socket has no effect, because no listener is a unix socket: write listen: unix:/path, or leave socket out")
+		r.Warnf(r.socketNode, "socket has no effect, because no listener is a unix socket: write listen: unix:/path, or omit socket")
 	}
 }
 
@@ -218,7 +217,7 @@ func (r *reader) admin(n *yaml.Node) {
 
 func (r *reader) dryRun(n *yaml.Node) {
 	if r.c.DryRun = r.Bool(n); r.c.DryRun {
-		r.Warnf(n, "a dry run lets every request through, with any key or none: write dry_run: false once what is logged is right")
+		r.Warnf(n, "a dry run lets every request through, with any key or none: write dry_run: false once the logged decisions are correct")
 	}
 }
 
@@ -228,7 +227,7 @@ func (r *reader) statuses(n *yaml.Node) {
 	for _, code := range authz.Codes() {
 		fields[code.String()] = func(n *yaml.Node) {
 			if code.Allowed() {
-				r.Errorf(n, "%s has no status of its own, the upstream's answer has: leave it out", code)
+				r.Errorf(n, "%s has no status: the upstream's response has one: omit it", code)
 				return
 			}
 			status := 0

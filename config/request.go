@@ -30,14 +30,14 @@ func (r *reader) keySources(n *yaml.Node) {
 	r.c.KeySources = sources
 }
 
-// places are the fields of which a key source has exactly one.
+// places are the fields that name a place; a key source has exactly one.
 var places = map[string]func(name string) check.KeySource{
 	"header": check.Header,
 	"query":  check.Query,
 	"cookie": check.Cookie,
 }
 
-// keySource reads one source; nil where anything is wrong with it.
+// keySource reads one source. It returns nil if the source is invalid.
 func (r *reader) keySource(n *yaml.Node) check.KeySource {
 	var source check.KeySource
 	var header, scheme, prefix *yaml.Node
@@ -56,19 +56,19 @@ func (r *reader) keySource(n *yaml.Node) check.KeySource {
 	}
 	r.Mapping(n, fields)
 	if len(r.Errors) == bad && given != 1 {
-		r.Errorf(n, "a source has exactly one of header, query and cookie: write one of them, and another source for another")
+		r.Errorf(n, "a source has exactly one of header, query and cookie: write one of them, and a separate source for each other one")
 	}
 	if len(r.Errors) > bad {
 		return nil
 	}
 	switch {
 	case scheme != nil && header == nil:
-		r.Errorf(scheme, "scheme goes with header only: leave it out")
+		r.Errorf(scheme, "scheme requires header: omit scheme")
 	case scheme != nil:
 		name := r.String(header)
 		source = r.source(scheme, func(scheme string) check.KeySource { return check.Scheme(name, scheme) })
 	case header != nil && source.String() == check.Header("authorization").String():
-		r.Warnf(header, "without a scheme the whole value of authorization is the secret, \"Bearer \" too: write `scheme: Bearer` beside it if callers send one")
+		r.Warnf(header, "without a scheme the whole value of authorization is the secret, including \"Bearer \": add `scheme: Bearer` if callers send one")
 	}
 	if prefix != nil && source != nil {
 		inner := source
@@ -77,7 +77,7 @@ func (r *reader) keySource(n *yaml.Node) check.KeySource {
 	return source
 }
 
-// source makes a source of the text in n, or reports there what is wrong with it.
+// source creates a source from the text in n, or reports what is wrong with it.
 func (r *reader) source(n *yaml.Node, from func(string) check.KeySource) check.KeySource {
 	text, ok := value(r, n, r.String)
 	if !ok {
@@ -91,7 +91,7 @@ func (r *reader) source(n *yaml.Node, from func(string) check.KeySource) check.K
 	return s
 }
 
-// addressFields are the fields of client_address where the file has them.
+// addressFields are the nodes of those fields of client_address that the file has.
 type addressFields struct {
 	proxies, hops, appended, header, ports *yaml.Node
 }
@@ -115,7 +115,7 @@ func (r *reader) clientAddress(n *yaml.Node) {
 	if len(r.Errors) > bad {
 		return
 	}
-	// The one field that Source can still refuse, or the mapping.
+	// Place the error at the only field that Source can still refuse, or at the mapping.
 	r.addressFrom = cmp.Or(f.header, f.hops, f.proxies, n)
 	if err := c.Source().Validate(); err != nil {
 		if f.header != nil {
@@ -123,16 +123,16 @@ func (r *reader) clientAddress(n *yaml.Node) {
 		}
 		r.Errorf(r.addressFrom, "%v", err)
 	} else if c.Header == "x-envoy-external-address" {
-		r.Warnf(f.header, "an Envoy without use_remote_address: true passes on what callers write into x-envoy-external-address")
+		r.Warnf(f.header, "an Envoy without use_remote_address: true forwards what callers write into x-envoy-external-address")
 	}
 }
 
-// together checks that the fields of client_address fit each other.
+// together checks that the fields of client_address are consistent.
 func (r *reader) together(n *yaml.Node, f addressFields) {
 	from := r.c.ClientAddress.From
 	only := func(n *yaml.Node, field, need string, ok bool) {
 		if n != nil && !ok {
-			r.Errorf(n, "%s goes with `from: %s` only: write that, or leave %s out", field, need, field)
+			r.Errorf(n, "%s requires `from: %s`: write that, or omit %s", field, need, field)
 		}
 	}
 	forwarded, header := from == FromXForwardedFor, from == FromHeader
@@ -142,17 +142,17 @@ func (r *reader) together(n *yaml.Node, f addressFields) {
 	only(f.ports, "ports", FromXForwardedFor+"` or `from: "+FromHeader, forwarded || header)
 	switch {
 	case forwarded && f.proxies != nil && f.hops != nil:
-		r.Errorf(f.hops, "trusted_hops and trusted_proxies are two ways to say whom to believe: keep one of them")
+		r.Errorf(f.hops, "trusted_hops and trusted_proxies exclude each other: keep one of them")
 	case forwarded && f.proxies == nil && f.hops == nil:
-		r.Errorf(n, "x_forwarded_for is written by callers too: write whom to believe, as trusted_proxies: [10.0.0.0/8] or trusted_hops: 1")
+		r.Errorf(n, "callers can write x-forwarded-for too: write which proxies to trust, as trusted_proxies: [10.0.0.0/8] or trusted_hops: 1")
 	case f.appended != nil && f.hops == nil:
-		r.Errorf(f.appended, "xff_appended goes with trusted_hops only: leave it out")
+		r.Errorf(f.appended, "xff_appended requires trusted_hops: omit xff_appended")
 	case header && f.header == nil:
 		r.Errorf(n, "header is missing: write the name of the header that your own proxy sets and overwrites")
 	}
 }
 
-// apart checks that no header is both a secret and an address.
+// apart checks that no header holds both a secret and an address.
 func (r *reader) apart() {
 	if r.addressFrom == nil {
 		return

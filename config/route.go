@@ -57,13 +57,13 @@ func (r *reader) permission(n *yaml.Node) (string, bool) {
 // refuse reports an error in a string, without the values of variables in it.
 func (r *reader) refuse(n *yaml.Node, s string, err error, what string) {
 	if s != written(n) {
-		r.Errorf(n, "%q does not stand for %s", written(n), what)
+		r.Errorf(n, "the value of %q is not %s", written(n), what)
 		return
 	}
 	r.Errorf(n, "%v", err)
 }
 
-// complain reports an error in n, without the values of variables in it.
+// complain reports an error in n, without the values of its variables.
 func (r *reader) complain(n *yaml.Node, err error) {
 	if hasVariable(n) {
 		r.Errorf(n, "the values of the variables in this cannot be used here")
@@ -101,7 +101,7 @@ func (r *reader) routes(n *yaml.Node) {
 		rule, node := r.route(n)
 		rules, r.routeNodes = append(rules, rule), append(r.routeNodes, node)
 	})
-	if len(r.Errors) == bad { // a rule that was not read whole would be reported twice
+	if len(r.Errors) == bad { // an incomplete rule would be reported twice
 		r.c.Routes = rules
 	}
 }
@@ -143,7 +143,7 @@ func (r *reader) route(n *yaml.Node) (route.Rule, routeNode) {
 			at.fields[field] = n
 			*to = r.strings(n, func(n *yaml.Node) (string, bool) { return value(r, n, r.String) })
 			if len(*to) == 0 && empty(n) {
-				r.Errorf(n, "the list is empty, so the rule would match nothing: leave %s out to match all", field)
+				r.Errorf(n, "the list is empty, so the rule would match nothing: omit %s to match all", field)
 			}
 		}
 	}
@@ -180,7 +180,7 @@ func (r *reader) warnNames(n *yaml.Node, q *permission.Query) {
 	}
 }
 
-// requirement reads what a rule requires; empty for nothing.
+// requirement reads what a rule requires; "" requires nothing.
 func (r *reader) requirement(n *yaml.Node, what string, check func(string) error) string {
 	s, ok := value(r, n, r.String)
 	if ok && s != "" {

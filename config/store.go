@@ -11,14 +11,14 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Store says where the keys are: exactly one of its fields is set. It has no default.
+// Store configures where the keys are. Exactly one of its fields is set. It has no default.
 type Store struct {
 	YAML     *YAMLStore     // yaml in the file
 	Postgres *PostgresStore // postgres in the file
 	Redis    *RedisStore    // redis in the file
 }
 
-// Name returns what logs and commands call the store: its path or its kind, never a password.
+// Name returns the name of the store in logs and commands: its path or its kind, never a password.
 func (s Store) Name() string {
 	switch {
 	case s.YAML != nil:
@@ -31,7 +31,8 @@ func (s Store) Name() string {
 	return "none"
 }
 
-// YAMLStore is a key file, or a folder of them, held in memory and followed as it changes.
+// YAMLStore is a key file, or a folder of key files. It is kept in memory and reloaded when it
+// changes.
 type YAMLStore struct {
 	Path string // a relative one starts from the configuration file's folder
 }
@@ -40,23 +41,23 @@ type YAMLStore struct {
 // `extauthz store migrate` makes.
 type PostgresStore struct {
 	// DSN is a URL such as postgres://extauthz:${PGPASSWORD}@db:5432/extauthz?sslmode=verify-full,
-	// or the keyword form of libpq. What it leaves out comes from the PG… environment
-	// variables; several hosts, TLS and the pool's size are set by its parameters.
+	// or the keyword form of libpq. Missing values come from the PG… environment variables. Its
+	// parameters set several hosts, TLS and the size of the pool.
 	DSN string
 
-	// Listen is a DSN that reaches the same database past a connection pooler in transaction
-	// mode, which takes LISTEN away: what reports changes uses it. Default: DSN.
+	// Listen is a DSN for the connection that reports changes. Set it if DSN leads to a connection
+	// pooler in transaction mode, which does not support LISTEN. Default: DSN.
 	Listen string
 }
 
 // RedisStore is a Redis or Valkey server, one behind sentinels, or a cluster.
 type RedisStore struct {
-	// URL is one such as rediss://extauthz:${REDIS_PASSWORD}@redis:6379. Several hosts are a
-	// cluster, or sentinels where it ends in ?master_set=NAME.
+	// URL is a URL such as rediss://extauthz:${REDIS_PASSWORD}@redis:6379. Several hosts are a
+	// cluster, or sentinels if the URL ends in ?master_set=NAME.
 	URL string
 
-	// Prefix begins the name of every entry. Default: extauthz:, which stands in the names as
-	// {extauthz}:, so that they share a slot.
+	// Prefix is the prefix of the name of every entry. Default: extauthz:, which appears in the
+	// names as {extauthz}:, so that they share a slot.
 	Prefix string
 }
 
@@ -94,7 +95,7 @@ func (r *reader) postgresStore(n *yaml.Node) {
 			if s, ok := value(r, n, r.String); ok {
 				p.Listen = s
 				if s == "" {
-					r.Errorf(n, "listen is empty: write a dsn that reaches the database itself, or leave it out")
+					r.Errorf(n, "listen is empty: write a dsn that reaches the database itself, or omit the field")
 				}
 			}
 		},
@@ -112,7 +113,7 @@ func (r *reader) redisStore(n *yaml.Node) {
 			if s, ok := value(r, n, r.String); ok {
 				prefix = s
 				if s == "" {
-					r.Errorf(n, "prefix is empty: write one such as extauthz:, or leave it out")
+					r.Errorf(n, "prefix is empty: write one such as extauthz:, or omit the field")
 				}
 			}
 		},
@@ -122,8 +123,8 @@ func (r *reader) redisStore(n *yaml.Node) {
 	}
 }
 
-// where reads a kind of store that is named by one field of text; others may be beside it. What
-// stands there is not repeated: it may hold a password.
+// where reads a kind of store with one required text field, and optional others. Its errors do not
+// repeat the text, which may contain a password.
 func (r *reader) where(n *yaml.Node, kind, field, example string, take func(string), others strictyaml.Fields) {
 	fields := strictyaml.Fields{}
 	maps.Copy(fields, others)
@@ -144,21 +145,21 @@ func (r *reader) where(n *yaml.Node, kind, field, example string, take func(stri
 	}
 }
 
-// Cache is what is kept of a store across the network. A YAML store is in memory as it is and
-// has no use for it. [extauthz/keystore/cache.Cache] says what the times mean in full.
+// Cache configures the cache of a remote store. A YAML store is in memory and does not use it. See
+// [extauthz/keystore/cache.Cache] for the exact meaning of the times.
 type Cache struct {
-	Size         int           // records kept, from 1; default: 100000
-	TTL          time.Duration // how long a record answers unasked; default: 1m
-	MaxStale     time.Duration // how long one serves a store out of reach, 0 for never; default: 10m
-	NegativeSize int           // unknown hashes kept, from 1; default: 10000
-	NegativeTTL  time.Duration // how long one stays unknown unasked, 0 for not at all; default: 5s
+	Size         int           // the number of records, from 1; default: 100000
+	TTL          time.Duration // how long a record is used without asking the store; default: 1m
+	MaxStale     time.Duration // how long a record is used while the store is unreachable, 0 for never; default: 10m
+	NegativeSize int           // the number of unknown hashes, from 1; default: 10000
+	NegativeTTL  time.Duration // how long a hash stays unknown without asking the store, 0 for not at all; default: 5s
 
-	// MaxInFlight bounds the look-ups under way; past it requests are UNAVAILABLE at once.
+	// MaxInFlight is how many lookups may be in progress; more requests are UNAVAILABLE at once.
 	// Default: 1024.
 	MaxInFlight int
 
-	// LookupTimeout bounds one look-up. Keep it below Envoy's timeout for the check, which is
-	// 200ms unless it is set. Default: 150ms.
+	// LookupTimeout limits the time of one lookup. Keep it below Envoy's timeout for the check,
+	// whose default is 200ms. Default: 150ms.
 	LookupTimeout time.Duration
 }
 

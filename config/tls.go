@@ -9,22 +9,22 @@ import (
 	"extauthz/strictyaml"
 )
 
-// TLS protects the gRPC listener. The zero value is a listener without TLS. The files are PEM, a
-// relative path starts from the configuration file's folder, and they are read again when they
-// change.
+// TLS protects the gRPC listener. The zero value is a listener without TLS. The files are PEM files,
+// which are reloaded when they change. Relative paths start from the configuration file's folder.
 type TLS struct {
-	CertFile string // the server's certificate, and those between it and its root
+	CertFile string // the server's certificate and its intermediate certificates
 	KeyFile  string // its private key
 
-	// ClientCAFile holds the roots that client certificates must come from. Clients without such
-	// a certificate are refused. client_ca_file in the file. Default: clients need none.
+	// ClientCAFile holds the root certificates that must have issued client certificates. Clients
+	// without such a certificate are refused. client_ca_file in the file. Default: clients need
+	// no certificate.
 	ClientCAFile string
 
-	// ClientNames are the DNS names and URIs (SPIFFE ids) of which a client's certificate must
-	// have one as a subject alternative name. Default: any certificate from ClientCAFile will do.
+	// ClientNames are DNS names and URIs (SPIFFE ids). A client's certificate must have one of
+	// them as a subject alternative name. Default: any certificate from ClientCAFile is accepted.
 	ClientNames []string
 
-	// MinVersion is the oldest version of TLS that is spoken, "1.2" or "1.3". Default: "1.3".
+	// MinVersion is the oldest accepted version of TLS, "1.2" or "1.3". Default: "1.3".
 	MinVersion string
 }
 
@@ -43,7 +43,7 @@ func (r *reader) tls(n *yaml.Node) {
 		"min_version": func(n *yaml.Node) {
 			version, ok := value(r, n, r.Plain)
 			if _, known := TLSVersions[version]; ok && !known {
-				r.Errorf(n, "%q is not known here: write \"1.3\" or \"1.2\"", written(n))
+				r.Errorf(n, "%q is not a supported value: write \"1.3\" or \"1.2\"", written(n))
 			} else if ok {
 				t.MinVersion = version
 			}
@@ -52,9 +52,9 @@ func (r *reader) tls(n *yaml.Node) {
 	switch {
 	case !ok:
 	case t.CertFile == "" || t.KeyFile == "":
-		r.Errorf(n, "a listener with TLS needs a certificate and its key: write `tls: {cert_file: tls.crt, key_file: tls.key}`")
+		r.Errorf(n, "tls requires a certificate and its key: write `tls: {cert_file: tls.crt, key_file: tls.key}`")
 	case clients != nil && t.ClientCAFile == "":
-		r.Errorf(clients, "client_names goes with client_ca_file only: write the file of the roots that client certificates come from")
+		r.Errorf(clients, "client_names requires client_ca_file: write the file with the root certificates of client certificates")
 	}
 }
 
@@ -73,7 +73,7 @@ func (r *reader) clientNames(n *yaml.Node) {
 		}
 	})
 	if ok && empty(n) {
-		r.Errorf(n, "the list is empty, so that no client would be accepted: write the names of client certificates, or leave it out")
+		r.Errorf(n, "the list is empty, so that no client would be accepted: write the names of client certificates, or omit the field")
 	}
 	r.c.TLS.ClientNames = names
 }

@@ -9,16 +9,16 @@ import (
 	"extauthz/strictyaml"
 )
 
-// Usage says whether the server records from which addresses each key is used. Addresses are
-// personal data in many places: docs/usage.md says what is kept.
+// Usage configures whether the server records from which addresses each key is used. Addresses are
+// personal data in many places: docs/usage.md lists what is stored.
 type Usage struct {
 	Record          bool          // default: false
-	Retention       time.Duration // how long addresses are kept, from 24h; default: 720h
-	Flush           time.Duration // how often what was counted is written to the store; default: 10s
+	Retention       time.Duration // how long addresses are stored, from 24h; default: 720h
+	Flush           time.Duration // how often counts are written to the store; default: 10s
 	AddressesPerKey int           // IPv4 addresses and IPv6 /64 networks of one key, from 2; default: 256
 
-	// Path is the file for a YAML store; a relative one starts from the configuration file's
-	// folder. Keys in Postgres or Redis have their usage there.
+	// Path is the file of the usage with a YAML store; a relative one starts from the
+	// configuration file's folder. The usage of keys in Postgres or Redis is stored there.
 	Path string
 }
 
@@ -35,7 +35,7 @@ func (r *reader) usage(n *yaml.Node) {
 			switch {
 			case !ok:
 			case s == "":
-				r.Errorf(n, "path is empty: write one such as usage.db, or leave it out")
+				r.Errorf(n, "path is empty: write one such as usage.db, or omit the field")
 			case filepath.IsAbs(s):
 				u.Path = s
 			default:
@@ -49,6 +49,6 @@ func (r *reader) usage(n *yaml.Node) {
 func (r *reader) checkUsage() {
 	u := r.c.Usage
 	if r.c.Store.YAML != nil && u.Record && u.Path == "" {
-		r.Errorf(r.usageNode, "usage is recorded, and there is no file for it beside a key file: write `path: usage.db`")
+		r.Errorf(r.usageNode, "recording usage with a key file requires a file for it: write `path: usage.db`")
 	}
 }

@@ -8,18 +8,17 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// The readers here take one value each and leave what they fill as it was where the value is
-// bad. What they say of a bad one shows it as the file has it, never what a variable in it
-// stands for.
+// The readers in this file read one value each, and leave the target unchanged if the value is
+// invalid. Their errors show the value as written in the file, never the value of a variable.
 
-// value reads n and reports whether nothing was wrong with it.
+// value reads n and reports whether it is valid.
 func value[T any](r *reader, n *yaml.Node, read func(*yaml.Node) T) (T, bool) {
 	before := len(r.Errors)
 	v := read(n)
 	return v, len(r.Errors) == before
 }
 
-// written returns a scalar as it stands in the file.
+// written returns a scalar as written in the file.
 func written(n *yaml.Node) string {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias.Value
@@ -54,7 +53,7 @@ func (r *reader) oneOf(n *yaml.Node, to *string, options ...string) {
 		return
 	}
 	if !slices.Contains(options, s) {
-		r.Errorf(n, "%q is not known here: write %s", written(n), strings.Join(options, " or "))
+		r.Errorf(n, "%q is not a supported value: write %s", written(n), strings.Join(options, " or "))
 		return
 	}
 	*to = s
@@ -78,7 +77,7 @@ func (r *reader) duration(n *yaml.Node, to *time.Duration, low, high time.Durati
 		return
 	}
 	if v < low || v > high {
-		r.Errorf(n, "%s is out of range: write a time span from %s to %s", written(n), low, high)
+		r.Errorf(n, "%s is out of range: write a duration from %s to %s", written(n), low, high)
 		return
 	}
 	*to = v

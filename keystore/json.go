@@ -76,7 +76,7 @@ func DecodeKey(h Hash, data []byte) *Key {
 	k := r.key()
 	k.Hash = h
 	if err == nil && r.Hash != nil && Hash(*r.Hash) != h {
-		err = errors.New("hash: not the one that the record is stored under: leave it out, or store the record under it")
+		err = errors.New("hash: not the one that the record is stored under: omit it, or store the record under it")
 	}
 	if err == nil {
 		err = k.Validate()
@@ -195,7 +195,7 @@ func decodeObject(data []byte, into any, what string) error {
 		case seen[name]:
 			errs = append(errs, fmt.Errorf("%q appears twice", name))
 		case string(value) == "null":
-			errs = append(errs, fmt.Errorf("%q is null: leave it out", name))
+			errs = append(errs, fmt.Errorf("%q is null: omit it", name))
 		default:
 			if err := decodeValue(value, field); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))

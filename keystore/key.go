@@ -155,7 +155,7 @@ func (k *Key) Validate() error {
 	return errors.Join(errs...)
 }
 
-var errNoPreviousHash = errors.New("hash: missing: write the SHA-256 of the secret before the rotation, or leave previous out")
+var errNoPreviousHash = errors.New("hash: missing: write the SHA-256 of the secret before the rotation, or omit previous")
 
 func (k *Key) validatePrevious() error {
 	switch p := k.Previous; {
@@ -164,7 +164,7 @@ func (k *Key) validatePrevious() error {
 	case p.Hash == Hash{}:
 		return errNoPreviousHash
 	case p.Hash == k.Hash:
-		return errors.New("hash: the same as the key's own: leave previous out")
+		return errors.New("hash: the same as the key's own: omit previous")
 	case p.Until.IsZero():
 		return errors.New("until: missing: write the last moment at which the secret works, such as 2027-01-31T00:00:00Z")
 	}
@@ -172,7 +172,7 @@ func (k *Key) validatePrevious() error {
 }
 
 // ErrEmptyWhitelist is the error for an empty whitelist, which is ambiguous.
-var ErrEmptyWhitelist = errors.New("the list is empty, which says neither \"anyone\" nor \"no one\": leave the field out to allow every address, or write enabled: false to allow none")
+var ErrEmptyWhitelist = errors.New("the list is empty, which says neither \"anyone\" nor \"no one\": omit the field to allow every address, or write enabled: false to allow none")
 
 // ValidateID checks a key's id: 1 to 128 letters, digits and . _ - : characters.
 func ValidateID(id string) error {

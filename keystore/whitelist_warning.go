@@ -23,9 +23,9 @@ func (w Whitelist) Warnings() []WhitelistWarning {
 		for i, p := range w.prefixes {
 			switch p {
 			case allIPv4:
-				warnings = append(warnings, WhitelistWarning{i, "0.0.0.0/0 lets every IPv4 address in: leave ip_whitelist out if the key may be used from anywhere"})
+				warnings = append(warnings, WhitelistWarning{i, "0.0.0.0/0 lets every IPv4 address in: omit ip_whitelist if the key may be used from anywhere"})
 			case allIPv6:
-				warnings = append(warnings, WhitelistWarning{i, "::/0 lets every IPv6 address in: leave ip_whitelist out if the key may be used from anywhere"})
+				warnings = append(warnings, WhitelistWarning{i, "::/0 lets every IPv6 address in: omit ip_whitelist if the key may be used from anywhere"})
 			}
 		}
 	}
@@ -67,9 +67,9 @@ func (w Whitelist) Warning() string {
 	isIPv6 := func(p netip.Prefix) bool { return p.Addr().Is6() }
 	switch {
 	case covers(w.prefixes, allIPv4) && !slices.ContainsFunc(w.prefixes, isIPv6):
-		return "every IPv4 address is allowed, and no IPv6 address: add ::/0, or leave ip_whitelist out, if the key may be used from anywhere"
+		return "every IPv4 address is allowed, and no IPv6 address: add ::/0, or omit ip_whitelist, if the key may be used from anywhere"
 	case covers(w.prefixes, allIPv6) && !slices.ContainsFunc(w.prefixes, isIPv4):
-		return "every IPv6 address is allowed, and no IPv4 address: add 0.0.0.0/0, or leave ip_whitelist out, if the key may be used from anywhere"
+		return "every IPv6 address is allowed, and no IPv4 address: add 0.0.0.0/0, or omit ip_whitelist, if the key may be used from anywhere"
 	}
 	return ""
 }

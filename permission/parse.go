@@ -136,7 +136,7 @@ func (p *parser) close() error {
 
 func (p *parser) end() error {
 	if len(p.program) == 0 && len(p.pending) == 0 {
-		return p.errorf(0, "the query is empty: write a permission such as documents.read, or leave the field out to require none")
+		return p.errorf(0, "the query is empty: write a permission such as documents.read, or omit the field to require none")
 	}
 	if !p.operand {
 		return p.missing(len(p.text))

@@ -30,7 +30,7 @@ func setTLS(option *rueidis.ClientOption, q url.Values) error {
 	}
 	for _, name := range []string{"ca_file", "cert_file", "key_file"} {
 		if q.Has(name) && q.Get(name) == "" {
-			return badURL("has an empty %s: write the path of a PEM file, or leave it out", name)
+			return badURL("has an empty %s: write the path of a PEM file, or omit it", name)
 		}
 	}
 	if q.Has("cert_file") != q.Has("key_file") {

@@ -45,9 +45,9 @@ func parseHost(s string) (string, error) {
 	name, wildcard := strings.CutPrefix(s, "*.")
 	switch {
 	case s == "":
-		return "", errors.New("an empty host: write one such as api.example.com, or leave hosts out for every host")
+		return "", errors.New("an empty host: write one such as api.example.com, or omit hosts for every host")
 	case s == "*":
-		return "", errors.New("* would match every host: leave hosts out instead")
+		return "", errors.New("* would match every host: omit hosts instead")
 	case strings.Contains(name, "*"):
 		return "", fmt.Errorf("%q has a * that is not a whole label at the start: write *.example.com", s)
 	case strings.Contains(s, "/"):

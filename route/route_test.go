@@ -156,7 +156,7 @@ func TestNewRefuses(t *testing.T) {
 		field, says string
 	}{
 		{route.Rule{Hosts: []string{""}}, "hosts", "empty host"},
-		{route.Rule{Hosts: []string{"*"}}, "hosts", "leave hosts out"},
+		{route.Rule{Hosts: []string{"*"}}, "hosts", "omit hosts"},
 		{route.Rule{Hosts: []string{"a.*.com"}}, "hosts", "write *.example.com"},
 		{route.Rule{Hosts: []string{"*example.com"}}, "hosts", "write *.example.com"},
 		{route.Rule{Hosts: []string{"a.com", "https://b.com/"}}, "hosts", "without a scheme"},

@@ -86,7 +86,7 @@ func (d *Decoder) unexpected(n *yaml.Node, found, want, advice string) {
 	case isForeign(n):
 		advice += ", without the tag"
 	case n.Tag == "!!null":
-		advice += ", or leave it out"
+		advice += ", or omit it"
 	}
 	d.Errorf(n, "%s where %s is expected: %s", found, want, advice)
 }

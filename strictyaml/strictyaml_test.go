@@ -46,14 +46,14 @@ func TestMessages(t *testing.T) {
 		{"[a]: b\n", "f:1:1: a list where the name of a field is expected: write `name: value` lines"},
 		{"text: 12\n", "f:1:7: 12 is a number, not text: write it in quotes, \"12\""},
 		{"text: true\n", "f:1:7: true is true or false, not text: write it in quotes, \"true\""},
-		{"text:\n", "f:1:6: nothing where text is expected: write a single value, or leave it out"},
-		{"plain: ~\n", "f:1:8: nothing where text is expected: write a single value, or leave it out"},
+		{"text:\n", "f:1:6: nothing where text is expected: write a single value, or omit it"},
+		{"plain: ~\n", "f:1:8: nothing where text is expected: write a single value, or omit it"},
 		{"plain: !!binary aGVsbG8=\n", "f:1:8: a value tagged !!binary where text is expected: write a single value, without the tag"},
 		{"text: !mine a\n", "f:1:7: a value tagged !mine where text is expected: write a single value, without the tag"},
 		{"bool: yes\nint: 1.5\nduration: 1d\n", "f:1:7: \"yes\" where true or false is expected: write one of them\n" +
 			"f:2:6: \"1.5\" where a whole number is expected: write one such as 100\n" +
 			"f:3:11: \"1d\" where a duration is expected: write one such as 200ms, 30s, 5m or 24h"},
-		{"bool:\nint: []\nduration: {}\n", "f:1:6: nothing where true or false is expected: write one of them, or leave it out\n" +
+		{"bool:\nint: []\nduration: {}\n", "f:1:6: nothing where true or false is expected: write one of them, or omit it\n" +
 			"f:2:6: a list where a whole number is expected: write one such as 100\n" +
 			"f:3:11: a mapping where a duration is expected: write one such as 200ms, 30s, 5m or 24h"},
 		{"time: 2027-01-31\n", "f:1:7: \"2027-01-31\" where a time is expected: write it with its time and zone, as in 2027-01-31T00:00:00Z"},
@@ -68,7 +68,7 @@ func TestMessages(t *testing.T) {
 		{"\ufeff", "f: the file is empty"},
 		{"# a comment\n\n# another\n", "f: the file is empty"},
 		{"---\n", "f: the file is empty"},
-		{"--- ~\n", "f:1:5: nothing where a mapping is expected: write `name: value` lines, or leave it out"},
+		{"--- ~\n", "f:1:5: nothing where a mapping is expected: write `name: value` lines, or omit it"},
 		{"text: a\n---\ntext: b\n", "f:3:1: a second document starts here: write one document per file"},
 	} {
 		if got := read(test.data); got != test.want {

@@ -203,7 +203,7 @@ func TestTLSMistakes(t *testing.T) {
 	for _, c := range []struct{ fields, want string }{
 		{", client_ca_file: " + pki.file("none.crt"), "tls.client_ca_file: " + pki.file("none.crt") + ": no such file or directory"},
 		{", client_ca_file: " + pki.file("tls.key"), "the file holds no certificate in PEM form"},
-		{", client_names: [a]", "client_names goes with client_ca_file only"},
+		{", client_names: [a]", "client_names requires client_ca_file"},
 	} {
 		write(t, file, pki.config(t, c.fields))
 		for _, verb := range []string{"serve", "validate"} {

@@ -138,13 +138,13 @@ func TestWarnings(t *testing.T) {
   ip_whitelist: [0.0.0.0/0]
 `, Options{})
 	want := `P:4:12: this key has expired already
-P:5:18: 0.0.0.0/0 lets every IPv4 address in: leave ip_whitelist out if the key may be used from anywhere
-P:5:29: ::/0 lets every IPv6 address in: leave ip_whitelist out if the key may be used from anywhere
+P:5:18: 0.0.0.0/0 lets every IPv4 address in: omit ip_whitelist if the key may be used from anywhere
+P:5:29: ::/0 lets every IPv6 address in: omit ip_whitelist if the key may be used from anywhere
 P:5:37: 10.0.0.1 is within 0.0.0.0/0, which is in the list too: keep one of them
 P:5:47: 2001:db8::1 is within ::/0, which is in the list too: keep one of them
 P:8:18: 10.0.0.7 is within 10.0.0.0/8, which is in the list too: keep one of them
 P:8:51: 192.0.2.1 appears twice: keep one of them
-P:11:17: every IPv4 address is allowed, and no IPv6 address: add ::/0, or leave ip_whitelist out, if the key may be used from anywhere`
+P:11:17: every IPv4 address is allowed, and no IPv6 address: add ::/0, or omit ip_whitelist, if the key may be used from anywhere`
 	if got := strings.ReplaceAll(s.Warnings().Error(), path, "P"); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}

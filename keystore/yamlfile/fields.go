@@ -187,7 +187,7 @@ func (r *keyReader) expires(k *keystore.Key, n *yaml.Node) {
 	switch {
 	case len(r.Errors) > errs:
 	case k.Expires.IsZero():
-		r.Errorf(n, "expires: the first moment of year 1 stands for none: write a later one, or leave the field out for a key that never expires")
+		r.Errorf(n, "expires: the first moment of year 1 stands for none: write a later one, or omit the field for a key that never expires")
 	case k.Expires.Before(r.now):
 		r.Warnf(n, "this key has expired already")
 	}

@@ -27,7 +27,7 @@ func formatMode(m keystore.WhitelistMode) string {
 	return m.String()
 }
 
-const previousForm = "write {hash: SHA-256 of the secret before the rotation, until: the last moment at which it works}, or leave previous out"
+const previousForm = "write {hash: SHA-256 of the secret before the rotation, until: the last moment at which it works}, or omit previous"
 
 func (r *keyReader) previous(k *keystore.Key, n *yaml.Node) {
 	errs := len(r.Errors)
@@ -52,7 +52,7 @@ func (r *keyReader) previous(k *keystore.Key, n *yaml.Node) {
 // checkPrevious reports a previous secret that is the key's own.
 func (r *keyReader) checkPrevious() {
 	if k := r.record.key; k.Hash == k.Previous.Hash && r.record.previousAt != (position{}) {
-		r.Errorf(r.previousNode, "previous: the hash of the previous secret is the key's own: leave previous out")
+		r.Errorf(r.previousNode, "previous: the hash of the previous secret is the key's own: omit previous")
 		r.record.previousAt = position{}
 	}
 }

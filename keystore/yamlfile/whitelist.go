@@ -21,7 +21,7 @@ func (r *keyReader) readWhitelist(n *yaml.Node) keystore.Whitelist {
 		r.Errorf(n, "%v", keystore.ErrEmptyWhitelist)
 		return keystore.Whitelist{}
 	case v.Tag == "!!null":
-		r.Errorf(n, "nothing where the list of addresses is expected: leave ip_whitelist out to allow every address, or write enabled: false to allow none")
+		r.Errorf(n, "nothing where the list of addresses is expected: omit ip_whitelist to allow every address, or write enabled: false to allow none")
 		return keystore.Whitelist{}
 	case v.Kind == yaml.ScalarNode && asList(v.Value) != "":
 		r.Errorf(n, "text where the list of addresses is expected: write %s", asList(v.Value))
