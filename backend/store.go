@@ -5,8 +5,11 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
+	"extauthz/audit"
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/keystore/postgres"
@@ -18,7 +21,7 @@ import (
 // A Store is an open store of keys, without a cache.
 type Store interface {
 	keystore.Store
-	keystore.Editor
+	audit.Editor
 	keystore.Watcher
 
 	// Ready returns nil when look-ups can be answered, and otherwise why not.
@@ -103,21 +106,42 @@ func openFiles(path string, hooks StoreHooks) (Store, error) {
 
 // An Editor changes the keys of a store.
 type Editor interface {
-	keystore.Editor
+	audit.Editor
 	Close()
 }
 
-// OpenEditor opens the store of keys for changes. A key file need not exist yet.
-func OpenEditor(ctx context.Context, c config.Store) (Editor, error) {
-	if c.YAML != nil {
-		return fileEditor{yamlfile.NewEditor(c.YAML.Path)}, nil
+// OpenEditor opens the store of keys for changes, which it logs as the configuration says. A key file
+// need not exist yet.
+func OpenEditor(ctx context.Context, c *config.Config, stderr io.Writer) (Editor, error) {
+	log := AuditLog(c.Audit, stderr)
+	if c.Store.YAML != nil {
+		return editor{audit.Logged(yamlfile.NewEditor(c.Store.YAML.Path), log), func() {}}, nil
 	}
-	return OpenStore(ctx, c, StoreHooks{})
+	s, err := OpenStore(ctx, c.Store, StoreHooks{})
+	if err != nil {
+		return nil, err
+	}
+	return editor{audit.Logged(s, log), s.Close}, nil
 }
 
-type fileEditor struct{ *yamlfile.Editor }
+type editor struct {
+	audit.Editor
+	close func()
+}
 
-func (fileEditor) Close() {}
+func (e editor) Close() { e.close() }
+
+// AuditLog returns the log of edits, or nil for none. It reports what cannot be logged on stderr.
+func AuditLog(c config.Audit, stderr io.Writer) *audit.Log {
+	log := &audit.Log{Path: c.Path, OnError: func(err error) { fmt.Fprintf(stderr, "warning: %v\n", err) }}
+	switch c.Path {
+	case config.AuditNowhere:
+		return nil
+	case config.AuditStderr:
+		log.Path, log.Writer = "", stderr
+	}
+	return log
+}
 
 // AskReady calls the store's Ready with a short timeout.
 func AskReady(ctx context.Context, s Store) error {

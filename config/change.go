@@ -47,7 +47,8 @@ var fixed = map[string]func(*Config) any{
 // Update returns the configuration that a server running with c uses after it reloads next: next,
 // except for the fields that a running server cannot change. It also returns the names of the
 // fields that differ between c and the result, and of those that need a restart, in order. It
-// ignores the fields of the dashboard, which is another process.
+// ignores the fields of the dashboard, which is another process, and of audit, which only programs that
+// edit keys use.
 func (c *Config) Update(next *Config) (updated *Config, changed, restart []string) {
 	result := *next
 	for _, name := range slices.Sorted(maps.Keys(fixed)) {

@@ -36,7 +36,7 @@ func TestUpdate(t *testing.T) {
 	}
 	from := reflect.ValueOf(*full)
 	for i, f := range reflect.VisibleFields(from.Type()) {
-		if f.Name == "Warnings" || f.Name == "Files" || f.Name == "Dashboard" {
+		if f.Name == "Warnings" || f.Name == "Files" || f.Name == "Dashboard" || f.Name == "Audit" {
 			continue
 		}
 		name := snakeCase(f.Name) + "."

@@ -55,6 +55,7 @@ type Config struct {
 	Ratelimit Ratelimit
 	Usage     Usage
 	Dashboard Dashboard
+	Audit     Audit
 
 	DecisionLog DecisionLog
 
@@ -215,6 +216,7 @@ func Default() *Config {
 		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
 		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
 		Dashboard:     Dashboard{Listen: Address{Network: "tcp", Address: "127.0.0.1:9194"}, Login: LoginByToken, OIDC: OIDC{Scopes: []string{"email", "profile"}}},
+		Audit:         Audit{Path: AuditNowhere},
 		DecisionLog:   defaultDecisionLog(),
 		Log:           Log{Level: slog.LevelInfo, Format: "text", Decisions: LogSampled},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},

@@ -128,6 +128,7 @@ func TestEveryField(t *testing.T) {
 		DryRun:    true,
 
 		Metrics:     Metrics{Owners: 20},
+		Audit:       Audit{Path: "testdata/audit.log"},
 		DecisionLog: DecisionLog{Path: "testdata/decisions.log", Allowed: 0.5, Refused: 0.75, MaxSize: 2 << 30, Keep: 3, OnFull: OnFullRefuse},
 		Statuses:    map[authz.Code]int{authz.Expired: 403, authz.Unavailable: 500},
 		Log:         Log{Level: slog.LevelDebug, Format: "json", Decisions: LogAll},

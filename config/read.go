@@ -129,6 +129,7 @@ func (r *reader) file(text string) {
 		"memory":         r.memory,
 		"usage":          r.usage,
 		"dashboard":      r.dashboard,
+		"audit":          r.audit,
 		"decision_log":   r.decisionLog,
 	}) {
 		r.root = root

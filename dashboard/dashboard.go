@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"time"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 	"extauthz/usage"
 )
@@ -28,7 +29,7 @@ type Config struct {
 	Usage usage.Store
 
 	// History returns the last edits of a key, newest first; nil if there is no trail.
-	History func(ctx context.Context, keyID string, limit int) ([]Edit, error)
+	History func(ctx context.Context, keyID string, limit int) ([]audit.Edit, error)
 
 	// Explain explains the decision on a request; nil if the page of checks is not offered. An error
 	// other than keystore.ErrNotFound is logged and not shown.
@@ -57,17 +58,6 @@ type Config struct {
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
 }
-
-// An Edit is one change of a key.
-type Edit struct {
-	Time    time.Time
-	User    string
-	Changes []Change
-}
-
-// A Change is what an edit did to one field. Before and After are as the key file writes them,
-// empty for none.
-type Change struct{ Field, Before, After string }
 
 // A CheckRequest is a request as it would arrive at Envoy.
 type CheckRequest struct {

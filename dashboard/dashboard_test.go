@@ -62,7 +62,7 @@ func newSite(t *testing.T, login dashboard.Login) *site {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(nil)
-	d, err := dashboard.New(dashboard.Config{Keys: s.keys, Usage: s.usage, Login: login, Hosts: []string{server.Listener.Addr().String()}})
+	d, err := dashboard.New(dashboard.Config{Keys: s.keys, History: s.keys.History, Usage: s.usage, Login: login, Hosts: []string{server.Listener.Addr().String()}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 	"extauthz/usage"
 )
@@ -163,10 +164,10 @@ var errChanged = errors.New("the key has changed meanwhile")
 // A confirmation is asked for before an edit that is more than it seems.
 type confirmation struct {
 	Key      *keystore.Key
-	Action   string     // the form's address
-	Fields   url.Values // of the form
-	Version  string     // of the key as it is now
-	Changed  []Edit     // what happened since the form was shown; nil: nothing
+	Action   string       // the form's address
+	Fields   url.Values   // of the form
+	Version  string       // of the key as it is now
+	Changed  []audit.Edit // what happened since the form was shown; nil: nothing
 	Conflict bool
 	Question string            // what is asked, if it is more than whether to go on
 	Button   string            // that answers it with yes

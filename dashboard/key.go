@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 	"extauthz/usage"
 )
@@ -61,7 +62,7 @@ type keyData struct {
 	Top       topChart
 	Proposal  *proposalData
 	Evaluated *evaluationData
-	Edits     []Edit
+	Edits     []audit.Edit
 }
 
 // A listEntry is an entry of a key's list, with when it was last used.

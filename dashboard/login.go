@@ -45,17 +45,18 @@ const (
 
 // A TokenLogin lets whoever has its token in, once, as an editor. Make one with [NewTokenLogin].
 type TokenLogin struct {
-	now func() time.Time
+	user string
+	now  func() time.Time
 
 	mu      sync.Mutex
 	hash    [sha256.Size]byte
 	expires time.Time // zero once the token is used
 }
 
-// NewTokenLogin returns a login with a fresh token, which works once within ten minutes.
-func NewTokenLogin(now func() time.Time) (l *TokenLogin, token string) {
+// NewTokenLogin returns a login of one user with a fresh token, which works once within ten minutes.
+func NewTokenLogin(user string, now func() time.Time) (l *TokenLogin, token string) {
 	token = rand.Text()
-	return &TokenLogin{now: now, hash: sha256.Sum256([]byte(token)), expires: now().Add(tokenDuration)}, token
+	return &TokenLogin{user: user, now: now, hash: sha256.Sum256([]byte(token)), expires: now().Add(tokenDuration)}, token
 }
 
 // Page implements [Login].
@@ -75,7 +76,7 @@ func (l *TokenLogin) Begin(_ http.ResponseWriter, r *http.Request) (user string,
 		return "", Nobody, "", LoginError("This link was used already, is over ten minutes old, or is not the one that was printed. Start the program again for another.")
 	}
 	l.expires = time.Time{}
-	return "token", Editor, "", nil
+	return l.user, Editor, "", nil
 }
 
 // Callback implements [Login].

@@ -165,7 +165,7 @@ func TestSessionCookie(t *testing.T) {
 
 func TestTokenLogin(t *testing.T) {
 	now := time.Now()
-	login, token := dashboard.NewTokenLogin(func() time.Time { return now })
+	login, token := dashboard.NewTokenLogin("ann@host", func() time.Time { return now })
 	s := newSite(t, login)
 	want(t, s.get("/login", 200), "Open the link")
 	want(t, s.get("/login?token="+token, 200), token, "Log in") // reading the page does not use it up
@@ -175,12 +175,12 @@ func TestTokenLogin(t *testing.T) {
 	want(t, s.get("/", 200), "Keys")
 	want(t, s.post("/login", url.Values{"token": {token}}, 403), "used already")
 
-	login, token = dashboard.NewTokenLogin(func() time.Time { return now })
+	login, token = dashboard.NewTokenLogin("ann@host", func() time.Time { return now })
 	s = newSite(t, login)
 	now = now.Add(10 * time.Minute)
 	s.post("/login", url.Values{"token": {token}}, 403)
 
-	login, token = dashboard.NewTokenLogin(func() time.Time { return now })
+	login, token = dashboard.NewTokenLogin("ann@host", func() time.Time { return now })
 	s = newSite(t, login)
 	for range 10 {
 		s.post("/login", url.Values{"token": {"guess"}}, 403)

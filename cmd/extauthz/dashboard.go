@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/backend"
 	"extauthz/config"
 	"extauthz/dashboard"
@@ -95,13 +97,13 @@ func (f *dashboardFlags) serve(ctx context.Context, cmd *cobra.Command, cfg *con
 		return err
 	}
 	log := server.NewLogger(cfg.Log, cmd.ErrOrStderr())
-	editor, closeEditor, err := openDashboardEditor(ctx, cfg, store)
+	editor, closeEditor, err := openDashboardEditor(ctx, cfg, store, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
 	defer closeEditor()
 	page, err := dashboard.New(dashboard.Config{
-		Keys: editor, Usage: records, Login: login, Hosts: hosts, TLS: strings.HasPrefix(site, "https:"), Log: log,
+		Keys: editor, History: store.History, Usage: records, Login: login, Hosts: hosts, TLS: strings.HasPrefix(site, "https:"), Log: log,
 		Explain: func(ctx context.Context, r dashboard.CheckRequest) (*dashboard.CheckResult, error) {
 			return explainFor(ctx, log, cfg, store, &r)
 		},
@@ -177,7 +179,7 @@ func siteOf(d config.Dashboard, address string, withTLS bool) (site string, host
 
 func newLogin(ctx context.Context, d config.Dashboard, site string) (login dashboard.Login, token string, err error) {
 	if d.Login != config.LoginByOIDC {
-		login, token := dashboard.NewTokenLogin(time.Now)
+		login, token := dashboard.NewTokenLogin(actor(), time.Now)
 		return login, token, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -191,12 +193,12 @@ func newLogin(ctx context.Context, d config.Dashboard, site string) (login dashb
 }
 
 // openDashboardEditor opens what changes the keys. Key files are read from memory.
-func openDashboardEditor(ctx context.Context, cfg *config.Config, store backend.Store) (keystore.Editor, func(), error) {
+func openDashboardEditor(ctx context.Context, cfg *config.Config, store backend.Store, stderr io.Writer) (keystore.Editor, func(), error) {
 	files, ok := store.(backend.InMemory)
 	if !ok {
-		return store, func() {}, nil
+		return audit.Logged(store, backend.AuditLog(cfg.Audit, stderr)), func() {}, nil
 	}
-	editor, err := backend.OpenEditor(ctx, cfg.Store)
+	editor, err := backend.OpenEditor(ctx, cfg, stderr)
 	if err != nil {
 		return nil, nil, err
 	}

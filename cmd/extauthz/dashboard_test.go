@@ -64,7 +64,7 @@ func TestDashboard(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")
 			write(t, file, "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\nstore: "+store+
-				"\nusage: {record: true, flush: 100ms, path: usage.db}\n")
+				"\nusage: {record: true, flush: 100ms, path: usage.db}\naudit: {path: audit.log}\n")
 			command(t, "", "key", "new", "--config", file, "--id", "key_first", "--allow", "10.0.0.0/8")
 			server := serving(t, start(t, "serve", "--config", file))
 			site, client := startDashboard(t, "--config", file)
@@ -86,6 +86,16 @@ func TestDashboard(t *testing.T) {
 			polltest.Until(t, "the address is let in", func() bool { return decision(t, server, m[1], "203.0.113.7") == "VALID" })
 			if body := page(t, client, site+"/keys/key_acme", nil); !strings.Contains(body, "<code>203.0.113.7</code>") {
 				t.Errorf("the key's page lacks the address:\n%s", body)
+			}
+			if body := page(t, client, site+"/keys/key_acme", nil); !strings.Contains(body, "ip_whitelist: added 203.0.113.7") || strings.Count(body, `data-label="Who">`+actor()) != 2 {
+				t.Errorf("the key's page lacks who changed what:\n%s", body)
+			}
+			if history := command(t, "", "key", "history", "key_acme", "--config", file); !regexp.MustCompile(regexp.QuoteMeta(actor()) + `.* change +ip_whitelist: added 203.0.113.7\n`).MatchString(history) {
+				t.Errorf("history:\n%s", history)
+			}
+			logged := readFile(t, filepath.Join(filepath.Dir(file), "audit.log"))
+			if strings.Count(logged, "\n") != 3 || strings.Count(logged, `"actor":"`+actor()+`","keyId":"key_acme"`) != 2 {
+				t.Errorf("logged:\n%s", logged)
 			}
 			if body := page(t, client, site+"/check?key=key_acme&peer=198.51.100.1", nil); !strings.Contains(body, "FORBIDDEN: refused") || !strings.Contains(body, "198.51.100.1") {
 				t.Errorf("the check is not explained:\n%s", body)

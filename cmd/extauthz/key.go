@@ -27,6 +27,7 @@ func newKeyCommand() *cobra.Command {
 		newKeyDeleteCommand(),
 		newKeyImportCommand(),
 		newKeyExportCommand(),
+		newKeyHistoryCommand(),
 		newKeyUsageCommand(),
 		newKeyProposeCommand(),
 	)

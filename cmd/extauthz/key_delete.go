@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 )
 
@@ -19,7 +20,7 @@ key cannot be created again without its secret.`,
 		Example: "  extauthz key delete key_acme --config extauthz.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+			return f.withEditor(cmd, func(ctx context.Context, e audit.Editor) error {
 				return deleteKey(ctx, cmd, e, args[0])
 			})
 		},

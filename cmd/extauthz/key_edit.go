@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/backend"
 	"extauthz/keystore"
 )
@@ -26,7 +27,7 @@ type editCommand struct {
 // command completes cmd, whose first argument is the key's id.
 func (c *editCommand) command(cmd *cobra.Command) *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return c.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+		return c.withEditor(cmd, func(ctx context.Context, e audit.Editor) error {
 			return c.run(ctx, cmd, e, args[0], args[1:])
 		})
 	}
@@ -63,14 +64,14 @@ func warnAboutWhitelist(cmd *cobra.Command, k *keystore.Key) {
 
 // withEditor calls work with an editor of the configured store, and a context that limits the
 // time of one edit.
-func (f *configFlags) withEditor(cmd *cobra.Command, work func(context.Context, keystore.Editor) error) error {
+func (f *configFlags) withEditor(cmd *cobra.Command, work func(context.Context, audit.Editor) error) error {
 	cfg, err := f.load()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), callTimeout)
 	defer cancel()
-	e, err := backend.OpenEditor(ctx, cfg.Store)
+	e, err := backend.OpenEditor(ctx, cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

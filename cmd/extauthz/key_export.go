@@ -46,7 +46,7 @@ func (f *keyExportFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	e, err := backend.OpenEditor(cmd.Context(), cfg.Store)
+	e, err := backend.OpenEditor(cmd.Context(), cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

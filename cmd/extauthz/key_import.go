@@ -82,7 +82,7 @@ func (f *keyImportFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	defer file.Close()
-	e, err := backend.OpenEditor(cmd.Context(), cfg.Store)
+	e, err := backend.OpenEditor(cmd.Context(), cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (f *keyListFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	editor, err := backend.OpenEditor(ctx, cfg.Store)
+	editor, err := backend.OpenEditor(ctx, cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

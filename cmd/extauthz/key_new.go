@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 	"extauthz/keystore/yamlfile"
 )
@@ -112,7 +113,7 @@ func (f *keyNewFlags) add(cmd *cobra.Command, k *keystore.Key, secret keystore.S
 	} else if to = f.overrides.Keys; to == "" {
 		to = "the store that " + f.file + " names"
 	}
-	err := f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+	err := f.withEditor(cmd, func(ctx context.Context, e audit.Editor) error {
 		if err := e.Add(ctx, k); err != nil {
 			_ = takeBack(ctx, e, k) // the store may have added it before the connection broke
 			return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 )
 
@@ -48,7 +49,7 @@ func (f *keyRotateFlags) run(cmd *cobra.Command, id string) error {
 	if err != nil {
 		return err
 	}
-	return f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+	return f.withEditor(cmd, func(ctx context.Context, e audit.Editor) error {
 		if f.secretFile != "" {
 			if _, err := e.Key(ctx, id); err != nil {
 				return aboutKey(id, err)

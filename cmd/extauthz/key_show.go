@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 	"extauthz/usage"
 )
@@ -25,7 +26,7 @@ func newKeyShowCommand() *cobra.Command {
 		Example: "  extauthz key show key_acme --config extauthz.yaml",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.withEditor(cmd, func(ctx context.Context, e keystore.Editor) error {
+			return f.withEditor(cmd, func(ctx context.Context, e audit.Editor) error {
 				k, err := e.Key(ctx, args[0])
 				switch {
 				case err != nil:

@@ -73,7 +73,7 @@ func (f *configFlags) withUsage(cmd *cobra.Command, id string, since time.Time,
 		return err
 	}
 	defer store.Close() // only read
-	editor, err := backend.OpenEditor(ctx, cfg.Store)
+	editor, err := backend.OpenEditor(ctx, cfg, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"extauthz/keystore"
 	"extauthz/strictyaml"
 )
 
@@ -25,6 +26,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	ctx = keystore.WithActor(ctx, actor())
 	cmd, err := root.ExecuteContextC(ctx)
 	return exitCode(cmd, err, stderr)
 }

@@ -78,8 +78,10 @@ func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.pool.Exec(ctx, insertKey, row...)
-	return s.editFailure(k.ID, err)
+	return s.editFailure(k.ID, s.edit(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, insertKey, row...)
+		return err
+	}))
 }
 
 // AddAbsent implements [keystore.Editor]. It writes 10,000 keys in one transaction.
@@ -131,7 +133,7 @@ func (s *Store) inBatches(ctx context.Context, keys []*keystore.Key,
 	for chunk := range slices.Chunk(ids, putSize) {
 		var result []*keystore.Key
 		put := func(lock string) error {
-			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+			return s.edit(ctx, func(tx pgx.Tx) (err error) {
 				rows := pgx.CopyFromSlice(len(chunk), func(i int) ([]any, error) { return byID[chunk[i]], nil })
 				if err := copyKeys(ctx, tx, lock, rows); err != nil {
 					return err
@@ -175,7 +177,7 @@ func copyKeys(ctx context.Context, tx pgx.Tx, lock string, rows pgx.CopyFromSour
 // the whole record and sets Broken to nil.
 func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
 	var refused error // by change or for what it made, not by the database
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.edit(ctx, func(tx pgx.Tx) error {
 		k, err := one(tx.Query(ctx, selectKeys+` WHERE id = $1 FOR UPDATE`, id))
 		if err != nil {
 			return err
@@ -222,14 +224,26 @@ func changed(id string, k *keystore.Key) ([]any, error) {
 
 // Delete implements [keystore.Editor].
 func (s *Store) Delete(ctx context.Context, id string) error {
-	tag, err := s.pool.Exec(ctx, `DELETE FROM extauthz.keys WHERE id = $1`, id)
-	if err != nil {
-		return s.conn.failure(err)
-	}
-	if tag.RowsAffected() == 0 {
-		return keystore.ErrNotFound
-	}
-	return nil
+	return s.conn.failure(s.edit(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `DELETE FROM extauthz.keys WHERE id = $1`, id)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = keystore.ErrNotFound
+		}
+		return err
+	}))
+}
+
+// edit runs an edit in a transaction that names the actor of ctx to the trigger that records it.
+func (s *Store) edit(ctx context.Context, write func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if actor := keystore.Actor(ctx); actor != "" {
+			// Without a prepared statement, for the sake of a connection pooler.
+			if _, err := tx.Exec(ctx, `SELECT set_config('extauthz.actor', $1, true)`, pgx.QueryExecModeExec, actor); err != nil {
+				return err
+			}
+		}
+		return write(tx)
+	})
 }
 
 // validRow returns the row of a key, or an error if the key is invalid.

@@ -120,6 +120,18 @@ func TestPrivileges(t *testing.T) {
 	must(t, s.Put(t.Context(), []*keystore.Key{storetest.NewKey("key_a", "10.0.0.0/8")}))
 	must(t, s.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Name = "a"; return nil }))
 	must(t, s.Delete(t.Context(), "key_a"))
+	if _, err := s.History(t.Context(), "key_a", 10); err == nil {
+		t.Error("who may edit can read the trail without SELECT on it")
+	}
+	for _, statement := range []string{`DELETE FROM extauthz.audit`, `UPDATE extauthz.audit SET actor = 'b'`, `INSERT INTO extauthz.audit (key_id, time, actor, database_user, action) VALUES ('key_a', now(), 'a', 'a', 'add')`} {
+		if _, err := s.pool.Exec(t.Context(), statement); err == nil {
+			t.Errorf("who may edit keys may change the trail: %s", statement)
+		}
+	}
+	server.Exec(t, db, `GRANT SELECT ON extauthz.audit TO `+role)
+	if edits, err := s.History(t.Context(), "key_a", 10); err != nil || len(edits) != 4 || edits[0].Actor != role {
+		t.Errorf("%v, %v", edits, err)
+	}
 }
 
 // Look-ups and listings use an index.

@@ -8,7 +8,8 @@
 //	GRANT SELECT ON extauthz.keys, extauthz.schema_version TO …;
 //
 // and `extauthz key` needs INSERT, UPDATE and DELETE on extauthz.keys, and TEMPORARY on the database
-// (which all users have by default).
+// (which all users have by default). Triggers record each edit in extauthz.audit, which only
+// [Store.History] needs a privilege for: SELECT.
 //
 // [Store.Watch] uses one connection in addition to the pool, for LISTEN, which does not work through a
 // connection pooler in transaction mode. Then Watch reports the channel as down; set

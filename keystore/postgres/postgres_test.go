@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"extauthz/audit"
+	"extauthz/audit/audittest"
 	"extauthz/keystore"
 	"extauthz/keystore/postgres/pgtest"
 	"extauthz/keystore/storetest"
@@ -64,6 +66,10 @@ func must(tb testing.TB, err error) {
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend { return openFresh(t) })
+}
+
+func TestTrail(t *testing.T) {
+	audittest.Run(t, func(t *testing.T) audit.Editor { return openFresh(t) })
 }
 
 func TestWatcher(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"extauthz/audit"
 	"extauthz/keystore"
 )
 
@@ -118,64 +119,152 @@ func (s *Store) Add(ctx context.Context, k *keystore.Key) error {
 	if err != nil {
 		return err
 	}
-	code, err := s.run(ctx, addScript, []string{s.names.record(k.Hash)}, k.ID, k.Hash.String(), record).AsInt64()
+	edit, err := newEdit(ctx, nil, k)
+	if err != nil {
+		return err
+	}
+	code, err := s.run(ctx, addScript, []string{s.names.record(k.Hash)}, k.ID, k.Hash.String(), record, edit).AsInt64()
 	return outcome(k.ID, code, err)
 }
 
 // AddAbsent implements [keystore.Editor].
 func (s *Store) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing []*keystore.Key, err error) {
-	err = s.inBatches(ctx, addAbsentScript, keys, func(found []entry) {
-		for _, e := range found {
+	records, err := encodeAll(keys)
+	if err != nil {
+		return nil, err
+	}
+	bulk := len(keys) > audit.Detailed
+	for batch := range slices.Chunk(keys, batchSize) {
+		names, args := make([]string, 0, len(batch)), make([]string, 0, 4*len(batch)+1)
+		ofAll := ""
+		for i, k := range batch {
+			edit := ""
+			if !bulk {
+				if edit, err = newEdit(ctx, nil, k); err != nil {
+					return nil, err
+				}
+			}
+			names = append(names, s.names.record(k.Hash))
+			args = append(args, k.ID, k.Hash.String(), records[i], edit)
+		}
+		if bulk {
+			if ofAll, err = bulkEdit(ctx, batch[0]); err != nil {
+				return nil, err
+			}
+		}
+		records = records[len(batch):]
+		entries, err := s.runBatch(ctx, addAbsentScript, batch, names, append(args, ofAll))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
 			if e.key != nil {
 				existing = append(existing, e.key)
 			}
 		}
-	})
-	return existing, err
+	}
+	return existing, nil
 }
 
-// Put implements [keystore.Editor].
+// Put implements [keystore.Editor]. Of several keys with one id it writes the last.
 func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
-	return s.inBatches(ctx, putScript, keys, func([]entry) {})
-}
-
-// inBatches runs a script that writes many keys on batches of the keys, and calls found with
-// the entries that the script returns for each batch.
-func (s *Store) inBatches(ctx context.Context, script *rueidis.Lua, keys []*keystore.Key, found func([]entry)) error {
-	records := make([]string, len(keys))
-	for i, k := range keys {
-		var err error
-		if records[i], err = encode(k); err != nil {
-			return err
-		}
+	keys = lastOfEach(keys)
+	records, err := encodeAll(keys)
+	if err != nil {
+		return err
 	}
 	for batch := range slices.Chunk(keys, batchSize) {
-		names, args := make([]string, 0, len(batch)), make([]string, 0, 3*len(batch))
-		for i, k := range batch {
-			names = append(names, s.names.record(k.Hash))
-			args = append(args, k.ID, k.Hash.String(), records[i])
+		for {
+			err := s.putBatch(ctx, batch, records[:len(batch)])
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, errChanged) {
+				return err
+			}
 		}
 		records = records[len(batch):]
-		answer, err := s.run(ctx, script, names, args...).ToArray()
-		if err != nil {
-			return fmt.Errorf("redis: %w", err)
-		}
-		if len(answer) == 0 {
-			return errors.New("redis: the script's answer cannot be read")
-		}
-		switch n, err := answer[0].AsInt64(); {
-		case err != nil:
-			return fmt.Errorf("redis: %w", err)
-		case n > 0 && n <= int64(len(batch)):
-			return outcome(batch[n-1].ID, exists, nil)
-		}
-		entries, err := newEntries(answer[1:])
+	}
+	return nil
+}
+
+// lastOfEach returns the keys without those whose id a later one has.
+func lastOfEach(keys []*keystore.Key) []*keystore.Key {
+	last := make(map[string]*keystore.Key, len(keys))
+	for _, k := range keys {
+		last[k.ID] = k
+	}
+	if len(last) == len(keys) {
+		return keys
+	}
+	return slices.DeleteFunc(slices.Clone(keys), func(k *keystore.Key) bool { return last[k.ID] != k })
+}
+
+// putBatch puts keys, with what the trail says of each, or returns errChanged.
+func (s *Store) putBatch(ctx context.Context, batch []*keystore.Key, records []string) error {
+	ids := make([]string, len(batch))
+	for i, k := range batch {
+		ids[i] = k.ID
+	}
+	held, err := s.held(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	names, args := make([]string, 0, len(batch)), make([]string, 0, 5*len(batch))
+	for i, k := range batch {
+		edit, err := newEdit(ctx, held[i].key, k)
 		if err != nil {
 			return err
 		}
-		found(entries)
+		names = append(names, s.names.record(k.Hash))
+		args = append(args, k.ID, k.Hash.String(), records[i], held[i].record, edit)
 	}
-	return nil
+	_, err = s.runBatch(ctx, putScript, batch, names, args)
+	return err
+}
+
+// errChanged says that a record is not what it was when it was read.
+var errChanged = errors.New("redis: a key has changed meanwhile")
+
+// runBatch runs a script that writes the keys of a batch, and returns the entries that it returns.
+func (s *Store) runBatch(ctx context.Context, script *rueidis.Lua, batch []*keystore.Key, names, args []string) ([]entry, error) {
+	answer, err := s.run(ctx, script, names, args...).ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	if len(answer) == 0 {
+		return nil, errors.New("redis: the script's answer cannot be read")
+	}
+	switch n, err := answer[0].AsInt64(); {
+	case err != nil:
+		return nil, fmt.Errorf("redis: %w", err)
+	case n < 0:
+		return nil, errChanged
+	case n > 0 && n <= int64(len(batch)):
+		return nil, outcome(batch[n-1].ID, exists, nil)
+	}
+	return newEntries(answer[1:])
+}
+
+// held returns an entry for each id, without a key if it has no record.
+func (s *Store) held(ctx context.Context, ids ...string) ([]entry, error) {
+	answer, err := s.run(ctx, heldScript, nil, ids...).ToArray()
+	if err != nil {
+		return nil, fmt.Errorf("redis: %w", err)
+	}
+	if len(answer) != 2*len(ids) {
+		return nil, errors.New("redis: the index cannot be read")
+	}
+	entries := make([]entry, len(ids))
+	for i := range ids {
+		if member, err := answer[2*i].ToString(); err == nil { // else there is none
+			entries[i] = newEntry(member, &answer[2*i+1])
+			if entries[i].record, err = answer[2*i+1].ToString(); err != nil {
+				entries[i].record = "" // as the scripts have what is not a string
+			}
+		}
+	}
+	return entries, nil
 }
 
 // Update implements [keystore.Editor]. A key that is broken cannot be updated, for what could
@@ -189,7 +278,7 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 		if e.key.Broken != nil {
 			return fmt.Errorf("key %s: its record cannot be read, so write it again or delete it: %w", id, e.key.Broken)
 		}
-		old := e.key.Hash
+		before, old := e.key.Clone(), e.key.Hash
 		if err := change(e.key); err != nil {
 			return err
 		}
@@ -200,8 +289,12 @@ func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key
 		if err != nil {
 			return err
 		}
+		edit, err := newEdit(ctx, before, e.key)
+		if err != nil {
+			return err
+		}
 		code, err := s.run(ctx, updateScript, []string{s.names.record(e.key.Hash), s.names.record(old)},
-			id, e.key.Hash.String(), record, old.String(), e.record).AsInt64()
+			id, e.key.Hash.String(), record, old.String(), e.record, edit).AsInt64()
 		if err != nil || code != changed {
 			return outcome(id, code, err)
 		}
@@ -213,14 +306,26 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	if keystore.ValidateID(id) != nil {
 		return keystore.ErrNotFound
 	}
-	n, err := s.run(ctx, deleteScript, nil, id).AsInt64()
-	if err != nil {
-		return fmt.Errorf("redis: %w", err)
+	for {
+		held, err := s.held(ctx, id)
+		if err != nil {
+			return err
+		}
+		edit := ""
+		if held[0].key != nil {
+			if edit, err = newEdit(ctx, held[0].key, nil); err != nil {
+				return err
+			}
+		}
+		switch n, err := s.run(ctx, deleteScript, nil, id, held[0].record, edit).AsInt64(); {
+		case err != nil:
+			return fmt.Errorf("redis: %w", err)
+		case n == 0:
+			return keystore.ErrNotFound
+		case n > 0:
+			return nil
+		}
 	}
-	if n == 0 {
-		return keystore.ErrNotFound
-	}
-	return nil
 }
 
 // outcome returns the error of an edit of id, given the script's result.

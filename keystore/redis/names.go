@@ -11,6 +11,7 @@ import (
 type names struct {
 	records string // begins the name of each record
 	ids     string // the index
+	audit   string // the trail; scripts make the name themselves
 	probe   string // never exists
 }
 
@@ -19,7 +20,7 @@ func newNames(prefix string) (names, error) {
 	if err != nil {
 		return names{}, err
 	}
-	return names{records: prefix + "key:", ids: prefix + "ids", probe: prefix + "probe"}, nil
+	return names{records: prefix + "key:", ids: prefix + "ids", audit: prefix + "audit", probe: prefix + "probe"}, nil
 }
 
 // TaggedPrefix returns the prefix with a hash tag, which keeps all entries of a store in one slot

@@ -27,6 +27,18 @@ func encode(k *keystore.Key) (string, error) {
 	return string(record), nil
 }
 
+// encodeAll returns the records of keys.
+func encodeAll(keys []*keystore.Key) ([]string, error) {
+	records := make([]string, len(keys))
+	for i, k := range keys {
+		var err error
+		if records[i], err = encode(k); err != nil {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
 // maxPointer is longer than any pointer that a person would write, and shorter than most records.
 const maxPointer = 128
 

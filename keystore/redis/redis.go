@@ -40,6 +40,9 @@
 // index works, but `extauthz key` does not list it until it is written again. Edits keep the time
 // to live of a record.
 //
+// Each edit by this package also adds an entry to {extauthz}:audit, a stream of the last 100,000 edits
+// or so, with one field, edit: a line as docs/audit.md describes it.
+//
 // # Cluster
 //
 // The prefix is a hash tag, so that all of a store is in one slot, on one node. That makes each

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"extauthz/audit"
+	"extauthz/audit/audittest"
 	"extauthz/keystore"
 	"extauthz/keystore/storetest"
 	"extauthz/redisclient/redistest"
@@ -34,6 +36,7 @@ func TestSingle(t *testing.T) {
 	backend := fresh(r.URL(), func() { r.CLI("FLUSHALL") })
 	storetest.Run(t, backend)
 	storetest.RunWatcher(t, backend)
+	audittest.Run(t, func(t *testing.T) audit.Editor { return backend(t).(*Store) })
 }
 
 func TestStoreBehindACache(t *testing.T) {
@@ -73,6 +76,7 @@ func TestCluster(t *testing.T) {
 	})
 	storetest.Run(t, backend)
 	storetest.RunWatcher(t, backend)
+	audittest.Run(t, func(t *testing.T) audit.Editor { return backend(t).(*Store) })
 }
 
 // within returns a context that is generous even on a busy machine.

@@ -10,6 +10,12 @@ import "github.com/redis/rueidis"
 //nolint:dupword // Lua ends its blocks with the same word
 const common = `
 local ids, records = KEYS[1], ARGV[1]
+local stream = string.sub(records, 1, -5) .. 'audit' -- records ends in key:
+
+-- Records an edit; '' is none.
+local function trail(edit)
+  if edit ~= '' then redis.call('XADD', stream, 'MAXLEN', '~', 100000, '*', 'edit', edit) end
+end
 
 -- The members of an id in the index: one, unless the index was edited by hand.
 local function members(id)
@@ -46,6 +52,16 @@ local function owner(name)
   end
   if not text then return false end
   return r and type(r.id) == 'string' and r.id or nil, r
+end
+
+-- What is stored as the record of an id; '' if there is none, or it is not a string.
+local function stored(id)
+  for _, m in ipairs(members(id)) do
+    local text = redis.pcall('GET', named(m))
+    if type(text) == 'table' then return '' end
+    if text and not isPointer(decode(text)) then return text end
+  end
+  return ''
 end
 
 -- Deletes the pointer to a record, except the one with the name kept.
@@ -123,7 +139,7 @@ for _, m in ipairs(redis.call('ZRANGE', ids, ARGV[2], ARGV[3], 'BYLEX', 'LIMIT',
 end
 return found`)
 
-	// KEYS: ids, name. ARGV: records, id, hash, record.
+	// KEYS: ids, name. ARGV: records, id, hash, record, edit.
 	addScript = rueidis.NewLuaScript("#!lua\n" + common + `
 local id = ARGV[2]
 if owner(KEYS[2]) ~= false or not previousFits(false, ARGV[4]) then return 1 end
@@ -133,13 +149,14 @@ for _, m in ipairs(members(id)) do
 end
 forget(id)
 write(id, ARGV[3], KEYS[2], ARGV[4])
+trail(ARGV[5])
 return 0`)
 
-	// KEYS: ids, names. ARGV: records; id, hash, record of each. Stops at the first whose hash
-	// is another id's and returns its number, from 1; or 0. After that come members and records
-	// in turns of the ids that were there already.
+	// KEYS: ids, names. ARGV: records; id, hash, record, edit of each; and the start of one edit of
+	// all, or ''. Stops at the first whose hash is another id's and returns its number, from 1; or 0.
+	// After that come members and records in turns of the ids that were there already.
 	addAbsentScript = rueidis.NewLuaScript("#!lua\n" + common + `
-local answer = {0}
+local answer, added = {0}, {}
 local function found(id)
   for _, m in ipairs(members(id)) do
     local record = redis.pcall('GET', named(m))
@@ -151,7 +168,7 @@ local function found(id)
   end
 end
 for i = 2, #KEYS do
-  local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
+  local id, hash, record, edit = ARGV[4 * i - 6], ARGV[4 * i - 5], ARGV[4 * i - 4], ARGV[4 * i - 3]
   if not found(id) then
     local other, r = owner(KEYS[i])
     if other == id then -- the index has lost it
@@ -160,18 +177,43 @@ for i = 2, #KEYS do
     elseif other == false and previousFits(false, record) then
       forget(id)
       write(id, hash, KEYS[i], record)
+      trail(edit)
+      added[#added + 1] = id
     else
-      return {i - 1}
+      answer = {i - 1}
+      break
     end
   end
 end
+if ARGV[#ARGV] ~= '' and #added > 0 then
+  trail(ARGV[#ARGV] .. '["' .. table.concat(added, '","') .. '"]}') -- an id needs no escapes
+end
 return answer`)
 
-	// KEYS: ids, names. ARGV: records; id, hash, record of each. Stops at the first whose hash
-	// is another id's and returns its number, from 1; or 0.
+	// ARGV: records, ids. Returns a member and its record for each id; neither if it has no record.
+	heldScript = rueidis.NewLuaScriptReadOnly("#!lua flags=no-writes\n" + common + `
+local answer = {}
+for i = 2, #ARGV do
+  local member, record = false, false
+  for _, m in ipairs(members(ARGV[i])) do
+    local text = redis.pcall('GET', named(m))
+    if text and not isPointer(decode(text)) then
+      member, record = m, text
+      break
+    end
+  end
+  answer[#answer + 1] = member
+  answer[#answer + 1] = record
+end
+return answer`)
+
+	// KEYS: ids, names. ARGV: records; id, hash, record, old record, edit of each. Stops at the
+	// first whose hash is another id's and returns its number, from 1; -1 if an old record is not
+	// what is stored; or 0.
 	putScript = rueidis.NewLuaScript("#!lua\n" + common + `
 for i = 2, #KEYS do
-  local id, hash, record = ARGV[3 * i - 4], ARGV[3 * i - 3], ARGV[3 * i - 2]
+  local id, hash, record = ARGV[5 * i - 8], ARGV[5 * i - 7], ARGV[5 * i - 6]
+  if stored(id) ~= ARGV[5 * i - 5] then return {-1} end
   local member, held, old = id .. ' ' .. hash, members(id), redis.pcall('GET', KEYS[i])
   if old ~= record or #held ~= 1 or held[1] ~= member or not pointed(record, hash) then
     local other = owner(KEYS[i])
@@ -179,11 +221,12 @@ for i = 2, #KEYS do
     if not fits or not previousFits(id, record) then return {i - 1} end
     if #held > 0 then forget(id, member) end
     write(id, hash, KEYS[i], record)
+    trail(ARGV[5 * i - 4])
   end
 end
 return {0}`)
 
-	// KEYS: ids, name, old name. ARGV: records, id, hash, record, old hash, old record.
+	// KEYS: ids, name, old name. ARGV: records, id, hash, record, old hash, old record, edit.
 	updateScript = rueidis.NewLuaScript("#!lua\n" + common + `
 local id, was = ARGV[2], ARGV[2] .. ' ' .. ARGV[5]
 if redis.pcall('GET', KEYS[3]) ~= ARGV[6] or not redis.call('ZSCORE', ids, was) then return 2 end
@@ -196,9 +239,14 @@ if KEYS[2] ~= KEYS[3] then
 end
 forget(id, id .. ' ' .. ARGV[3])
 write(id, ARGV[3], KEYS[2], ARGV[4])
+trail(ARGV[7])
 return 0`)
 
-	// ARGV: records, id. Returns how many records there were.
+	// ARGV: records, id, old record, edit. Returns how many records there were; -1 if the old record is
+	// not what is stored.
 	deleteScript = rueidis.NewLuaScript("#!lua flags=allow-oom\n" + common + `
-return forget(ARGV[2])`)
+if stored(ARGV[2]) ~= ARGV[3] then return -1 end
+local n = forget(ARGV[2])
+if n > 0 then trail(ARGV[4]) end
+return n`)
 )

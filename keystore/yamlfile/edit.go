@@ -2,6 +2,7 @@ package yamlfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -177,8 +178,15 @@ func (e *Editor) edit(ctx context.Context, plan func(*changes) error) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	for _, f := range changed {
+	undo, err := e.record(ctx, c)
+	if err != nil {
+		return err
+	}
+	for i, f := range changed {
 		if err := files.Replace(f.path, c.files[0].path, f.data); err != nil {
+			if i == 0 {
+				err = errors.Join(err, undo())
+			}
 			return err
 		}
 	}
@@ -186,4 +194,22 @@ func (e *Editor) edit(ctx context.Context, plan func(*changes) error) error {
 		return e.written()
 	}
 	return nil
+}
+
+// record writes the changes to the trail, before the edit: after a crash between the two, the trail has
+// an edit that was not made, rather than the other way round. It returns a function that takes them
+// back.
+func (e *Editor) record(ctx context.Context, c *changes) (undo func() error, err error) {
+	lines, err := c.edits(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := trailOf(e.path)
+	if err != nil {
+		return nil, err
+	}
+	if undo, err = t.append(lines, maxTrail); err != nil {
+		return nil, fmt.Errorf("the edit cannot be recorded in %s, so it was not made: %w", t.path, err)
+	}
+	return undo, nil
 }

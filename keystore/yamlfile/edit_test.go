@@ -286,7 +286,7 @@ func TestFilesOfEdits(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	must(t, err)
 	for _, e := range left {
-		if n := e.Name(); n != "keys.yaml" && n != ".keys.yaml.lock" {
+		if n := e.Name(); n != "keys.yaml" && n != "keys.yaml.audit" && n != ".keys.yaml.lock" {
 			t.Errorf("%s was left behind", n)
 		}
 	}

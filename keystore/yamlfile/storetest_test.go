@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 
+	"extauthz/audit"
+	"extauthz/audit/audittest"
 	"extauthz/keystore"
 	"extauthz/keystore/cache"
 	"extauthz/keystore/storetest"
@@ -61,6 +63,13 @@ func TestStore(t *testing.T) {
 			storetest.Run(t, open)
 		})
 	}
+}
+
+func TestTrail(t *testing.T) {
+	audittest.Run(t, func(t *testing.T) audit.Editor {
+		s, _ := open(t, "keys: []\n", Options{})
+		return s
+	})
 }
 
 func TestCount(t *testing.T) {

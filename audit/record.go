@@ -1,0 +1,73 @@
+package audit
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"time"
+)
+
+// A Record is how the trail stands in a file or a stream: one edit of one key, or the same edit, without
+// its changes, of many.
+type Record struct {
+	Edit
+	KeyIDs []string `json:"keyIds,omitempty"` // in place of KeyID
+}
+
+// recordJSON is a Record with keyId or keyIds, not both. keyIds are last, so that a script can write them.
+type recordJSON struct {
+	Time    time.Time     `json:"time"`
+	Actor   string        `json:"actor"`
+	KeyID   string        `json:"keyId,omitempty"`
+	Action  Action        `json:"action"`
+	Changes []FieldChange `json:"changes,omitempty"`
+	KeyIDs  []string      `json:"keyIds,omitempty"`
+}
+
+// Line returns the record as one line of JSON, without its end.
+func (r Record) Line() ([]byte, error) {
+	return encode(recordJSON{r.Time, r.Actor, r.KeyID, r.Action, r.Changes, r.KeyIDs})
+}
+
+// Of returns the edit of a key that the record is about.
+func (r Record) Of(keyID string) (Edit, bool) {
+	e := r.Edit
+	if e.KeyID == "" && slices.Contains(r.KeyIDs, keyID) {
+		e.KeyID = keyID
+	}
+	return e, e.KeyID == keyID && keyID != ""
+}
+
+// Find returns the edit of a key that a line holds, if it does. A line that cannot be read, such as
+// one that was cut by a crash, holds none.
+func Find(line []byte, keyID string) (Edit, bool) {
+	if !bytes.Contains(line, []byte(`"`+keyID+`"`)) { // an id needs no escapes
+		return Edit{}, false
+	}
+	var r Record
+	if json.Unmarshal(line, &r) != nil {
+		return Edit{}, false
+	}
+	return r.Of(keyID)
+}
+
+// Bulk returns records of the same edit of many keys, each of at most [Detailed] of them.
+func Bulk(e Edit, ids []string) []Record {
+	e.KeyID, e.Changes = "", nil
+	var records []Record
+	for chunk := range slices.Chunk(ids, Detailed) {
+		records = append(records, Record{Edit: e, KeyIDs: chunk})
+	}
+	return records
+}
+
+// encode is [json.Marshal] without HTML escapes, which are of no use in a log.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}

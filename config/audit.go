@@ -1,0 +1,41 @@
+package config
+
+import (
+	"path/filepath"
+
+	"gopkg.in/yaml.v3"
+
+	"extauthz/strictyaml"
+)
+
+// Audit says where `extauthz key` and `extauthz dashboard` log the edits that they make, one JSON object
+// a line, besides the trail in the store, which is always written.
+type Audit struct {
+	// Path is the file, stderr for standard error, or none for no log. A relative path starts from
+	// the configuration file's folder. Default: none.
+	Path string
+}
+
+// The values of [Audit.Path] that are no file.
+const (
+	AuditNowhere = "none"
+	AuditStderr  = "stderr"
+)
+
+func (r *reader) audit(n *yaml.Node) {
+	a := &r.c.Audit
+	r.Mapping(n, strictyaml.Fields{
+		"path": func(n *yaml.Node) {
+			s, ok := value(r, n, r.String)
+			switch {
+			case !ok:
+			case s == "":
+				r.Errorf(n, "path is empty: write a file such as audit.log, stderr, or none")
+			case s == AuditNowhere, s == AuditStderr, filepath.IsAbs(s):
+				a.Path = s
+			default:
+				a.Path = filepath.Join(filepath.Dir(r.File), s)
+			}
+		},
+	})
+}

@@ -1,0 +1,110 @@
+package yamlfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"extauthz/keystore"
+	"extauthz/keystore/storetest"
+)
+
+// A line that a crash left torn is skipped by readers, and cut off by the next edit.
+func TestTornTrail(t *testing.T) {
+	s, path := open(t, "keys: []\n", Options{})
+	must(t, s.Add(t.Context(), storetest.NewKey("key_a")))
+	must(t, s.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Name = "a"; return nil }))
+	whole := content(t, path+".audit")
+	for n := strings.IndexByte(whole, '\n') + 1; n < len(whole); n += 7 {
+		write(t, path+".audit", whole[:n])
+		if edits, err := s.History(t.Context(), "key_a", 10); err != nil || len(edits) != 1 {
+			t.Fatalf("%d bytes: %v, %v", n, edits, err)
+		}
+	}
+	write(t, path+".audit", whole[:len(whole)-3])
+	must(t, s.Update(t.Context(), "key_a", func(k *keystore.Key) error { k.Name = "b"; return nil }))
+	edits, err := s.History(t.Context(), "key_a", 10)
+	if err != nil || len(edits) != 2 || edits[0].Changes[0].Text() != "name: a → b" || strings.Count(content(t, path+".audit"), "\n") != 2 {
+		t.Errorf("%v, %v\n%s", edits, err, content(t, path+".audit"))
+	}
+}
+
+// The trail has two files of a bounded size.
+func TestTrailIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	tr, err := trailOf(path)
+	must(t, err)
+	for i := range 100 {
+		_, err := tr.append(fmt.Appendf(nil, `{"actor":"a","keyId":"key_a","action":"add","time":"2027-01-31T00:00:%02d.%03dZ"}`+"\n", i%60, i), 1000)
+		must(t, err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	must(t, err)
+	total := 0
+	for _, e := range entries {
+		info, err := e.Info()
+		must(t, err)
+		if total += int(info.Size()); info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", e.Name(), info.Mode())
+		}
+	}
+	if len(entries) != 2 || total > 2300 {
+		t.Errorf("%d files of %d bytes", len(entries), total)
+	}
+	edits, err := NewEditor(path).History(t.Context(), "key_a", 100)
+	must(t, err)
+	if len(edits) < 10 || edits[0].Time.Nanosecond() != 99e6 || edits[1].Time.Nanosecond() != 98e6 {
+		t.Errorf("%d edits, the newest %v", len(edits), edits[:2])
+	}
+}
+
+// An edit that is not made is not in the trail, and one that cannot be recorded is not made.
+func TestTrailAndKeysAgree(t *testing.T) {
+	s, path := open(t, "keys: []\n", Options{})
+	must(t, s.Add(t.Context(), storetest.NewKey("key_a")))
+	before := content(t, path+".audit")
+	must(t, os.Remove(path+".audit"))
+	must(t, os.Mkdir(path+".audit", 0o700))
+	err := s.Add(t.Context(), storetest.NewKey("key_b"))
+	if err == nil || !strings.Contains(err.Error(), "cannot be recorded in "+path+".audit, so it was not made") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := s.Key(t.Context(), "key_b"); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("the key that was not added: %v", err)
+	}
+	must(t, os.Remove(path+".audit"))
+	write(t, path+".audit", before)
+
+	tr, err := trailOf(path)
+	must(t, err)
+	undo, err := tr.append([]byte("{}\n"), maxTrail)
+	must(t, err)
+	if got := content(t, path+".audit"); got != before+"{}\n" {
+		t.Errorf("the trail is %s", got)
+	}
+	must(t, undo())
+	if got := content(t, path+".audit"); got != before {
+		t.Errorf("the trail is %s, want %s", got, before)
+	}
+}
+
+// The trail of a folder is in it, and that of a link beside what it leads to.
+func TestPlaceOfTrail(t *testing.T) {
+	dir, links := t.TempDir(), t.TempDir()
+	write(t, filepath.Join(dir, "keys.yaml"), "keys: []\n")
+	must(t, os.Symlink(dir, filepath.Join(links, "folder")))
+	must(t, os.Symlink(filepath.Join(dir, "keys.yaml"), filepath.Join(links, "keys.yaml")))
+	must(t, NewEditor(filepath.Join(links, "folder")).Add(t.Context(), storetest.NewKey("key_a")))
+	must(t, NewEditor(filepath.Join(links, "keys.yaml")).Add(t.Context(), storetest.NewKey("key_b")))
+	for name, id := range map[string]string{"keys.audit": "key_a", "keys.yaml.audit": "key_b"} {
+		if text := content(t, filepath.Join(dir, name)); strings.Count(text, "\n") != 1 || !strings.Contains(text, id) {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	if s, err := Open(dir, Options{}); err != nil || s.Len() != 2 {
+		t.Errorf("beside their trail the keys are %v, %v", s, err)
+	}
+}
