@@ -67,11 +67,11 @@ func history(t *testing.T, e audit.Editor, id string) []audit.Edit {
 
 // line returns an edit as a line.
 func line(e audit.Edit) string {
-	text := fmt.Sprintf("%s: %s", e.Actor, e.Action)
+	parts := []string{fmt.Sprintf("%s: %s", e.Actor, e.Action)}
 	for _, c := range e.Changes {
-		text += fmt.Sprintf(" | %s %s>%s", c.Field, c.Before, c.After)
+		parts = append(parts, fmt.Sprintf("%s %s>%s", c.Field, c.Before, c.After))
 	}
-	return text
+	return strings.Join(parts, " | ")
 }
 
 // want checks the history of a key, oldest first.

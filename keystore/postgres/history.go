@@ -46,56 +46,48 @@ func (s *Store) History(ctx context.Context, keyID string, limit int) ([]audit.E
 // asInKeyFile returns a value of the trail as a key file has it: addresses without /32, times in UTC.
 // What cannot be read stays as it is.
 func asInKeyFile(field string, value json.RawMessage) json.RawMessage {
-	if len(value) == 0 {
-		return nil
-	}
-	var v any
+	var converted json.RawMessage
+	var err error
 	switch field {
 	case "ip_whitelist":
-		var entries []string
-		if json.Unmarshal(value, &entries) != nil {
-			return value
-		}
-		for i, e := range entries {
-			if p, err := keystore.ParseWhitelistEntry(e); err == nil {
-				entries[i] = keystore.FormatWhitelistEntry(p)
+		converted, err = convert(value, func(entries *[]string) {
+			for i, e := range *entries {
+				if p, err := keystore.ParseWhitelistEntry(e); err == nil {
+					(*entries)[i] = keystore.FormatWhitelistEntry(p)
+				}
 			}
-		}
-		v = entries
+		})
 	case "expires":
-		var t time.Time
-		if json.Unmarshal(value, &t) != nil {
-			return value
-		}
-		v = t.UTC()
+		converted, err = convert(value, func(t *time.Time) { *t = t.UTC() })
 	case "previous":
-		var p struct {
+		converted, err = convert(value, func(p *struct {
 			Until time.Time `json:"until"`
-		}
-		if json.Unmarshal(value, &p) != nil {
-			return value
-		}
-		p.Until = p.Until.UTC()
-		v = p
+		},
+		) {
+			p.Until = p.Until.UTC()
+		})
 	case "ratelimits":
-		limits, err := keystore.DecodeRatelimits(value)
-		if err != nil {
-			return value
+		var limits []keystore.Ratelimit
+		if limits, err = keystore.DecodeRatelimits(value); err == nil {
+			converted, err = keystore.EncodeRatelimits(limits)
 		}
-		if encoded, err := keystore.EncodeRatelimits(limits); err == nil {
-			return encoded
-		}
-		return value
 	default:
 		var compact bytes.Buffer
-		if json.Compact(&compact, value) == nil {
-			return compact.Bytes()
-		}
+		err = json.Compact(&compact, value)
+		converted = compact.Bytes()
+	}
+	if err != nil || len(value) == 0 {
 		return value
 	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return value
+	return converted
+}
+
+// convert decodes a value, changes it, and encodes it again.
+func convert[T any](value json.RawMessage, change func(*T)) (json.RawMessage, error) {
+	var v T
+	if err := json.Unmarshal(value, &v); err != nil {
+		return nil, err
 	}
-	return b
+	change(&v)
+	return json.Marshal(v)
 }

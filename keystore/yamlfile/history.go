@@ -48,8 +48,8 @@ func trailOf(path string) (trail, error) {
 }
 
 // append writes lines, and returns a function that takes them back. The caller holds the lock.
-func (t trail) append(lines []byte, max int64) (undo func() error, err error) {
-	if info, err := os.Stat(t.path); err == nil && info.Size() > max {
+func (t trail) append(lines []byte, maxSize int64) (undo func() error, err error) {
+	if info, err := os.Stat(t.path); err == nil && info.Size() > maxSize {
 		if err := os.Rename(t.path, t.old); err != nil {
 			return nil, err
 		}
