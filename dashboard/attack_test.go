@@ -52,7 +52,7 @@ const (
 
 // TestGuessingKeepsNobodyOut bounds attempts by address: who guesses does not lock others out.
 func TestGuessingKeepsNobodyOut(t *testing.T) {
-	login, token := dashboard.NewTokenLogin(time.Now)
+	login, token := dashboard.NewTokenLogin("ann@host", time.Now)
 	d := newDashboard(t, dashboard.Config{Login: login, Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
 	for i := range 30 {
 		want := http.StatusForbidden
