@@ -96,8 +96,8 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 }
 
 // Check decides on the request with the attributes a and sets o, whose memory it reuses. It
-// never panics: a request whose check panics is refused as [authz.Unavailable]. Strings of o may
-// share memory with those of a.
+// never panics: a request whose check panics is refused as [authz.Unavailable], by a denial, not an
+// error. Strings of o may share memory with those of a.
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
 	c.check(ctx, a, o, false)
 }
@@ -113,7 +113,7 @@ func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait b
 	o.Reset()
 	defer func() {
 		if p := recover(); p != nil { // in Record or Observe
-			o.Reset()
+			o.Deny()
 			c.reportPanic(panicError(p))
 			done = true
 		}
@@ -137,10 +137,11 @@ func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait b
 
 var errNotRecorded = errors.New("the decision cannot be recorded")
 
-// refuseUnrecorded replaces the outcome by the refusal of a request that cannot be recorded.
+// refuseUnrecorded replaces the outcome by the refusal of a request that cannot be recorded. It is a
+// denial: no proxy may let the request through, since that would not be recorded either.
 func (c *Checker) refuseUnrecorded(a *Attributes, o *Outcome) {
 	seen := o.seen
-	o.Reset()
+	o.Deny()
 	seen.Decision.Code, seen.Err = authz.Unavailable, errNotRecorded
 	o.seen = seen
 	c.answer(a, o, -1)
@@ -153,8 +154,7 @@ func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
 	o.Reset()
 	defer func() {
 		if p := recover(); p != nil { // in Record or Observe
-			o.Reset()
-			o.denial = true
+			o.Deny()
 			c.reportPanic(panicError(p))
 		}
 	}()
@@ -183,7 +183,7 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome, noWait 
 		if p := recover(); p != nil {
 			done = true
 			observed := *seen
-			o.Reset()
+			o.Deny()
 			*seen = observed
 			seen.Decision, seen.Err, seen.Panicked = authz.Decision{}, panicError(p), true
 			c.answer(a, o, used)
@@ -210,6 +210,7 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome, noWait 
 		o.Reset()
 		return false
 	}
+	o.denial = seen.Err != nil && errors.Is(seen.Err, keystore.ErrPanicked)
 	c.answer(a, o, used)
 	return true
 }

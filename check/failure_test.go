@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -95,7 +96,7 @@ func TestPanics(t *testing.T) {
 				Observe: func(_ context.Context, o *Observation) { seen = append(seen, *o) },
 			})
 			o := check(t, c, send("x-api-key", secret, "x-request-id", "r1"))
-			if codeOf(t, o) != "UNAVAILABLE" || !strings.Contains(string(o.AppendBody(nil)), `"r1"`) {
+			if codeOf(t, o) != "UNAVAILABLE" || o.IsError() || !strings.Contains(string(o.AppendBody(nil)), `"r1"`) {
 				t.Errorf("got %+v", o)
 			}
 			for _, o := range seen {
@@ -126,16 +127,29 @@ func TestPanicWhileObserving(t *testing.T) {
 				}
 			},
 		})
-		if code := codeOf(t, check(t, c, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
-			t.Errorf("got %s", code)
+		if o := check(t, c, send("x-api-key", "secret")); codeOf(t, o) != "UNAVAILABLE" || o.IsError() {
+			t.Errorf("got %+v", o)
 		}
 		if len(reported) != 2 || !strings.Contains(reported[0], "TestPanicWhileObserving") || strings.Contains(reported[0], "secret") {
 			t.Errorf("reported %q, want one for each check, with the place and without the value", reported)
 		}
 	}
 	c := checker(t, Config{Authorizer: always(authz.Valid), Observe: func(context.Context, *Observation) { panic("full disk") }})
-	if code := codeOf(t, check(t, c, send("x-api-key", "secret"))); code != "UNAVAILABLE" {
-		t.Errorf("without a report: %s", code)
+	if o := check(t, c, send("x-api-key", "secret")); codeOf(t, o) != "UNAVAILABLE" || o.IsError() {
+		t.Errorf("without a report: %+v", o)
+	}
+}
+
+// A look-up that panicked, in a goroutine of its own, refuses by a denial; one that failed, by an error.
+func TestPanicInTheStore(t *testing.T) {
+	for _, cause := range []error{keystore.ErrPanicked, keystore.ErrUnreachable} {
+		c := checker(t, Config{Authorizer: decides(func(context.Context, authz.Request) (authz.Decision, error) {
+			return authz.Decision{}, fmt.Errorf("look-up: %w", cause)
+		})})
+		o := check(t, c, send("x-api-key", "secret"))
+		if denied := cause == keystore.ErrPanicked; codeOf(t, o) != "UNAVAILABLE" || o.IsError() == denied { //nolint:errorlint // which of the two
+			t.Errorf("%v: %+v", cause, o)
+		}
 	}
 }
 

@@ -53,6 +53,13 @@ func (o *Outcome) Reset() {
 	o.SetHeaders, o.RemoveHeaders, o.RemoveQuery, o.ResponseHeaders = set, remove, query, response
 }
 
+// Deny makes o the refusal as [authz.Unavailable] of a check that panicked. It is a denial, not an
+// error, so that no proxy lets a request through that makes extauthz panic.
+func (o *Outcome) Deny() {
+	o.Reset()
+	o.denial = true
+}
+
 // Allowed reports whether the request goes on.
 func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
 

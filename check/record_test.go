@@ -28,6 +28,9 @@ func TestRecordRefuses(t *testing.T) {
 				if !recorded {
 					want = authz.Unavailable
 				}
+				if o.IsError() && (!recorded || want != authz.Unavailable) {
+					t.Errorf("%s, recorded %t: an error, which a proxy may let through", code, recorded)
+				}
 				if o.Code != want || o.Allowed() != (dryRun || want.Allowed()) {
 					t.Errorf("%s, recorded %t, dry run %t: %s, goes on: %t", code, recorded, dryRun, o.Code, o.Allowed())
 				}
@@ -54,7 +57,7 @@ func TestRecordPanics(t *testing.T) {
 	})
 	var o Outcome
 	c.Check(t.Context(), &Attributes{Headers: []Field{{"x-api-key", "s"}}}, &o)
-	if o.Allowed() || o.Code != authz.Unavailable || panics != 1 {
+	if o.Allowed() || o.IsError() || o.Code != authz.Unavailable || panics != 1 {
 		t.Errorf("%+v, %d panics", o, panics)
 	}
 	c.Refuse(t.Context(), errNoPeer, &o)

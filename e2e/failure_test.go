@@ -21,6 +21,7 @@ import (
 	"extauthz/e2e/harness"
 	"extauthz/envoy"
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 	"extauthz/polltest"
 )
 
@@ -122,6 +123,32 @@ func TestUnavailable(t *testing.T) {
 				return
 			}
 			r.wantRefusal(t, 503, "UNAVAILABLE", "")
+			if seen := upstream.Seen(); len(seen) > 0 {
+				t.Errorf("the upstream saw %+v", seen)
+			}
+		})
+	}
+}
+
+// panicking is a store with a mistake in it.
+type panicking struct{}
+
+func (panicking) Lookup(context.Context, keystore.Hash) (*keystore.Key, error) { panic("a mistake") }
+
+// A check that panics is a denial to Envoy: whoever makes extauthz panic gets through nowhere, whatever
+// failure_mode_allow says.
+func TestPanicIsDenied(t *testing.T) {
+	t.Parallel()
+	cached, err := cache.New(panicking{}, cache.DefaultConfig()) // look-ups have a goroutine of their own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cached.Close)
+	for name, store := range map[string]keystore.Store{"store": panicking{}, "cache": cached} {
+		t.Run(name, func(t *testing.T) {
+			upstream := harness.StartUpstream(t)
+			front := gateway{Servers: []string{serve(t, store)}, Upstream: upstream.Addr, FailureModeAllow: true}.start(t).Addr("front")
+			send(t, front, call{header: headers("X-Api-Key", string(open))}).wantRefusal(t, 503, "UNAVAILABLE", "")
 			if seen := upstream.Seen(); len(seen) > 0 {
 				t.Errorf("the upstream saw %+v", seen)
 			}

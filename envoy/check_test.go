@@ -104,8 +104,11 @@ func TestEveryRefusalRefuses(t *testing.T) {
 		}
 	}
 	zero, _ := new(Server).Check(t.Context(), send("x-api-key", "secret").mapped())
+	if zero.GetDeniedResponse() == nil {
+		t.Errorf("the zero Server does not deny: %v", zero)
+	}
 	for _, resp := range []*authv3.CheckResponse{zero, response(new(check.Outcome))} {
-		if resp.GetStatus().GetCode() == 0 || resp.GetErrorResponse().GetStatus().GetCode() != 503 || codeOf(t, resp) != "UNAVAILABLE" {
+		if status := max(resp.GetErrorResponse().GetStatus().GetCode(), resp.GetDeniedResponse().GetStatus().GetCode()); resp.GetStatus().GetCode() == 0 || status != 503 || codeOf(t, resp) != "UNAVAILABLE" {
 			t.Errorf("the zero value does not refuse: %v", resp)
 		}
 	}

@@ -90,8 +90,10 @@ var serviceDesc = grpc.ServiceDesc{
 // expired deadline, when no client waits for the response.
 func handleCheck(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (resp any, err error) { //nolint:revive // gRPC's order
 	defer func() {
-		if recover() != nil { // no checker
-			resp, err = encoded(appendResponse(nil, new(check.Outcome))), nil
+		if recover() != nil { // no checker, or a mistake in this package
+			var o check.Outcome
+			o.Deny()
+			resp, err = encoded(appendResponse(nil, &o)), nil
 		}
 	}()
 	c := calls.Get().(*call)

@@ -66,8 +66,10 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 // would take any RPC error for a failure of the service, even one that means to refuse.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, _ error) {
 	defer func() {
-		if recover() != nil { // no checker
-			resp = response(new(check.Outcome))
+		if recover() != nil { // no checker, or a mistake in this package
+			var o check.Outcome
+			o.Deny()
+			resp = response(&o)
 		}
 	}()
 	c := calls.Get().(*call)

@@ -96,7 +96,7 @@ func TestPanicOverGRPC(t *testing.T) {
 	})))
 	for id, want := range map[string]string{"boom": "UNAVAILABLE", "r1": "VALID"} {
 		resp, err := client.Check(t.Context(), send("x-api-key", "alpha", "x-request-id", id).mapped())
-		if err != nil || codeOf(t, resp) != want {
+		if err != nil || codeOf(t, resp) != want || resp.GetErrorResponse() != nil {
 			t.Errorf("%s: %v, %v", id, resp, err)
 		}
 	}

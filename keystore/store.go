@@ -19,6 +19,10 @@ var ErrUnreachable = errors.New("the key store is unreachable")
 // ErrNotInMemory is returned by a [MemoryStore] that would have to ask for the answer.
 var ErrNotInMemory = errors.New("the key is not in memory")
 
+// ErrPanicked is wrapped by the error of a look-up that panicked. A proxy must not let the request
+// through because of it, since the caller may have caused it.
+var ErrPanicked = errors.New("the key store panicked")
+
 // ErrExists is returned for a key whose id or one of whose hashes is already in the store.
 var ErrExists = errors.New("a key with that id or hash already exists")
 

@@ -99,7 +99,7 @@ func (c *ownerCount) Collect(ch chan<- prometheus.Metric) {
 	show := func(owner string, counts *codeCounts) {
 		for code := range counts {
 			if n := counts[code].Load(); n > 0 || counts == t.other {
-				ch <- prometheus.MustNewConstMetric(ownerDecisions, prometheus.CounterValue, float64(n), owner, authz.Code(code).String()) //nolint:gosec // few codes
+				ch <- prometheus.MustNewConstMetric(ownerDecisions, prometheus.CounterValue, float64(n), owner, authz.Code(code).String())
 			}
 		}
 	}

@@ -37,7 +37,7 @@ func TestOwners(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 1000 {
-				decide(fmt.Sprintf("owner %d", i), authz.Code(g+1)) //nolint:gosec // few
+				decide(fmt.Sprintf("owner %d", i), authz.Code(g+1))
 			}
 		})
 	}

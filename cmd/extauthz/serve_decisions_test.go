@@ -126,7 +126,7 @@ func TestServeRefusesUnwritten(t *testing.T) {
 			if err := p.conn.Invoke(t.Context(), "/envoy.service.auth.v3.Authorization/Check", request, response); err != nil {
 				t.Fatal(err)
 			}
-			if text := protojson.Format(response); strings.Contains(text, "errorResponse") && strings.Contains(text, "UNAVAILABLE") {
+			if text := protojson.Format(response); strings.Contains(text, "deniedResponse") && strings.Contains(text, "UNAVAILABLE") {
 				return true
 			}
 		}

@@ -78,7 +78,7 @@ func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.log.Error("the key store panicked", "panic", p, "stack", string(debug.Stack()))
-			k, err = nil, fmt.Errorf("the key store panicked: %v", p)
+			k, err = nil, fmt.Errorf("%w: %v", keystore.ErrPanicked, p)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(c.ctx, c.config.Load().LookupTimeout)
