@@ -69,6 +69,9 @@ func (o *Outcome) IsError() bool {
 	return !o.Allowed() && !o.denial && refusalCode(o.Code) == authz.Unavailable
 }
 
+// ForGRPC reports whether the refusal is for a gRPC caller, whose body is the code alone.
+func (o *Outcome) ForGRPC() bool { return o.bareBody }
+
 // Status returns the HTTP status of the refusal, from 400 to 599.
 func (o *Outcome) Status() int {
 	if o.status == 0 {

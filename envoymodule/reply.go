@@ -41,6 +41,9 @@ func (r *Reply) set(o *check.Outcome) {
 			r.Details = detailsError
 		}
 		r.Body = o.AppendBody(r.Body)
+		if o.ForGRPC() {
+			r.Response = append(r.Response, check.Field{Name: "grpc-status", Value: grpcStatus(r.Status)})
+		}
 		return
 	}
 	r.Set = append(r.Set, o.SetHeaders...)
@@ -55,4 +58,22 @@ func (r *Reply) reset() {
 	set, remove, response, metadata := check.Emptied(r.Set), r.Remove, check.Emptied(r.Response), check.Emptied(r.Metadata)
 	clear(remove)
 	*r = Reply{Set: set, Remove: remove[:0], Response: response, Metadata: metadata, Body: r.Body[:0]}
+}
+
+// grpcStatus returns what Envoy's ext_authz filter makes of an HTTP status for gRPC callers. A module has to
+// say it itself: what it sends is otherwise OK to them.
+func grpcStatus(status int) string {
+	switch status {
+	case 400:
+		return "13" // INTERNAL
+	case 401:
+		return "16" // UNAUTHENTICATED
+	case 403:
+		return "7" // PERMISSION_DENIED
+	case 404:
+		return "12" // UNIMPLEMENTED
+	case 429, 502, 503, 504:
+		return "14" // UNAVAILABLE
+	}
+	return "2" // UNKNOWN
 }

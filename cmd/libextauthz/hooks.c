@@ -101,8 +101,13 @@ static void end_suspension(suspended *s) {
 // refuse answers the request. Envoy may end the stream in it, so that the stream must not be used afterwards.
 static void refuse(void *filter, reply *r) {
 	if (r->status == 0) { // the decision itself failed
-		field json = {LITERAL("content-type"), LITERAL("application/json")};
-		envoy_dynamic_module_callback_http_send_response(filter, 503, &json, 1, LITERAL(unavailable), LITERAL("ext_authz_error"));
+		field headers[] = {
+			{LITERAL("content-type"), LITERAL("application/json")},
+			{LITERAL("cache-control"), LITERAL("no-store")},
+			{LITERAL("grpc-status"), LITERAL("14")}, // a gRPC caller would otherwise be told OK
+		};
+		envoy_dynamic_module_callback_http_send_response(filter, 503, headers, sizeof headers / sizeof headers[0],
+			LITERAL(unavailable), LITERAL("ext_authz_error"));
 		return;
 	}
 	envoy_dynamic_module_callback_http_send_response(filter, r->status, r->response, r->response_count, r->body, r->details);
