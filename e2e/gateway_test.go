@@ -152,7 +152,14 @@ static_resources:
     {{- end}}
 `))
 
-func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
+func (g gateway) start(t testing.TB, args ...string) *harness.EnvoyProcess {
+	t.Helper()
+	// The access log is otherwise written every 10 s.
+	return harness.StartEnvoy(t, g.bootstrap(t), append([]string{"--file-flush-interval-msec", "50"}, args...)...)
+}
+
+// bootstrap returns Envoy's configuration.
+func (g gateway) bootstrap(t testing.TB) string {
 	t.Helper()
 	data := struct {
 		gateway
@@ -182,8 +189,7 @@ func (g gateway) start(t testing.TB) *harness.EnvoyProcess {
 	if err := gatewayConfig.Execute(&config, data); err != nil {
 		t.Fatal(err)
 	}
-	// The access log is otherwise written every 10 s.
-	return harness.StartEnvoy(t, config.String(), "--file-flush-interval-msec", "50")
+	return config.String()
 }
 
 // record returns a key as YAML. more are further fields in flow style, such as `enabled: false`.

@@ -256,6 +256,9 @@ func TestFilters(t *testing.T) {
 	if _, err := s.Open("bad"); !errors.Is(err, bad) {
 		t.Errorf("bad: %v", err)
 	}
+	if _, err := s.Open(" \n"); !errors.Is(err, errNoSource) {
+		t.Errorf("nothing: %v", err)
+	}
 	s.Close(a)
 	select {
 	case <-shared.closed:

@@ -1,6 +1,7 @@
 package envoymodule
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -9,14 +10,19 @@ import (
 // A Source is what a filter is configured with: the path of a configuration file, or its text.
 type Source struct{ Path, Text string }
 
+var errNoSource = errors.New("filter_config is empty: write the path of a configuration file, such as /etc/extauthz/extauthz.yaml, or the text of one")
+
 // ParseSource reads the filter's configuration. What begins with a brace or has more than one line is a
 // configuration itself; anything else is the path of one.
-func ParseSource(config string) Source {
-	config = strings.TrimSpace(config)
-	if strings.HasPrefix(config, "{") || strings.Contains(config, "\n") {
-		return Source{Text: config}
+func ParseSource(config string) (Source, error) {
+	trimmed := strings.TrimSpace(config)
+	switch {
+	case trimmed == "":
+		return Source{}, errNoSource
+	case strings.HasPrefix(trimmed, "{") || strings.Contains(trimmed, "\n"):
+		return Source{Text: config}, nil // as it is, for the places in errors
 	}
-	return Source{Path: config}
+	return Source{Path: trimmed}, nil
 }
 
 // Filters are the filters of a process. Those with the same configuration share one [Filter], with its
@@ -37,7 +43,11 @@ func (s *Filters) Open(config string) (*Filter, error) {
 	defer s.mu.Unlock()
 	f := s.open[config]
 	if f == nil {
-		b, err := s.Start(ParseSource(config))
+		source, err := ParseSource(config)
+		if err != nil {
+			return nil, err
+		}
+		b, err := s.Start(source)
 		if err != nil {
 			return nil, err
 		}

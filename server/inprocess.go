@@ -119,6 +119,9 @@ var errClosed = errors.New("the server was closed")
 // under way may be refused.
 func (p *InProcess) Close() {
 	p.stop()
+	if p.server.log != nil {
+		p.server.log.Info("no longer checking requests in this process")
+	}
 	p.server.notServing(errClosed.Error())
 	p.server.close()
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,8 +39,8 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 		"--config-path", file,
 		"--config-yaml", "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 0}}}",
 		"--admin-address-path", adminFile,
-		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
-	}, args...)...)
+		"--disable-hot-restart", "--log-level", "warning",
+	}, withConcurrency(args)...)...)
 	cmd.Env = append(os.Environ(), moduleEnv(t))
 	e := &EnvoyProcess{t: t}
 	e.Process = proctest.Start(t, "envoy", cmd, func() error {
@@ -51,6 +52,14 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 		return ready("http://" + e.Admin + "/ready")
 	})
 	return e
+}
+
+// withConcurrency adds that Envoy has one worker, unless args say how many.
+func withConcurrency(args []string) []string {
+	if slices.Contains(args, "--concurrency") {
+		return args
+	}
+	return append([]string{"--concurrency", "1"}, args...)
 }
 
 // moduleEnv says where Envoy looks for the dynamic module that [Module] builds.
