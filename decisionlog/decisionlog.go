@@ -6,7 +6,6 @@ package decisionlog
 import (
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,7 +15,6 @@ import (
 
 	"extauthz/authz"
 	"extauthz/check"
-	"extauthz/traceparent"
 )
 
 const (
@@ -138,25 +136,25 @@ func (l *Log) Record(o *check.Observation, proxy string) bool {
 	if !s.takes(trace, o.RequestID) {
 		return true
 	}
-	var memory [2048]byte // on the stack
-	return l.keep(appendDecision(memory[:0], o, time.Now(), trace, from, s.share)) || !l.cfg.Refuse
+	now := time.Now()
+	kept := l.keep(now, func(b []byte) []byte { return appendDecision(b, o, now, trace, from, s.text) })
+	return kept || !l.cfg.Refuse
 }
 
-// keep puts a line into the buffer, and reports whether there was room.
-func (l *Log) keep(b []byte) bool {
+// keep puts a line at the end of the buffer, and reports whether there was room. The line is made in
+// its place: it is copied nowhere, and needs no memory of its own.
+func (l *Log) keep(now time.Time, line func([]byte) []byte) bool {
 	l.mu.Lock()
 	before := len(l.pending)
-	if l.closed || before+len(b) > l.buffer {
+	if l.closed || !l.add(line) {
 		if l.lost == 0 {
-			l.since = time.Now()
+			l.since = now
 		}
 		l.lost++
 		l.mu.Unlock()
 		l.dropped.Add(1)
 		return false
 	}
-	l.reportLost()
-	l.pending = append(l.pending, b...)
 	l.buffered.Add(1)
 	after := len(l.pending)
 	l.mu.Unlock()
@@ -165,6 +163,22 @@ func (l *Log) keep(b []byte) bool {
 		notify(l.wake)
 	case before < flushAt && after >= flushAt:
 		notify(l.hurry)
+	}
+	return true
+}
+
+// add puts a line at the end of the buffer if there is room; l.mu is held.
+func (l *Log) add(line func([]byte) []byte) bool {
+	before := len(l.pending)
+	l.pending = line(l.pending)
+	if len(l.pending) > l.buffer {
+		l.pending = l.pending[:before]
+		return false
+	}
+	if l.lost > 0 { // which is said first
+		l.pending = l.pending[:before]
+		l.reportLost()
+		l.pending = line(l.pending)
 	}
 	return true
 }
@@ -222,68 +236,4 @@ func (l *Log) Stats() Stats {
 	pending := len(l.pending)
 	l.mu.Unlock()
 	return Stats{Written: l.written.Load(), Dropped: l.dropped.Load(), Errors: l.errors.Load(), Pending: pending}
-}
-
-// traceOf returns the id of the trace that a decision belongs to, in 32 lower-case hexadecimal
-// digits, and who chose it: the proxy that asked, or the caller. Both are "" for no trace.
-func traceOf(o *check.Observation, proxy string) (id, from string) {
-	if proxy != "" {
-		return proxy, "proxy"
-	}
-	if id = traceparent.Parse(o.TraceParent).TraceID; id != "" {
-		return id, "caller"
-	}
-	return "", ""
-}
-
-// A sampler takes a share of the decisions: all or none of one trace, as every other sampler with
-// the same share does (OpenTelemetry's consistent probability sampling).
-type sampler struct {
-	share     float64
-	threshold uint64 // of 56 random bits
-}
-
-const randomBits = 56
-
-func newSampler(share float64) sampler {
-	return sampler{share, uint64((1 - min(max(share, 0), 1)) * (1 << randomBits))}
-}
-
-// takes reports whether the decision is in the sample. Its random bits are the last of the trace
-// id, else a hash of the request's id, else those of nobody.
-func (s *sampler) takes(trace, request string) bool {
-	switch {
-	case s.share >= 1:
-		return true
-	case s.share <= 0:
-		return false
-	}
-	var random uint64
-	switch {
-	case trace != "":
-		for i := len(trace) - randomBits/4; i < len(trace); i++ {
-			c := trace[i]
-			if c >= 'a' {
-				c -= 'a' - '0' - 10
-			}
-			random = random<<4 | uint64(c-'0')
-		}
-	case request != "":
-		random = hash(request) >> (64 - randomBits)
-	default:
-		random = rand.Uint64() >> (64 - randomBits) //nolint:gosec // a sample, no secret
-	}
-	return random >= s.threshold
-}
-
-// hash is FNV-1a, and mixes it so that every bit depends on every byte. It is the same in every
-// process.
-func hash(s string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(s) {
-		h = (h ^ uint64(s[i])) * 1099511628211
-	}
-	h = (h ^ h>>33) * 0xff51afd7ed558ccd
-	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	return h ^ h>>33
 }

@@ -24,43 +24,42 @@ const (
 const (
 	lineStart    = `{"version":1,"type":"decision","time":"`
 	droppedStart = `{"version":1,"type":"dropped","time":"`
-	timeLayout   = "2006-01-02T15:04:05.000000Z"
 )
 
 // appendDecision appends the line of a decision. It allocates nothing if b has room.
-func appendDecision(b []byte, o *check.Observation, now time.Time, trace, from string, share float64) []byte {
+func appendDecision(b []byte, o *check.Observation, now time.Time, trace, from, share string) []byte {
 	d := &o.Decision
 	b = append(b, lineStart...)
-	b = now.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, now)
 	b = append(b, `","code":"`...)
 	b = append(b, d.Code.String()...)
 	b = append(b, `","allowed":`...)
 	b = strconv.AppendBool(b, d.Code.Allowed() || o.LetThrough)
-	b = appendTrue(b, "dry_run", o.LetThrough)
+	b = appendTrue(b, `,"dry_run":`, o.LetThrough)
 	b = appendKey(b, d)
 	if o.ClientAddr.IsValid() {
-		b = appendAddr(b, "client_address", o.ClientAddr)
+		b = appendAddr(b, `,"client_address":`, o.ClientAddr)
 	}
-	b = appendText(b, "client_address_from", o.AddrFrom)
-	b = appendError(b, "client_address_error", o.AddrErr)
-	b = appendText(b, "peer", o.Peer)
-	b = appendText(b, "request_id", o.RequestID)
-	b = appendText(b, "trace_id", trace)
-	b = appendText(b, "trace_id_from", from)
-	b = appendText(b, "method", o.Method)
-	b = appendText(b, "host", o.Host)
-	b = appendText(b, "path", o.Path)
-	b = appendText(b, "permissions", cut(o.Permissions))
-	b = appendText(b, "ratelimits", cut(o.Ratelimits))
-	b = appendError(b, "route_error", o.RouteErr)
+	b = appendText(b, `,"client_address_from":`, o.AddrFrom)
+	b = appendError(b, `,"client_address_error":`, o.AddrErr)
+	b = appendText(b, `,"peer":`, o.Peer)
+	b = appendText(b, `,"request_id":`, o.RequestID)
+	b = appendText(b, `,"trace_id":`, trace)
+	b = appendText(b, `,"trace_id_from":`, from)
+	b = appendText(b, `,"method":`, o.Method)
+	b = appendText(b, `,"host":`, o.Host)
+	b = appendText(b, `,"path":`, o.Path)
+	b = appendText(b, `,"permissions":`, cut(o.Permissions))
+	b = appendText(b, `,"ratelimits":`, cut(o.Ratelimits))
+	b = appendError(b, `,"route_error":`, o.RouteErr)
 	if d.Limits != nil {
 		b = appendLimits(b, d.Limits.Limits)
 	}
-	b = appendError(b, "error", o.Err)
+	b = appendError(b, `,"error":`, o.Err)
 	b = append(b, `,"duration_ns":`...)
 	b = strconv.AppendInt(b, o.Duration.Nanoseconds(), 10)
 	b = append(b, `,"share":`...)
-	b = strconv.AppendFloat(b, share, 'g', -1, 64)
+	b = append(b, share...)
 	return append(b, "}\n"...)
 }
 
@@ -69,12 +68,12 @@ func appendKey(b []byte, d *authz.Decision) []byte {
 	if d.Key == nil {
 		return b
 	}
-	b = appendText(b, "key_id", d.Key.ID)
-	b = appendText(b, "owner", d.Key.ExternalID)
+	b = appendText(b, `,"key_id":`, d.Key.ID)
+	b = appendText(b, `,"owner":`, d.Key.ExternalID)
 	b = append(b, `,"stale":`...)
 	b = strconv.AppendBool(b, d.Stale)
-	b = appendTrue(b, "would_refuse", d.WouldRefuse)
-	return appendTrue(b, "previous_secret", d.PreviousSecret)
+	b = appendTrue(b, `,"would_refuse":`, d.WouldRefuse)
+	return appendTrue(b, `,"previous_secret":`, d.PreviousSecret)
 }
 
 func appendLimits(b []byte, limits []ratelimit.Status) []byte {
@@ -104,23 +103,20 @@ func appendLimits(b []byte, limits []ratelimit.Status) []byte {
 // appendDropped appends the line that says how many decisions were dropped between two times.
 func appendDropped(b []byte, n uint64, since, now time.Time) []byte {
 	b = append(b, droppedStart...)
-	b = now.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, now)
 	b = append(b, `","since":"`...)
-	b = since.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, since)
 	b = append(b, `","dropped":`...)
 	b = strconv.AppendUint(b, n, 10)
 	return append(b, "}\n"...)
 }
 
-func appendName(b []byte, name string) []byte {
-	b = append(b, ',', '"')
-	b = append(b, name...)
-	return append(b, '"', ':')
-}
+// The functions below append a field: its name as it stands in a line, such as `,"peer":`, and a
+// value. A field without a value is left out.
 
 func appendTrue(b []byte, name string, value bool) []byte {
 	if value {
-		b = append(appendName(b, name), "true"...)
+		b = append(append(b, name...), "true"...)
 	}
 	return b
 }
@@ -129,7 +125,7 @@ func appendText(b []byte, name, value string) []byte {
 	if value == "" {
 		return b
 	}
-	return appendString(appendName(b, name), value)
+	return appendString(append(b, name...), value)
 }
 
 func appendError(b []byte, name string, err error) []byte {
@@ -140,7 +136,7 @@ func appendError(b []byte, name string, err error) []byte {
 }
 
 func appendAddr(b []byte, name string, addr netip.Addr) []byte {
-	b = append(appendName(b, name), '"')
+	b = append(append(b, name...), '"')
 	b = addr.AppendTo(b)
 	return append(b, '"')
 }
@@ -155,49 +151,4 @@ func cut(s string) string {
 		n--
 	}
 	return s[:n]
-}
-
-const hexDigits = "0123456789abcdef"
-
-// appendString appends s as a JSON string. It escapes every control character, which could change
-// what a terminal shows, and replaces bytes that are not UTF-8.
-func appendString(b []byte, s string) []byte {
-	b = append(b, '"')
-	start := 0
-	for i := 0; i < len(s); {
-		c := s[i]
-		if c < utf8.RuneSelf {
-			if c >= 0x20 && c != '"' && c != '\\' && c != 0x7f {
-				i++
-				continue
-			}
-			b = append(b, s[start:i]...)
-			if c == '"' || c == '\\' {
-				b = append(b, '\\', c)
-			} else {
-				b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-			}
-			i++
-			start = i
-			continue
-		}
-		r, n := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && n == 1:
-			b = append(append(b, s[start:i]...), `\ufffd`...)
-			start = i + n
-		case isSpecial(r):
-			b = append(b, s[start:i]...)
-			b = append(b, '\\', 'u', hexDigits[r>>12&15], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
-			start = i + n
-		}
-		i += n
-	}
-	return append(append(b, s[start:]...), '"')
-}
-
-// isSpecial reports whether a character that is not ASCII controls how text is shown: the C1 control
-// characters, line separators, and the marks that change its direction.
-func isSpecial(r rune) bool {
-	return r <= 0x9f || r == 0x61c || 0x200b <= r && r <= 0x200f || 0x2028 <= r && r <= 0x202e || 0x2060 <= r && r <= 0x206f || r == 0xfeff
 }
