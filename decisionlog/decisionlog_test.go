@@ -122,6 +122,18 @@ func TestDocumentedFields(t *testing.T) {
 	if fields = slices.Compact(fields); !slices.Equal(fields, slices.Compact(documented)) {
 		t.Errorf("the lines have\n%s\ndocumented are\n%s", fields, documented)
 	}
+	_, mapping, _ := strings.Cut(string(text), "| here | OCSF API Activity | ECS |")
+	rows := regexp.MustCompile(`(?m)^\| ([a-z_, ]+) \|`).FindAllStringSubmatch(mapping, -1)
+	if len(rows) < 15 {
+		t.Errorf("mapped elsewhere: %s", rows)
+	}
+	for _, row := range rows {
+		for name := range strings.SplitSeq(row[1], ", ") {
+			if !slices.Contains(fields, name) && name != "all others" {
+				t.Errorf("mapped elsewhere: there is no field %s", name)
+			}
+		}
+	}
 }
 
 // Nothing of a secret or of a key's record but its id and its owner is written.

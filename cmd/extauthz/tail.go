@@ -60,7 +60,7 @@ func (f *tailFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	out := cmd.OutOrStdout()
 	file, isFile := out.(*os.File)
-	v := &tailView{out: out, show: show, color: isFile && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""}
+	v := &tailView{out: out, show: show, search: f.key+f.code+f.address != "", color: isFile && term.IsTerminal(int(file.Fd())) && os.Getenv("NO_COLOR") == ""}
 	if len(args) == 1 && args[0] == "-" {
 		return v.all(cmd.InOrStdin())
 	}
@@ -120,7 +120,7 @@ func (f *tailFlags) filter() (func(*decisionLine) bool, error) {
 
 const (
 	tailPoll  = 200 * time.Millisecond
-	tailBytes = 4 << 20 // how much of the end of the file is searched for the first lines
+	tailBytes = 4 << 20 // how much of the end of the file is read for the first lines, without a filter
 )
 
 // all shows every line of r.
@@ -174,35 +174,42 @@ func (v *tailView) file(ctx context.Context, path string, n int, follow bool) er
 	}
 }
 
-// last shows the last n decisions of the file, and returns the incomplete line at its end.
+// last shows the last n decisions of the file, and returns the start of a line at its end. Where all
+// decisions are shown, it reads only the end of the file.
 func (v *tailView) last(f *os.File, n int) (rest []byte, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	cut := info.Size() > tailBytes
+	if info.Mode()&os.ModeDevice != 0 {
+		return nil, fmt.Errorf("%s is a device: its decisions cannot be shown", f.Name())
+	}
+	cut := info.Size() > tailBytes && !v.search
 	if cut {
 		if _, err := f.Seek(-tailBytes, io.SeekEnd); err != nil {
 			return nil, err
 		}
 	}
-	text, err := io.ReadAll(f)
-	if err != nil {
-		return nil, err
-	}
-	end := bytes.LastIndexByte(text, '\n') + 1
 	var shown []string
-	for line := range bytes.Lines(text[:end]) {
+	for lines := bufio.NewReader(f); ; {
+		line, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			_, err = io.WriteString(v.out, strings.Join(shown[max(0, len(shown)-n):], ""))
+			return line, err
+		}
+		if err != nil {
+			return nil, err
+		}
 		if cut {
-			cut = false // the first line is not complete
+			cut = false // the first line is not whole
 			continue
 		}
 		if s := v.format(line); s != "" {
-			shown = append(shown, s)
+			if shown = append(shown, s); len(shown) > 2*n+1000 {
+				shown = append(shown[:0], shown[len(shown)-n:]...)
+			}
 		}
 	}
-	_, err = io.WriteString(v.out, strings.Join(shown[max(0, len(shown)-n):], ""))
-	return bytes.Clone(text[end:]), err
 }
 
 // more shows what was written to the file since the last read, which ended with the incomplete

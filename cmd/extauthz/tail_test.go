@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -54,5 +55,57 @@ func TestTailStandardInput(t *testing.T) {
 	v := &tailView{show: func(*decisionLine) bool { return true }, color: true}
 	if got := v.format([]byte(`{"type":"decision","code":"FORBIDDEN"}`)); !strings.Contains(got, red+"FORBIDDEN") {
 		t.Errorf("%q", got)
+	}
+}
+
+// With a filter, the whole file is searched, however long ago the decision was made.
+func TestTailSearchesTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "decisions.log")
+	line := func(key, code string) string {
+		return `{"version":1,"type":"decision","time":"2027-01-31T23:59:59.000001Z","code":"` + code + `","key_id":"` + key + `","path":"/` + strings.Repeat("x", 1000) + `"}` + "\n"
+	}
+	write(t, file, line("key_old", "DISABLED")+strings.Repeat(line("key_new", "VALID"), 5000)+line("key_new", "EXPIRED"))
+	if out := command(t, "", "tail", file, "--follow=false", "--key", "key_old"); strings.Count(out, "\n") != 1 || !strings.Contains(out, "DISABLED") {
+		t.Errorf("%.300q", out)
+	}
+	if out := command(t, "", "tail", file, "--follow=false", "-n", "3", "--key", "key_new"); strings.Count(out, "\n") != 3 || !strings.Contains(out, "EXPIRED") {
+		t.Errorf("%.300q", out)
+	}
+	if out := command(t, "", "tail", file, "--follow=false", "-n", "2"); strings.Count(out, "\n") != 2 || !strings.Contains(out, "EXPIRED") {
+		t.Errorf("%.300q", out)
+	}
+}
+
+// Lines are in color on a terminal alone, unless NO_COLOR is set.
+func TestTailColors(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "decisions.log")
+	write(t, file, `{"version":1,"type":"decision","time":"2027-01-31T23:59:59.000001Z","code":"FORBIDDEN"}`+"\n")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	onTerminal := func(env ...string) string {
+		cmd := exec.CommandContext(t.Context(), "script", "-qec", self+" tail "+file+" --follow=false", "/dev/null")
+		cmd.Env = append(os.Environ(), append(env, asBinary+"=1")...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return string(out)
+	}
+	if out := onTerminal(); !strings.Contains(out, red+"FORBIDDEN") {
+		t.Errorf("on a terminal: %q", out)
+	}
+	for where, out := range map[string]string{"with NO_COLOR": onTerminal("NO_COLOR=1"), "in a pipe": command(t, "", "tail", file, "--follow=false")} {
+		if !strings.Contains(out, "FORBIDDEN") || strings.Contains(out, "\x1b") {
+			t.Errorf("%s: %q", where, out)
+		}
+	}
+}
+
+func TestTailRefusesDevices(t *testing.T) {
+	p := start(t, "tail", "/dev/zero")
+	if code := p.Wait(); code != 1 || !strings.Contains(p.Log(), "is a device") {
+		t.Errorf("%d: %s", code, p.Log())
 	}
 }

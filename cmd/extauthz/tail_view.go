@@ -28,9 +28,10 @@ type decisionLine struct {
 
 // A tailView shows lines of a decision log in columns.
 type tailView struct {
-	out   io.Writer
-	show  func(*decisionLine) bool
-	color bool
+	out    io.Writer
+	show   func(*decisionLine) bool
+	search bool // show selects some decisions
+	color  bool
 }
 
 const (
