@@ -14,6 +14,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"gopkg.in/yaml.v3"
 
 	"extauthz/e2e/harness"
 )
@@ -72,14 +73,48 @@ func TestCompose(t *testing.T) {
 	})
 	t.Run("whitelist", func(t *testing.T) {
 		subnet := netip.MustParsePrefix(project.Networks["quickstart"].Ipam.Config[0].Subnet)
-		keys := argument(t, inPlace(t, extauthz, extauthz.Command), "--keys")
+		config := argument(t, inPlace(t, extauthz, extauthz.Command), "--config")
 		for ip, want := range map[string]int{subnet.Addr().Next().String(): 0, "192.168.7.7": 1} {
-			cmd := exec.CommandContext(t.Context(), harness.Extauthz(t), "check", "--keys", keys, "--secret", "demo_listed", "--ip", ip)
+			cmd := exec.CommandContext(t.Context(), harness.Extauthz(t), "check", "--config", config, "--secret", "demo_listed", "--ip", ip)
 			if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != want {
 				t.Errorf("check of demo_listed from %s: exit code %d, want %d\n%s", ip, cmd.ProcessState.ExitCode(), want, out)
 			}
 		}
 	})
+}
+
+// Every server in docker-compose.yml records usage, beside key files where its container may write.
+func TestComposeRecordsUsage(t *testing.T) {
+	servers := 0
+	for _, profile := range []string{"", "postgres", "redis"} {
+		for _, s := range loadProfile(t, profile) {
+			if len(s.Command) == 0 || s.Command[0] != "serve" {
+				continue
+			}
+			servers++
+			var c struct {
+				Usage struct {
+					Record bool
+					Path   string
+				}
+				Store struct{ YAML *struct{} }
+			}
+			if err := yaml.Unmarshal([]byte(readFile(t, hostPath(t, s, argument(t, s.Command, "--config")))), &c); err != nil {
+				t.Fatal(err)
+			}
+			if !c.Usage.Record {
+				t.Errorf("%s does not record usage", s.Name)
+			}
+			if c.Store.YAML != nil && !slices.ContainsFunc(s.Tmpfs, func(mount string) bool {
+				return mount == filepath.Dir(c.Usage.Path)+":uid=65532,gid=65532,mode=0700" // nonroot of the image
+			}) {
+				t.Errorf("%s cannot write %s: %v", s.Name, c.Usage.Path, s.Tmpfs)
+			}
+		}
+	}
+	if servers < 5 {
+		t.Errorf("%d servers", servers)
+	}
 }
 
 // The Dockerfile is read line by line: each stage that it takes from stands above, each command
