@@ -34,7 +34,7 @@ release: .tools/cyclonedx-gomod ## build binaries, checksums and bills of materi
 	@VERSION="$(VERSION)" COMMIT="$(COMMIT)" DIST="$(DIST)" scripts/release
 
 .PHONY: test
-test: .tools/envoy databases browser ## run every test and every fuzz target's seeds, with the race detector
+test: .tools/envoy .tools/envoy-of-gateway databases browser ## run every test and every fuzz target's seeds, with the race detector
 	@scripts/test -race -timeout=8m $(TESTFLAGS) $(PKG)
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
@@ -53,9 +53,9 @@ cover: .tools/envoy databases ## run every test and write the coverage to .tools
 	@go tool cover -func=.tools/cover.out | tail -1
 
 .PHONY: bench
-bench: .tools/envoy databases ## compare extauthz with its peers, into docs/benchmarks (BENCH=quick: shorter, and only printed)
+bench: .tools/envoy databases module ## compare extauthz with its peers, into docs/benchmarks (BENCH=quick: shorter, and only printed; BENCH=inside: the dynamic module)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz
-	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter quick,$(BENCH)),-quick,-out ../docs/benchmarks)
+	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter quick inside,$(BENCH)),-$(BENCH),-out ../docs/benchmarks)
 
 .PHONY: bench-compare
 bench-compare: ## compare the benchmarks of the working tree with those of main (BASE=commit COUNT=rounds BENCH=regexp)

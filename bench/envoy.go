@@ -42,6 +42,14 @@ const extAuthz = `        - name: envoy.filters.http.ext_authz
             grpc_service: {envoy_grpc: {cluster_name: checks}, timeout: 10s}
 `
 
+const dynamicModule = `        - name: extauthz
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.http.dynamic_modules.v3.DynamicModuleFilter
+            dynamic_module_config: {name: extauthz, do_not_close: true}
+            filter_name: extauthz
+            filter_config: {"@type": type.googleapis.com/google.protobuf.StringValue, value: %q}
+`
+
 const checksCluster = `{name: checks, connect_timeout: 5s, type: STATIC,
     typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {
       "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}},
@@ -71,6 +79,19 @@ func (b *bed) envoyWith(name string, s *server) (*envoyServer, error) {
 	return b.startEnvoy(name, extAuthz, fmt.Sprintf(checksCluster, address))
 }
 
+// envoyInside starts an Envoy that holds the keys itself, in the dynamic module.
+func (b *bed) envoyInside(s keySet) (*envoyServer, error) {
+	keys, err := b.keyFile(s)
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(b.dir, "inside.yaml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "store: {yaml: {path: %q}}\nadmin: {listen: none}\n", keys), 0o600); err != nil {
+		return nil, err
+	}
+	return b.startEnvoy("inside", fmt.Sprintf(dynamicModule, file), "")
+}
+
 func (b *bed) startEnvoy(name, filters, clusters string) (*envoyServer, error) {
 	e := &envoyServer{addr: freePort(), listenerFile: filepath.Join(b.dir, name+"-listener.yaml")}
 	file := filepath.Join(b.dir, name+"-envoy.yaml")
@@ -82,7 +103,7 @@ func (b *bed) startEnvoy(name, filters, clusters string) (*envoyServer, error) {
 	}
 	var err error
 	e.process, err = start(b.dir, "envoy-"+name, []string{
-		b.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1",
+		"env", "ENVOY_DYNAMIC_MODULES_SEARCH_PATH=" + filepath.Dir(b.module), b.envoy, "--config-path", file, "--disable-hot-restart", "--concurrency", "1",
 		"--log-level", "warning", "--drain-time-s", "1",
 	}, listens(e.addr))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
@@ -30,6 +31,8 @@ func run(ctx context.Context, args []string) error {
 	b := &bed{}
 	f.StringVar(&b.extauthz, "extauthz", "../bin/extauthz", "the program that is measured")
 	f.StringVar(&b.envoy, "envoy", "../.tools/envoy", "the Envoy that it is measured with")
+	f.StringVar(&b.module, "module", "../bin/libextauthz.so", "the dynamic module that is measured")
+	only := f.Bool("inside", false, "measure only what is inside Envoy beside a sidecar, and only show it")
 	out := f.String("out", "", "the folder for the results, the tables and the plots")
 	short := f.Bool("quick", false, "measure less, and less often")
 	rounds := f.Int("rounds", 0, "how often each thing is measured")
@@ -38,6 +41,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	var err error
+	if b.module, err = filepath.Abs(b.module); err != nil {
+		return err
+	}
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
@@ -54,13 +60,16 @@ func run(ctx context.Context, args []string) error {
 	if f.NArg() > 0 {
 		return compare(ctx, b, f.Args(), p.rounds, p.time)
 	}
+	if *only {
+		return showInside(ctx, b, p)
+	}
 	r, err := everything(ctx, b, p, name)
 	if err != nil {
 		return err
 	}
 	fmt.Print(r.markdown())
-	if *out == "" {
-		return nil
+	if *out != "" {
+		err = r.write(*out)
 	}
-	return r.write(*out)
+	return err
 }

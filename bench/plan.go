@@ -44,6 +44,7 @@ const (
 	nameNaive     = "naive, TCP"
 	nameTCP       = "extauthz, TCP"
 	nameUnix      = "extauthz, unix socket"
+	nameInside    = "extauthz, dynamic module"
 	namePostgres  = "extauthz, Postgres cached, TCP"
 	nameLimited   = "extauthz with a memory limit of 512MiB, TCP"
 	nameRandom    = "extauthz, random secrets refused"
@@ -184,31 +185,50 @@ func policiesOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac polic
 func matcherOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac matcher, %d keys", keys) }
 
 func (s *stage) setEnvoys(context.Context) error {
-	add := func(name string, e *envoyServer, err error, server *server, keys int) error {
-		if err != nil {
-			return err
-		}
-		c, err := newEnvoyCase(name, e, server, among(keys))
-		s.envoys = append(s.envoys, c)
-		return err
-	}
-	e, err := s.bed.envoyWith("none", nil)
-	if err := add(nameNoFilter, e, err, nil, usual.keys); err != nil {
+	if err := s.setInside(); err != nil {
 		return err
 	}
 	for _, n := range s.plan.native {
 		e, err := s.bed.startEnvoy(fmt.Sprintf("policies-%d", n), native(keySet{n, 3}, rbacPolicies, noKey), "")
-		if err := add(policiesOf(n), e, err, nil, n); err != nil {
+		if err := s.addEnvoy(policiesOf(n), e, err, nil, n); err != nil {
 			return err
 		}
-		e, err = s.bed.startEnvoy(fmt.Sprintf("matcher-%d", n), native(keySet{n, 3}, rbacMatcher, noKey), "")
-		if err := add(matcherOf(n), e, err, nil, n); err != nil {
+		if err := s.setMatcher(n); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{nameStock, nameStockUnix, nameOPA, nameNaive, nameTCP, nameUnix, namePostgres} {
+	return s.setAsking(nameStock, nameStockUnix, nameOPA, nameNaive, nameTCP, nameUnix, namePostgres)
+}
+
+func (s *stage) addEnvoy(name string, e *envoyServer, err error, server *server, keys int) error {
+	if err != nil {
+		return err
+	}
+	c, err := newEnvoyCase(name, e, server, among(keys))
+	s.envoys = append(s.envoys, c)
+	return err
+}
+
+// setInside starts an Envoy that decides nothing, and one that has the dynamic module.
+func (s *stage) setInside() error {
+	e, err := s.bed.envoyWith("none", nil)
+	if err := s.addEnvoy(nameNoFilter, e, err, nil, usual.keys); err != nil {
+		return err
+	}
+	e, err = s.bed.envoyInside(usual)
+	return s.addEnvoy(nameInside, e, err, nil, usual.keys)
+}
+
+func (s *stage) setMatcher(keys int) error {
+	e, err := s.bed.startEnvoy(fmt.Sprintf("matcher-%d", keys), native(keySet{keys, 3}, rbacMatcher, noKey), "")
+	return s.addEnvoy(matcherOf(keys), e, err, nil, keys)
+}
+
+// setAsking starts Envoys that ask these servers.
+func (s *stage) setAsking(names ...string) error {
+	for _, name := range names {
 		e, err := s.bed.envoyWith("asks-"+strings.Map(letters, name), s.servers[name])
-		if err := add(name, e, err, s.servers[name], usual.keys); err != nil {
+		if err := s.addEnvoy(name, e, err, s.servers[name], usual.keys); err != nil {
 			return err
 		}
 	}

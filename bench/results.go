@@ -105,6 +105,8 @@ func (s *stage) memories() []memory {
 	for _, c := range s.envoys {
 		if c.server == nil {
 			add(c.Name, c.envoy.process)
+		} else {
+			add(c.Name, c.server.process) // unless it was measured directly
 		}
 	}
 	return all

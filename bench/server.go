@@ -13,6 +13,7 @@ type bed struct {
 	self     string // this program
 	extauthz string
 	envoy    string
+	module   string // libextauthz.so
 	closers
 }
 

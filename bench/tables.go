@@ -25,8 +25,8 @@ func (r *results) markdown() string {
 	b.WriteString("\n## Growth\n\n")
 	directTable(&b, r.Growth, r.cpu(nameStock), "of stock")
 	b.WriteString("\n## Through one Envoy worker\n")
-	r.envoyTable(&b, "At saturation", func(c *envoyCase) *flow { return &c.Saturation })
-	r.envoyTable(&b, "At half of it", func(c *envoyCase) *flow { return &c.Half })
+	r.envoyTable(&b, "At saturation", nameStock, func(c *envoyCase) *flow { return &c.Saturation })
+	r.envoyTable(&b, "At half of it", nameStock, func(c *envoyCase) *flow { return &c.Half })
 	b.WriteString("\n## Memory\n\n")
 	rows = [][]string{{"process", "resident MiB"}}
 	for _, m := range r.Memory {
@@ -66,13 +66,14 @@ func directTable(b *strings.Builder, cases []*directCase, floor float64, of stri
 	table(b, rows)
 }
 
-func (r *results) envoyTable(b *strings.Builder, title string, of func(*envoyCase) *flow) {
+// envoyTable writes what was measured through Envoy, also as a ratio to the rate of the case floor.
+func (r *results) envoyTable(b *strings.Builder, title, floor string, of func(*envoyCase) *flow) {
 	fmt.Fprintf(b, "\n%s:\n\n", title)
-	rows := [][]string{{"", "requests/s", "of stock", "p50 µs", "p99 µs", "p99.9 µs", "server CPU µs", "Envoy CPU µs"}}
-	floor := r.rate(nameStock)
+	rows := [][]string{{"", "requests/s", "of " + strings.Split(floor, ",")[0], "p50 µs", "p99 µs", "p99.9 µs", "server CPU µs", "Envoy CPU µs"}}
+	rate := r.rate(floor)
 	for _, c := range r.Envoy {
 		f := of(c)
-		ratio := fmt.Sprintf("%.2f", c.Saturation.Rate.Median/floor)
+		ratio := fmt.Sprintf("%.2f", c.Saturation.Rate.Median/rate)
 		rows = append(rows, []string{c.Name, fmt.Sprintf("%.0f", f.Rate.Median), ratio, number(f.P50.Median), number(f.P99.Median), number(f.P999.Median), number(f.ServerCPU.Median), number(f.EnvoyCPU.Median)})
 	}
 	table(b, rows)

@@ -55,7 +55,7 @@ func (r *results) micro(name string) (nanos, allocs float64) {
 func (r *results) targets(p plan) []target {
 	authorize, _ := r.micro(microAuthorize)
 	_, allocs := r.micro(microCheck)
-	return []target{
+	return append([]target{
 		{What: "server CPU per check, TCP, " + usual.String(), Against: nameStock, Is: r.cpu(nameTCP) / r.cpu(nameStock), Target: 0.60, Limit: 0.80},
 		{What: "requests/s through one Envoy worker, unix socket", Against: nameStock, Is: r.rate(nameUnix) / r.rate(nameStock), Target: 1.15, Limit: 1.0, More: true},
 		{What: "the same", Against: nameOPA, Is: r.rate(nameUnix) / r.rate(nameOPA), Target: 2.0, Limit: 1.6, More: true},
@@ -65,5 +65,5 @@ func (r *results) targets(p plan) []target {
 		{What: "authz.Authorize, cached, in ns (fastest round)", Against: "–", Is: authorize, Target: 150, Limit: 300},
 		{What: "whole check from bytes to bytes, allocations", Against: "–", Is: allocs, Target: 3, Limit: 8},
 		{What: "p99 while a large key file reloads", Against: "p99 at rest", Is: r.Reload.During.Median / r.Reload.AtRest.Median, Target: 1.5, Limit: 2.0},
-	}
+	}, r.insideTargets(p)...)
 }

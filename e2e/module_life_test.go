@@ -49,6 +49,20 @@ func TestModuleRejectsConfigurations(t *testing.T) {
 	}
 }
 
+// An Envoy that does not tell the connection's own remote address is refused, since every other address that
+// it tells may be the caller's.
+func TestModuleRefusesAnOlderEnvoy(t *testing.T) {
+	t.Parallel()
+	config := gateway{Module: newModule(t, keys, "").config(), Upstream: "127.0.0.1:1"}.bootstrap(t)
+	if err := harness.ValidateEnvoyOf(t, harness.Envoy(t), config); err != nil {
+		t.Errorf("this Envoy: %v", err)
+	}
+	err := harness.ValidateEnvoyOf(t, harness.OlderEnvoy(t), config)
+	if err == nil || !strings.Contains(err.Error(), "extauthz: this Envoy is too old for the module") {
+		t.Errorf("an older Envoy: %v", err)
+	}
+}
+
 // load sends requests with a key until stop is called, which returns how many were answered, by status.
 func load(t *testing.T, front string, secret keystore.Secret, clients int) (stop func() map[int]int) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -150,7 +150,9 @@ var parityGroups = map[string]func(t *testing.T) parityGroup{
 	},
 	"a dry run": func(*testing.T) parityGroup {
 		return parityGroup{keys: keys, config: "dry_run: true\n", cases: []parityCase{
-			{"valid", withKey(listed), 200}, {"missing", call{}, 200}, {"forbidden", withKey(elsewhere), 200},
+			{"valid", withKey(listed), 200},
+			{"missing", call{}, 200},
+			{"forbidden", withKey(elsewhere), 200},
 			{"a made-up identity", call{header: headers("X-Extauthz-Key-Id", "key_admin")}, 200},
 		}}
 	},

@@ -72,14 +72,16 @@ func startReplicas(t *testing.T, db database, keys string) replicas {
 	return r
 }
 
-// command runs extauthz on the database.
-func (r replicas) command(t *testing.T, stdin string, args ...string) {
+// command runs extauthz on the database, and returns what it writes.
+func (r replicas) command(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), harness.Extauthz(t), append(args, "--config", r.file)...)
 	cmd.Stdin = strings.NewReader(stdin)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	out, err := cmd.CombinedOutput()
+	if err != nil {
 		t.Fatalf("extauthz %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }
 
 // decide waits until so many requests in a row, enough to ask both replicas, get this code.

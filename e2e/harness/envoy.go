@@ -68,9 +68,15 @@ func moduleEnv(t testing.TB) string { return "ENVOY_DYNAMIC_MODULES_SEARCH_PATH=
 // ValidateEnvoy returns what Envoy has against a bootstrap configuration, or nil.
 func ValidateEnvoy(t testing.TB, config string) error {
 	t.Helper()
+	return ValidateEnvoyOf(t, Envoy(t), config)
+}
+
+// ValidateEnvoyOf is ValidateEnvoy with another Envoy.
+func ValidateEnvoyOf(t testing.TB, envoy, config string) error {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "envoy.yaml")
 	writeFile(t, file, config)
-	cmd := exec.Command(Envoy(t), "--mode", "validate", "--config-path", file,
+	cmd := exec.Command(envoy, "--mode", "validate", "--config-path", file,
 		"--log-level", "warning", "--disable-hot-restart")
 	cmd.Env = append(os.Environ(), moduleEnv(t))
 	out, err := cmd.CombinedOutput()

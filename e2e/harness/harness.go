@@ -16,9 +16,20 @@ import (
 // Envoy returns the path of the Envoy binary. The test fails where there is none.
 func Envoy(t testing.TB) string {
 	t.Helper()
-	path := filepath.Join(Root(t), ".tools", "envoy")
+	return envoyAt(t, "envoy")
+}
+
+// OlderEnvoy returns the path of an Envoy of the release before, 1.39.
+func OlderEnvoy(t testing.TB) string {
+	t.Helper()
+	return envoyAt(t, "envoy-of-gateway")
+}
+
+func envoyAt(t testing.TB, name string) string {
+	t.Helper()
+	path := filepath.Join(Root(t), ".tools", name)
 	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("no Envoy at .tools/envoy: run `make test`, or `make envoy` for Envoy alone (%v)", err)
+		t.Fatalf("no Envoy at .tools/%s: run `make test`, or `make .tools/%s` for Envoy alone (%v)", name, name, err)
 	}
 	return path
 }
