@@ -69,7 +69,7 @@ func TestModuleServesAndRecords(t *testing.T) {
 	send(t, front, withKey(listed)).upstreamSaw(t)
 	send(t, front, withKey(elsewhere)).wantRefusal(t, 403, "FORBIDDEN", "key_elsewhere")
 	get := func(path string) string {
-		response, err := http.Get("http://" + addr + path) //nolint:noctx // in a test
+		response, err := http.Get("http://" + addr + path)
 		if err != nil {
 			return err.Error()
 		}
