@@ -34,6 +34,7 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 
 // CheckerHooks are called by a checker. Each may be nil.
 type CheckerHooks struct {
+	Begin            func(context.Context) context.Context          // before each check, as [check.Config]'s
 	Observe          func(context.Context, *check.Observation)      // after each check
 	Record           func(context.Context, *check.Observation) bool // as [check.Config]'s
 	ObservePanicked  func(error)                                    // Record or Observe panicked
@@ -55,6 +56,7 @@ func NewChecker(c *config.Config, decide check.Authorizer, hooks CheckerHooks) (
 		Routes:        routes,
 		LimitHeaders:  c.Ratelimit.Headers,
 		DryRun:        c.DryRun,
+		Begin:         hooks.Begin,
 		Record:        hooks.Record,
 		Observe:       hooks.Observe,
 

@@ -36,6 +36,7 @@ type Checker struct {
 	limits     ratelimit.HeaderStyle
 	dryRun     bool
 	unknown    unknownNames
+	begin      func(context.Context) context.Context
 	record     func(context.Context, *Observation) bool
 	observe    func(context.Context, *Observation)
 	panicked   func(error)
@@ -52,6 +53,7 @@ func New(cfg Config) (*Checker, error) {
 		limits:     cfg.LimitHeaders,
 		dryRun:     cfg.DryRun,
 		unknown:    unknownNames{report: cfg.UnknownExtension},
+		begin:      cfg.Begin,
 		record:     cfg.Record,
 		observe:    cfg.Observe,
 		panicked:   cfg.ObservePanicked,
@@ -112,12 +114,15 @@ func (c *Checker) TryCheck(ctx context.Context, a *Attributes, o *Outcome) bool 
 func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait bool) (done bool) {
 	o.Reset()
 	defer func() {
-		if p := recover(); p != nil { // in Record or Observe
+		if p := recover(); p != nil { // in Begin, Record or Observe
 			o.Deny()
 			c.reportPanic(panicError(p))
 			done = true
 		}
 	}()
+	if c.begin != nil {
+		ctx = c.begin(ctx)
+	}
 	if c.observe == nil && c.record == nil {
 		return c.decide(ctx, a, o, noWait)
 	}

@@ -45,6 +45,10 @@ type Config struct {
 	// meaning here, such as a misspelt one: once for each of the first hundred names.
 	UnknownExtension func(name string)
 
+	// Begin, if non-nil, is called before each check. The context that it returns, which must be
+	// derived from its own, is that of the decision, Record and Observe.
+	Begin func(context.Context) context.Context
+
 	// Observe, if non-nil, is called after each check, before its outcome is used. It must be
 	// safe for concurrent use, and must not keep the Observation or any string of it after it
 	// returns: their memory is reused.

@@ -24,6 +24,7 @@ var live = map[string]func(*Config) any{
 	"ratelimit":        func(c *Config) any { return &c.Ratelimit },
 	"usage":            func(c *Config) any { return &c.Usage },
 	"decision_log":     func(c *Config) any { return &c.DecisionLog },
+	"tracing":          func(c *Config) any { return &c.Tracing },
 	"dry_run":          func(c *Config) any { return &c.DryRun },
 	"statuses":         func(c *Config) any { return &c.Statuses },
 	"metrics":          func(c *Config) any { return &c.Metrics },

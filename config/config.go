@@ -58,6 +58,7 @@ type Config struct {
 	Audit     Audit
 
 	DecisionLog DecisionLog
+	Tracing     Tracing
 
 	// DryRun lets every request through, and reports those that would have been refused in the
 	// log, the metrics and the dynamic metadata. Default: false.
@@ -218,6 +219,7 @@ func Default() *Config {
 		Dashboard:     Dashboard{Listen: Address{Network: "tcp", Address: "127.0.0.1:9194"}, Login: LoginByToken, OIDC: OIDC{Scopes: []string{"email", "profile"}}},
 		Audit:         Audit{Path: AuditNowhere},
 		DecisionLog:   defaultDecisionLog(),
+		Tracing:       Tracing{Endpoint: NoTracing, Protocol: OTLPOverGRPC},
 		Log:           Log{Level: slog.LevelInfo, Format: "text", Decisions: LogSampled},
 		Shutdown:      Shutdown{Drain: 5 * time.Second, Timeout: 20 * time.Second},
 		GRPC:          GRPC{MaxMessageSize: 64 << 20},

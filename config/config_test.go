@@ -127,6 +127,7 @@ func TestEveryField(t *testing.T) {
 		Ratelimit: Ratelimit{Store: LimitsInRedis, URL: "redis://redis/run", Prefix: "t:", Timeout: 20 * time.Millisecond, RefuseOnError: true, Headers: ratelimit.IETF},
 		DryRun:    true,
 
+		Tracing:     Tracing{Endpoint: "https://otlp.example.com/traces", Protocol: OTLPOverHTTP, Ratio: 0.25, Addresses: true},
 		Metrics:     Metrics{Owners: 20},
 		Audit:       Audit{Path: "testdata/audit.log"},
 		DecisionLog: DecisionLog{Path: "testdata/decisions.log", Allowed: 0.5, Refused: 0.75, MaxSize: 2 << 30, Keep: 3, OnFull: OnFullRefuse},

@@ -131,6 +131,7 @@ func (r *reader) file(text string) {
 		"dashboard":      r.dashboard,
 		"audit":          r.audit,
 		"decision_log":   r.decisionLog,
+		"tracing":        r.tracing,
 	}) {
 		r.root = root
 		r.apart()

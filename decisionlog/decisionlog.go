@@ -124,11 +124,13 @@ func (l *Log) openFile() error {
 // fileMode is that of the file: addresses are personal data.
 const fileMode = 0o640
 
-// Record writes the decision if its sample is wanted. proxy is the trace id of the proxy's call that
-// asked for the decision, or "". It keeps nothing of o, and waits for no write. It returns
-// false if the decision was dropped for want of room, and Config.Refuse is set.
-func (l *Log) Record(o *check.Observation, proxy string) bool {
-	trace, from := traceOf(o, proxy)
+// Record writes the decision if its sample is wanted. trace is the id of the trace that the decision
+// belongs to, and from who chose it, other than the caller; both may be "". It keeps nothing of o, and waits
+// for no write. It returns false if the decision was dropped for want of room, and Config.Refuse is set.
+func (l *Log) Record(o *check.Observation, trace, from string) bool {
+	if trace == "" {
+		trace, from = callersTrace(o)
+	}
 	s := &l.refused
 	if o.Decision.Code == authz.Valid && !o.Decision.WouldRefuse {
 		s = &l.allowed

@@ -57,7 +57,7 @@ func TestLine(t *testing.T) {
 		`{"name":"exports","cost":2,"limit":5,"remaining":3,"duration_ns":3600000000000,"wait_ns":0}],` +
 		`"error":"store: down","duration_ns":12345,"share":0.25}` + "\n"
 	o := full()
-	trace, from := traceOf(o, "")
+	trace, from := callersTrace(o)
 	now := time.Date(2027, 2, 1, 0, 59, 59, 1000, time.FixedZone("", 3600))
 	got := string(appendDecision(nil, o, now, trace, from, "0.25"))
 	if got != want {
@@ -172,15 +172,11 @@ func FuzzString(f *testing.F) {
 	})
 }
 
-func TestTraceOf(t *testing.T) {
-	o := &check.Observation{TraceParent: caller}
-	if got, from := traceOf(o, proxy); got != proxy || from != "proxy" {
+func TestCallersTrace(t *testing.T) {
+	if got, from := callersTrace(&check.Observation{TraceParent: caller}); got != "4bf92f3577b34da6a3ce929d0e0e4736" || from != "caller" {
 		t.Errorf("%s from %s", got, from)
 	}
-	if got, from := traceOf(o, ""); got != "4bf92f3577b34da6a3ce929d0e0e4736" || from != "caller" {
-		t.Errorf("%s from %s", got, from)
-	}
-	if got, from := traceOf(&check.Observation{TraceParent: "none"}, ""); got != "" || from != "" {
+	if got, from := callersTrace(&check.Observation{TraceParent: "none"}); got != "" || from != "" {
 		t.Errorf("%s from %s", got, from)
 	}
 }
@@ -309,7 +305,7 @@ func TestSlowDisk(t *testing.T) {
 		wg.Go(func() {
 			o := full()
 			for range n / callers {
-				if !l.Record(o, proxy) {
+				if !l.Record(o, proxy, "proxy") {
 					t.Error("refused, without Refuse")
 				}
 			}
@@ -351,7 +347,7 @@ func TestFullDisk(t *testing.T) {
 		return max(len(p)/(left+2)-3, 0) // lines are about as long as each other: not at the end of one
 	})
 	for range 100 {
-		l.Record(full(), "")
+		l.Record(full(), "", "")
 	}
 	polltest.Until(t, "all are written", func() bool { return l.Stats().Written == 100 })
 	decisions, dropped, broken := count(t, d.text())
@@ -370,18 +366,18 @@ func TestRefuse(t *testing.T) {
 	stuck := make(chan struct{})
 	d := &disk{block: stuck}
 	l := open(t, Config{Writer: d, Allowed: 0, Refused: 1, Refuse: true, Buffer: 10_000})
-	for l.Record(full(), "") {
+	for l.Record(full(), "", "") {
 	}
 	allowed := full()
 	allowed.Decision = authz.Decision{Code: authz.Valid, Key: &keystore.Key{ID: "key_a"}}
-	if !l.Record(allowed, "") {
+	if !l.Record(allowed, "", "") {
 		t.Error("a decision that is not in the sample is refused")
 	}
 	d.set(nil, nil)
 	close(stuck)
-	polltest.Until(t, "there is room again", func() bool { return l.Record(full(), "") })
+	polltest.Until(t, "there is room again", func() bool { return l.Record(full(), "", "") })
 	l.Close()
-	if l.Record(full(), "") {
+	if l.Record(full(), "", "") {
 		t.Error("a closed log records")
 	}
 	if _, dropped, _ := count(t, d.text()); dropped == 0 {
@@ -395,7 +391,7 @@ func TestCloseWhileStuck(t *testing.T) {
 	defer close(stuck)
 	l := open(t, Config{Writer: &disk{block: stuck}, Refused: 1})
 	for range 3 {
-		l.Record(full(), "")
+		l.Record(full(), "", "")
 	}
 	if lost := l.Close(); lost != 3 {
 		t.Errorf("%d lost, want 3", lost)
@@ -433,14 +429,14 @@ func TestRotation(t *testing.T) {
 		}
 	}
 	// Another program moved the file away.
-	l.Record(full(), "")
+	l.Record(full(), "", "")
 	polltest.Until(t, "written", func() bool { return l.Stats().Written == n+1 })
 	if err := os.Rename(path, path+".1"); err != nil {
 		t.Fatal(err)
 	}
 	l.Rotate()
 	polltest.Until(t, "a new file", func() bool { _, err := os.Stat(path); return err == nil })
-	l.Record(full(), "")
+	l.Record(full(), "", "")
 	l.Close()
 	if text, _ := os.ReadFile(path); bytes.Count(text, []byte{'\n'}) != 1 {
 		t.Errorf("the new file holds %q", text)
@@ -448,7 +444,7 @@ func TestRotation(t *testing.T) {
 }
 
 // recordWhole records if there is plenty of room.
-func recordWhole(l *Log) bool { return l.Stats().Pending < DefaultBuffer/2 && l.Record(full(), "") }
+func recordWhole(l *Log) bool { return l.Stats().Pending < DefaultBuffer/2 && l.Record(full(), "", "") }
 
 func TestOpenFails(t *testing.T) {
 	if _, err := Open(Config{Path: filepath.Join(t.TempDir(), "missing", "decisions.log")}); err == nil || !strings.HasPrefix(err.Error(), "decision_log: ") {
@@ -475,9 +471,9 @@ func TestRecordAllocatesNothing(t *testing.T) {
 	o.AddrErr, o.RouteErr, o.Err = nil, nil, nil // as the text of an error is made when it is written
 	allowed.Decision.Code, allowed.Decision.WouldRefuse = authz.Valid, false
 	for range 10_000 {
-		l.Record(o, proxy)
+		l.Record(o, proxy, "proxy")
 	}
-	if n := testing.AllocsPerRun(20_000, func() { l.Record(o, proxy); l.Record(allowed, "") }); n > 0.5 {
+	if n := testing.AllocsPerRun(20_000, func() { l.Record(o, proxy, "proxy"); l.Record(allowed, "", "") }); n > 0.5 {
 		t.Errorf("%g allocations", n)
 	}
 }
@@ -516,7 +512,7 @@ func BenchmarkRecord(b *testing.B) {
 			b.ReportAllocs()
 			before, n := cpuTime(b), 0
 			for b.Loop() {
-				l.Record(bench.o, bench.parent)
+				l.Record(bench.o, bench.parent, "proxy")
 				for n++; n%64 == 0 && l.Stats().Pending > 2*flushAt; { // a buffer that grows is not what is measured
 					time.Sleep(100 * time.Microsecond)
 				}

@@ -8,12 +8,9 @@ import (
 	"extauthz/traceparent"
 )
 
-// traceOf returns the id of the trace that a decision belongs to, in 32 lower-case hexadecimal
-// digits, and who chose it: the proxy that asked, or the caller. Both are "" for no trace.
-func traceOf(o *check.Observation, proxy string) (id, from string) {
-	if proxy != "" {
-		return proxy, "proxy"
-	}
+// callersTrace returns the trace id that the caller chose, in 32 lower-case hexadecimal digits, and
+// "caller"; "" for no trace.
+func callersTrace(o *check.Observation) (id, from string) {
 	if id = traceparent.Parse(o.TraceParent).TraceID; id != "" {
 		return id, "caller"
 	}

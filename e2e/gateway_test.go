@@ -37,6 +37,8 @@ type gateway struct {
 	Route            string // more settings of the one route's action, in flow style: ", name: …"
 	Routes           string // routes before that one, each an item of a list in flow style on its line
 	AccessLog        string // the format of the access log; the path and the metadata where empty
+	Collector        string // host:port of an OpenTelemetry collector, to which Envoy exports its traces
+	Sampled          int    // percent of the requests whose trace Envoy begins, with Collector
 	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
 	Module           string // the configuration of the dynamic module, in place of an ext_authz filter with Servers
 }
@@ -62,6 +64,16 @@ static_resources:
                 use_remote_address: {{.Edge}}
                 {{- range .ConnectionLines}}
                 {{.}}
+                {{- end}}
+                {{- if .Collector}}
+                tracing:
+                  random_sampling: {value: {{.Sampled}}}
+                  provider:
+                    name: envoy.tracers.opentelemetry
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
+                      grpc_service: {envoy_grpc: {cluster_name: collector}, timeout: 1s}
+                      service_name: envoy
                 {{- end}}
                 access_log:
                   - name: envoy.access_loggers.stdout
@@ -132,6 +144,14 @@ static_resources:
           explicit_http_config: {http2_protocol_options: {}}
       {{- end}}
       load_assignment: {cluster_name: upstream, endpoints: [{lb_endpoints: [{endpoint: {address: {{.UpstreamAddress}} }}]}]}
+    {{- if .Collector}}
+    - name: collector
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+          explicit_http_config: {http2_protocol_options: {}}
+      load_assignment: {cluster_name: collector, endpoints: [{lb_endpoints: [{endpoint: {address: {{.CollectorAddress}} }}]}]}
+    {{- end}}
     {{- if not .Module}}
     - name: extauthz
       typed_extension_protocol_options:
@@ -164,12 +184,17 @@ func (g gateway) bootstrap(t testing.TB) string {
 	data := struct {
 		gateway
 		UpstreamAddress string
-		ServerAddresses []string
-		OptionLines     []string
-		FilterLines     []string
-		RouteLines      []string
-		ConnectionLines []string
+
+		CollectorAddress string
+		ServerAddresses  []string
+		OptionLines      []string
+		FilterLines      []string
+		RouteLines       []string
+		ConnectionLines  []string
 	}{gateway: g, UpstreamAddress: harness.EnvoyAddress(t, g.Upstream)}
+	if g.Collector != "" {
+		data.CollectorAddress = harness.EnvoyAddress(t, g.Collector)
+	}
 	for _, s := range g.Servers {
 		data.ServerAddresses = append(data.ServerAddresses, harness.EnvoyAddress(t, s))
 	}

@@ -39,7 +39,7 @@ func BenchmarkSlowDisk(b *testing.B) {
 			if o.Decision.Code == authz.Forbidden {
 				recorded.Add(1)
 			}
-			return log.Record(o, "")
+			return log.Record(o, "", "")
 		}
 		return true
 	}})

@@ -27,11 +27,16 @@ func (k *keyOf) Value(key any) any {
 	return nil
 }
 
+// metadataOf returns the metadata of a gRPC call, which must not be changed.
+func metadataOf(ctx context.Context) metadata.MD {
+	md, _ := ctx.Value(metadataKey).(metadata.MD)
+	return md
+}
+
 // parentOf returns the span in which Envoy asked for a decision, from the metadata of its gRPC call:
 // never from the headers of the caller's request, which the caller chose.
 func parentOf(ctx context.Context) traceparent.Parent {
-	md, _ := ctx.Value(metadataKey).(metadata.MD)
-	if values := md["traceparent"]; len(values) == 1 {
+	if values := metadataOf(ctx)["traceparent"]; len(values) == 1 {
 		return traceparent.Parse(values[0])
 	}
 	return traceparent.Parent{}

@@ -53,11 +53,14 @@ func (s *server) openDecisionLog(c config.DecisionLog) (*decisionFile, error) {
 }
 
 // hook returns what records a decision, or nil if there is no log.
-func (d *decisionFile) hook() func(context.Context, *check.Observation) bool {
+func (d *decisionFile) hook(t *tracer) func(context.Context, *check.Observation) bool {
 	if d == nil {
 		return nil
 	}
-	return func(ctx context.Context, o *check.Observation) bool { return d.Record(o, parentOf(ctx).TraceID) }
+	return func(ctx context.Context, o *check.Observation) bool {
+		trace, from := t.traceOf(ctx)
+		return d.Record(o, trace.TraceID, from)
+	}
 }
 
 // addDecisionLogMetrics registers the figures of the decision log that is in use, if that was not

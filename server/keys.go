@@ -12,6 +12,7 @@ import (
 	"extauthz/keystore"
 	"extauthz/keystore/cache"
 	"extauthz/strictyaml"
+	"extauthz/tracing"
 )
 
 // keys is the store of keys as the server uses it: with a cache in front of one across the network.
@@ -45,7 +46,7 @@ func (s *server) openKeys(ctx context.Context, cfg *config.Config) (*keys, error
 	var ok bool
 	if k.files, ok = store.(backend.InMemory); !ok {
 		c := cacheConfig(cfg.Cache)
-		c.Log, c.OnOutage = s.log, s.status.storeAnswered
+		c.Log, c.OnOutage, c.OnWait = s.log, s.status.storeAnswered, tracing.Lookup
 		k.cache, err = cache.New(store, c)
 		if err != nil {
 			store.Close()

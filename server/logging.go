@@ -101,6 +101,18 @@ func (t *throttle) allow(now time.Time) bool {
 	return t.lines <= throttledLines
 }
 
+// allowOne is allow, for one line every ten seconds.
+func (t *throttle) allowOne(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	second := now.Unix()
+	if second-t.second < 10 {
+		return false
+	}
+	t.second = second
+	return true
+}
+
 // reportLostLines logs now and then how many log lines were lost, until ctx ends.
 func (s *server) reportLostLines(ctx context.Context) {
 	tick := time.NewTicker(samplePeriod)

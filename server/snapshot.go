@@ -20,6 +20,7 @@ type snapshot struct {
 	checker *check.Checker
 
 	decisions *decisionFile // nil if there is no decision log
+	tracing   *tracer       // nil if nothing is traced
 }
 
 // A limiter is closed once, however often it is asked to.
@@ -56,6 +57,11 @@ func (s *server) newSnapshot(ctx context.Context, cfg *config.Config, before *sn
 	} else if next.decisions, err = s.openDecisionLog(cfg.DecisionLog); err != nil {
 		return next, err
 	}
+	if before != nil && before.cfg.Tracing == cfg.Tracing {
+		next.tracing = before.tracing
+	} else if next.tracing, err = s.openTracing(ctx, cfg.Tracing); err != nil {
+		return next, err
+	}
 	next.checker, err = s.newChecker(next)
 	return next, err
 }
@@ -77,22 +83,28 @@ func (n *snapshot) close(other *snapshot) {
 	if n.decisions != nil && (other == nil || n.decisions != other.decisions) {
 		n.decisions.close()
 	}
+	if n.tracing != nil && (other == nil || n.tracing != other.tracing) {
+		n.tracing.close()
+	}
 }
 
 // newChecker returns what checks requests for a snapshot.
 func (s *server) newChecker(n *snapshot) (*check.Checker, error) {
 	routes := &routeLog{log: s.log, metrics: s.metrics, refuses: n.cfg.Ratelimit.RefuseOnError}
-	authorizer := backend.NewAuthorizer(n.cfg, s.keys, n.limits, backend.AuthorizerHooks{
+	authorizer := backend.NewAuthorizer(n.cfg, s.keys, n.tracing.limiter(n.limits), backend.AuthorizerHooks{
 		BadRoute: routes.bad, LimiterFailed: routes.limiterFailed,
 	})
 	recorder := n.usage
 	return backend.NewChecker(n.cfg, authorizer, backend.CheckerHooks{
-		Record: n.decisions.hook(),
+		Begin:  n.tracing.begin(),
+		Record: n.decisions.hook(n.tracing),
 		Observe: func(ctx context.Context, o *check.Observation) {
-			s.metrics.observe(o, parentOf(ctx))
+			trace, _ := n.tracing.traceOf(ctx)
+			s.metrics.observe(o, trace)
 			s.decisions.observe(ctx, o)
 			s.peers.observe(ctx)
 			recorder.observe(o)
+			n.tracing.end(ctx, o)
 		},
 		ObservePanicked:  s.panics.observePanicked,
 		UnknownExtension: routes.unknownExtension,

@@ -52,6 +52,7 @@ func (s *server) start(ctx context.Context) error {
 // loaded applies a configuration that was just read to what is there before the keys are.
 func (s *server) loaded(cfg *config.Config) {
 	s.startLogging(cfg)
+	captureLogs(s.log)
 	s.metrics.config.loaded()
 	s.status.configRead(nil)
 	s.memory.set(cfg.Memory, s.log)
@@ -85,7 +86,6 @@ func (s *server) useFirst(ctx context.Context, cfg *config.Config) error {
 func (s *server) startLogging(cfg *config.Config) {
 	s.level = newLiveHandler(cfg.Log, s.options.Log)
 	s.log = slog.New(s.level)
-	captureLogs(s.log)
 	s.decisions = newDecisionLog(s.log)
 	s.atEnd(s.decisions.flush)
 	s.panics = &panicLog{log: s.log, metrics: s.metrics, now: time.Now}

@@ -19,7 +19,7 @@ func TestMetricsAreThere(t *testing.T) {
 	rd := redistest.Start(t)
 	scrape := ""
 	for _, configuration := range []string{
-		local + "store: {yaml: {path: " + dir + "/keys.yaml}}\nusage: {record: true, path: " + dir + "/usage.db}\ndecision_log: {path: " + dir + "/decisions.log}\nmetrics: {owners: 1}\n",
+		local + "store: {yaml: {path: " + dir + "/keys.yaml}}\nusage: {record: true, path: " + dir + "/usage.db}\ndecision_log: {path: " + dir + "/decisions.log}\nmetrics: {owners: 1}\ntracing: {endpoint: \"http://127.0.0.1:1\"}\n",
 		local + `store: {postgres: {dsn: "postgres://a@127.0.0.1:1/a"}}`,
 		local + `store: {redis: {url: "redis://` + rd.Addr() + `"}}` + "\nusage: {record: true}\n",
 		newPKI(t).config(t, ""),

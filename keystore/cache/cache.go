@@ -56,8 +56,9 @@ type Cache struct {
 	config atomic.Pointer[Config] // never nil, and never changed
 	log    *slog.Logger
 
-	onOutage func(error) // may be nil
-	start    time.Time   // the origin of the cache's times
+	onOutage func(error)                       // may be nil
+	onWait   func(context.Context) func(error) // may be nil
+	start    time.Time                         // the origin of the cache's times
 
 	ctx    context.Context //nolint:containedctx // canceled by Close
 	cancel context.CancelFunc
@@ -109,7 +110,7 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	c := &Cache{store: store, log: config.Log, start: time.Now(), onOutage: config.OnOutage, epoch: 1, flights: make(map[keystore.Hash]*flight)}
+	c := &Cache{store: store, log: config.Log, start: time.Now(), onOutage: config.OnOutage, onWait: config.OnWait, epoch: 1, flights: make(map[keystore.Hash]*flight)}
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +127,7 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 }
 
 // Configure changes the sizes and times for look-ups from now on. All cached records stay, but for
-// the least recently used ones if there are more than fit. config.Log and config.OnOutage are ignored.
+// the least recently used ones if there are more than fit. config.Log and the hooks are ignored.
 // The error is that of [Config.Validate].
 func (c *Cache) Configure(config Config) error {
 	if err := config.Validate(); err != nil {
@@ -257,12 +258,16 @@ func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error
 		if f == nil {
 			return k, err
 		}
+		waited := c.waits(ctx)
 		late := false
 		select {
 		case <-f.done:
+			waited(f.err)
 		case <-ctx.Done():
+			waited(ctx.Err())
 			return nil, ctx.Err()
 		case <-timer.C:
+			waited(context.DeadlineExceeded)
 			late = true
 		}
 		switch {
@@ -274,6 +279,23 @@ func (c *Cache) miss(ctx context.Context, h keystore.Hash) (*keystore.Key, error
 		default:
 			return c.stale(h, f.err)
 		}
+	}
+}
+
+// waits calls OnWait, and returns what is to be called when the wait is over.
+func (c *Cache) waits(ctx context.Context) func(error) {
+	var over func(error)
+	if c.onWait != nil {
+		over = c.onWait(ctx)
+	}
+	if over == nil {
+		return func(error) {}
+	}
+	return func(err error) {
+		if errors.Is(err, keystore.ErrNotFound) {
+			err = nil
+		}
+		over(err)
 	}
 }
 

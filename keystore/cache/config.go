@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,11 @@ type Config struct {
 	LookupTimeout time.Duration
 
 	Log *slog.Logger // for outages; nil: they are not logged
+
+	// OnWait, if non-nil, is called when a caller begins to wait for a look-up in the store, with the
+	// caller's context. What it returns, if non-nil, is called when the caller has waited, with the error
+	// of the look-up; nil for an unknown hash.
+	OnWait func(context.Context) func(error)
 
 	// OnOutage, if non-nil, is called when an outage begins, with its first error, and with nil when it
 	// ends. It must not call the cache.
