@@ -18,12 +18,12 @@ func TestModuleBehindTheProxyProtocol(t *testing.T) {
 	t.Parallel()
 	keys := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]") + record("key_balancer", "acme_balancer", "ip_whitelist: [127.0.0.1]")
 	start := func(config, filters string) string {
-		g := gateway{Upstream: harness.StartUpstream(t).Addr, ProxyProtocol: true, Filters: filters}
+		g := gateway{Upstream: harness.StartUpstream(t).Addr, ProxyProtocol: true, Edge: true, Filters: filters}
 		g.Module = newModule(t, keys, config).config()
 		return g.start(t).Addr("front")
 	}
 	client := func(secret string) call {
-		return call{header: headers("X-Api-Key", secret, "X-Client-Ip", "127.0.0.1"), proxy: "192.0.2.7"}
+		return call{header: headers("X-Api-Key", secret, "X-Client-Ip", "127.0.0.1", "X-Forwarded-For", "127.0.0.1"), proxy: "192.0.2.7"}
 	}
 	peer := start("", "")
 	send(t, peer, client("acme_client")).wantRefusal(t, 403, "FORBIDDEN", "key_client")

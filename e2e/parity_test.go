@@ -197,7 +197,7 @@ func remoteParity(t *testing.T) (parityGroup, *link) {
 		set("key_listed", "acme_listed_remote", `,"ip_whitelist":["192.0.2.7"]`)
 		set("key_limited", "acme_limited", `,"ratelimits":[{"name":"requests","limit":100,"duration":"1h"}]`)
 	}
-	return parityGroup{fill: fill, config: "store: {redis: " + url + "}\nratelimit: {store: redis, url: \"redis://" + l.addr() + "\"}\ncache: {lookup_timeout: 1s}\n"}, l
+	return parityGroup{fill: fill, config: "store: {redis: " + url + "}\nratelimit: {store: redis, timeout: 1s, url: \"redis://" + l.addr() + "\"}\ncache: {lookup_timeout: 1s}\n"}, l
 }
 
 // forwardedParity sends lists of addresses, of which | separates lines, and one of them from another peer.

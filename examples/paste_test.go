@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -46,6 +47,12 @@ fi`))
 	tr.program(t, "bin/upstream", harness.Binary(t, "examples/upstream"),
 		replace(`[[ " $* " = *" -listen "* ]] || set -- "$@" -listen 127.0.0.1:8080`))
 	tr.program(t, ".tools/envoy", harness.Envoy(t), `[[ " $* " = *" --disable-hot-restart "* ]] || set -- "$@" --disable-hot-restart --concurrency 1`)
+
+	if slices.Contains(examples, insideEnvoy) {
+		if err := os.Symlink(harness.Module(t), filepath.Join(tr.dir, "bin", "libextauthz.so")); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	curl, err := exec.LookPath("curl")
 	if err != nil {

@@ -41,9 +41,14 @@ func start(source envoymodule.Source) (envoymodule.Backend, error) {
 		path = textName
 	}
 	log := server.NewLogWriter(standardError())
+	validating := bool(C.extauthz_validating())
 	p, err := server.Open(context.Background(), server.Options{
 		Load: func() (*config.Config, error) {
-			return config.Load(path, config.Overrides{InProcess: true, Text: source.Text})
+			c, err := config.Load(path, config.Overrides{InProcess: true, Text: source.Text})
+			if validating { // nothing is to be seen of that from outside
+				c.Admin.Listen, c.Usage.Record, c.DecisionLog.Path = config.Address{}, false, config.DecisionsNowhere
+			}
+			return c, err
 		},
 		Log: log,
 	})
