@@ -60,7 +60,7 @@ type Decision struct {
 	// PreviousSecret reports that the secret is the one that the key's last rotation replaced.
 	PreviousSecret bool
 
-	// Stale reports that the key's record is an older one, as the store could not confirm it.
+	// Stale reports that the key's record is an old one, because the store could not confirm it.
 	Stale bool
 
 	// Limits is the state of the key's rate limits; nil if none applied or the limiter failed.
@@ -70,10 +70,10 @@ type Decision struct {
 // An Authorizer makes decisions. It is safe for concurrent use.
 type Authorizer struct {
 	store keystore.Store
-	stale keystore.StaleStore // store, if it can say that a record is stale
+	stale keystore.StaleStore // store, if it can report that a record is stale
 	now   func() time.Time
 
-	memory keystore.MemoryStore // store, if it knows what it has in memory
+	memory keystore.MemoryStore // store, if it can answer from memory only
 
 	roles          permission.Roles
 	limits         Limits
@@ -84,7 +84,7 @@ type Authorizer struct {
 	limiterDown atomic.Bool
 }
 
-// New returns an Authorizer over the store. now is the clock for expiry; [time.Now] in
+// New returns an Authorizer for the keys in the store. now is the clock for expiry: [time.Now] in
 // production.
 func New(store keystore.Store, now func() time.Time, options ...Option) *Authorizer {
 	a := &Authorizer{

@@ -31,7 +31,7 @@ func WithBadRequirement(report func(error)) Option {
 type Limits struct {
 	Limiter ratelimit.Limiter
 
-	// Remote says that the Limiter asks across the network.
+	// Remote reports that the Limiter uses the network.
 	Remote bool
 
 	// Owners are the limits that all keys with an external id share. A key's own limit replaces

@@ -9,24 +9,23 @@ import (
 	"extauthz/keystore"
 )
 
-// An AddressSource says where the client address of a request comes from: [Peer],
-// [TrustedProxies], [TrustedHops] or [AddressHeader]. Whatever it finds missing, repeated or
-// malformed gives no address: it never falls back to a weaker source. It is safe for
-// concurrent use.
+// An AddressSource finds the client address of a request: [Peer], [TrustedProxies],
+// [TrustedHops] or [AddressHeader]. If the value that it reads is missing, repeated or malformed,
+// there is no address: a source never falls back to a weaker one. It is safe for concurrent use.
 type AddressSource interface {
-	// Validate reports what is wrong with how the source was made and what to write instead,
-	// without repeating what was given.
+	// Validate returns an error that describes what is wrong with the source's parameters and what
+	// to write instead, without repeating them.
 	Validate() error
 
-	// Find returns the client address, unmapped and without a zone, or why there is none; and
-	// where it was looked for. The error may hold strings of a.
+	// Find returns the client address, unmapped and without a zone, or an error that says why there
+	// is none, and the place that it read. The error may contain strings of a.
 	Find(a *Attributes) (addr netip.Addr, from string, err error)
 
 	// header is the header that the source reads, in lower case; empty for none.
 	header() string
 }
 
-// An AddressFormat says how an address is written in a header.
+// An AddressFormat is the format of an address in a header.
 type AddressFormat uint8
 
 // The address formats. An IPv6 address is in brackets if it has a port, and only then.
@@ -52,8 +51,8 @@ var (
 	errNotAppended   = errors.New("the last entry is not the peer's address, so Envoy did not append it")
 )
 
-// A valueError is a reason, the value that it is about, and, for errAllTrusted, the range that
-// holds the value. It is formatted only when it is logged.
+// A valueError is a reason with the value that it is about and, for errAllTrusted, the range that
+// contains the value. It is formatted only when it is logged.
 type valueError struct {
 	reason error
 	value  string
@@ -70,8 +69,8 @@ func (e *valueError) Error() string {
 
 func (e *valueError) Unwrap() error { return e.reason }
 
-// Peer takes the address of the TCP connection to Envoy (source.address), or the one that the
-// PROXY protocol gave. No header changes it. A peer on a unix socket has no address.
+// Peer returns the source that uses the address of the TCP connection to Envoy (source.address), or
+// the one from the PROXY protocol. No header changes it. A peer on a unix socket has no address.
 func Peer() AddressSource { return peer{} }
 
 type peer struct{}
@@ -88,8 +87,8 @@ func (peer) Find(a *Attributes) (netip.Addr, string, error) {
 	return addr, fromPeer, nil
 }
 
-// AddressHeader takes the address from one header, which the operator's own proxy must set and
-// overwrite on every request: otherwise the client chooses it. If proxies are given, the header
+// AddressHeader returns the source that reads one header, which the operator's own proxy must set
+// and overwrite on every request: otherwise the client chooses it. If proxies are given, the header
 // is trusted only from a peer that is one of them; a request from any other has no address.
 func AddressHeader(name string, proxies []netip.Prefix, format AddressFormat) AddressSource {
 	name = strings.ToLower(name)
@@ -104,7 +103,7 @@ type addressHeader struct {
 
 func (h addressHeader) Validate() error {
 	if h.name == fromForwardedFor {
-		return errors.New("x-forwarded-for is a list, which callers write too: write from: x_forwarded_for with trusted_proxies or trusted_hops")
+		return errors.New("x-forwarded-for is a list, which callers can write too: write from: x_forwarded_for with trusted_proxies or trusted_hops")
 	}
 	return errors.Join(validateHeaderName(h.name), validateProxies(h.proxies))
 }
@@ -130,7 +129,7 @@ func (h addressHeader) Find(a *Attributes) (netip.Addr, string, error) {
 	return addr, h.from, err
 }
 
-// parse reads an address as the format says. The error names the value.
+// parse parses an address in the format. The error contains the value.
 func (f AddressFormat) parse(value string) (netip.Addr, error) {
 	if addr, ok := parseAddr(value); ok {
 		return addr, nil
@@ -145,7 +144,7 @@ func (f AddressFormat) parse(value string) (netip.Addr, error) {
 	return addr, nil
 }
 
-// parseAddr reads an IP address and nothing else: no port, no brackets, no zone. An
+// parseAddr parses an IP address and nothing else: no port, no brackets, no zone. An
 // IPv4-mapped IPv6 address becomes its IPv4 address.
 func parseAddr(s string) (netip.Addr, bool) {
 	addr, err := netip.ParseAddr(s)
@@ -155,7 +154,7 @@ func parseAddr(s string) (netip.Addr, bool) {
 	return addr.Unmap(), true
 }
 
-// parseAddrPort reads an IP address with a port. An IPv6 address is in brackets.
+// parseAddrPort parses an IP address with a port. An IPv6 address is in brackets.
 func parseAddrPort(s string) (netip.Addr, bool) {
 	p, err := netip.ParseAddrPort(s)
 	if err != nil || p.Addr().Zone() != "" {

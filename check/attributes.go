@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// Attributes are what a front end knows of one HTTP request. The caller chooses all of it but
-// ID, Peer and Extensions. Every string must be valid UTF-8. The zero value is an empty request.
+// Attributes describe one HTTP request, as a front end received it. The caller chooses everything
+// except ID, Peer and Extensions. Every string must be valid UTF-8. The zero value is an empty
+// request.
 type Attributes struct {
 	ID         string // the proxy's random id, the same for a retried check; empty if unknown
 	Peer       string // the IP address of the connection's remote end; empty if it has none
@@ -18,23 +19,23 @@ type Attributes struct {
 	Headers    []Field // in any order, except among fields of one name
 	Extensions []Field // set on the proxy's route, such as permissions; each name once
 
-	// PathCleaned says that a "!" in Path may replace a byte that was not UTF-8, which the
-	// upstream would see unchanged.
+	// PathCleaned reports that a "!" in Path may replace a byte that was not UTF-8, which the
+	// upstream would receive unchanged.
 	PathCleaned bool
 }
 
 // A Field is a name with a value, such as a header.
 type Field struct{ Name, Value string }
 
-// Reset empties a, and keeps the memory of its slices unless it is large.
+// Reset makes a the zero value, and keeps the memory of its slices unless it is large.
 func (a *Attributes) Reset() {
 	*a = Attributes{Headers: Emptied(a.Headers), Extensions: Emptied(a.Extensions)}
 }
 
-// maxKept is for how many elements a slice keeps its memory.
+// maxKept is the largest capacity for which a slice keeps its memory.
 const maxKept = 1024
 
-// Emptied returns the list without its elements, and without its memory if that is large.
+// Emptied returns an empty list that reuses the memory of list unless it is large.
 func Emptied(list []Field) []Field {
 	if cap(list) > maxKept {
 		return nil
@@ -112,8 +113,7 @@ func lower(c byte) byte {
 	return c
 }
 
-// CleanUTF8 replaces every byte that is not UTF-8 by "!", as Envoy does it in the headers
-// map.
+// CleanUTF8 replaces every byte that is not UTF-8 with "!", as Envoy does in the headers map.
 func CleanUTF8(s string) string {
 	if utf8.ValidString(s) {
 		return s

@@ -1,8 +1,8 @@
-// Package check decides what becomes of one HTTP request. Given the request's [Attributes], a
-// [Checker] finds the secret, the client address and what the route requires, asks an
-// [Authorizer], and says in an [Outcome] what to do: let the request through, with changes, or
-// refuse it with a response. The package knows no wire format: a front end, such as package
-// envoy, translates its protocol to Attributes and the Outcome back.
+// Package check checks one HTTP request. Given the request's [Attributes], a [Checker] finds the
+// secret, the client address and the route's requirements, calls an [Authorizer], and returns an
+// [Outcome]: let the request through, with changes, or refuse it with a response. The package
+// knows no wire format: a front end, such as package envoy, translates its protocol to Attributes
+// and the Outcome back.
 package check
 
 import (
@@ -18,13 +18,13 @@ import (
 	"extauthz/route"
 )
 
-// An Authorizer decides on one request. [authz.Authorizer] is the one in production. It must
-// be safe for concurrent use, and must not keep the request's strings after it has returned.
+// An Authorizer decides on one request; in production it is an [authz.Authorizer]. It must be
+// safe for concurrent use, and must not keep the request's strings after it has returned.
 type Authorizer interface {
 	Authorize(ctx context.Context, r authz.Request) (authz.Decision, error)
 }
 
-// A Checker checks requests. Make one with [New]. It is safe for concurrent use.
+// A Checker checks requests. Create one with [New]. It is safe for concurrent use.
 type Checker struct {
 	authorizer Authorizer
 	sources    []KeySource
@@ -66,7 +66,7 @@ func New(cfg Config) (*Checker, error) {
 	}
 	var errs []error
 	if c.authorizer == nil {
-		errs = append(errs, errors.New("no Authorizer: nothing would decide"))
+		errs = append(errs, errors.New("no Authorizer: set one"))
 	}
 	if err := c.address.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("client_address: %w", err))
@@ -110,7 +110,7 @@ func (c *Checker) TryCheck(ctx context.Context, a *Attributes, o *Outcome) bool 
 	return c.check(ctx, a, o, true)
 }
 
-// check is TryCheck if noWait is true, and otherwise Check, which is always done.
+// check is TryCheck if noWait is true, and otherwise Check, for which it returns true.
 func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait bool) (done bool) {
 	o.Reset()
 	defer func() {
@@ -142,8 +142,8 @@ func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait b
 
 var errNotRecorded = errors.New("the decision cannot be recorded")
 
-// refuseUnrecorded replaces the outcome by the refusal of a request that cannot be recorded. It is a
-// denial: no proxy may let the request through, since that would not be recorded either.
+// refuseUnrecorded replaces the outcome with the refusal of a request that cannot be recorded. It is
+// a denial: no proxy may let the request through, since that would not be recorded either.
 func (c *Checker) refuseUnrecorded(a *Attributes, o *Outcome) {
 	seen := o.seen
 	o.Deny()
@@ -166,7 +166,7 @@ func (c *Checker) Refuse(ctx context.Context, err error, o *Outcome) {
 	o.seen.Err, o.denial = err, true
 	c.answer(&Attributes{}, o, -1)
 	if c.record != nil {
-		_ = c.record(ctx, &o.seen) // it is refused already
+		_ = c.record(ctx, &o.seen) // the request is refused in any case
 	}
 	if c.observe != nil {
 		c.observe(ctx, &o.seen)
@@ -222,8 +222,8 @@ func (c *Checker) decide(ctx context.Context, a *Attributes, o *Outcome, noWait 
 
 var errNoKey = errors.New("the decision is VALID, but without a secret or a key")
 
-// authorize calls the Authorizer. Only a decision that comes in time, without an error, and with
-// a key can allow.
+// authorize calls the Authorizer. Only a decision before ctx ends, without an error, and with a key
+// can allow.
 func (c *Checker) authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
 	if err := ctx.Err(); err != nil {
 		return authz.Decision{}, err

@@ -18,11 +18,11 @@ type Config struct {
 	// is present is used. None: [DefaultKeySources].
 	KeySources []KeySource
 
-	// ForwardKey leaves the secret that was checked in the request that goes upstream. The
-	// other key sources are stripped all the same: they were not checked.
+	// ForwardKey keeps the secret that was checked in the request that goes upstream. Secrets in
+	// the other key sources are still removed, since they were not checked.
 	ForwardKey bool
 
-	// ClientAddress says where the client address comes from. Nil: [Peer].
+	// ClientAddress is the source of the client address. Nil: [Peer].
 	ClientAddress AddressSource
 
 	// Statuses overrides the HTTP statuses of refusals, from 400 to 599.
@@ -41,8 +41,8 @@ type Config struct {
 	// show what would have been refused; the caller sees no difference.
 	DryRun bool
 
-	// UnknownExtension, if non-nil, is called with the name of a context extension that has no
-	// meaning here, such as a misspelt one: once for each of the first hundred names.
+	// UnknownExtension, if non-nil, is called with the name of an unknown context extension, such
+	// as a misspelt one: once for each of the first hundred names.
 	UnknownExtension func(name string)
 
 	// Begin, if non-nil, is called before each check. The context that it returns, which must be
@@ -54,9 +54,9 @@ type Config struct {
 	// returns: their memory is reused.
 	Observe func(context.Context, *Observation)
 
-	// Record, if non-nil, is called after each check, before Observe, as Observe is. If it returns
-	// false, the request is refused as [authz.Unavailable]: it is for those who must not let a
-	// request through that they have no record of.
+	// Record, if non-nil, is called after each check and before Observe, with the same
+	// requirements. If it returns false, the request is refused as [authz.Unavailable], so that no
+	// request is allowed without a record.
 	Record func(context.Context, *Observation) bool
 
 	// ObservePanicked, if non-nil, is called when Record or Observe panics; err says where. The request
@@ -64,23 +64,23 @@ type Config struct {
 	ObservePanicked func(err error)
 }
 
-// An Observation is what happened in one check. It holds no secret.
+// An Observation describes one check. It contains no secret.
 type Observation struct {
 	Decision    authz.Decision
-	Err         error      // why no decision could be made; nil where one was
+	Err         error      // why no decision could be made; nil if one was
 	Panicked    bool       // the check panicked; Err says where
 	LetThrough  bool       // the decision refuses the request, and a dry run lets it through
-	ClientAddr  netip.Addr // the zero Addr where there is none
-	AddrFrom    string     // the source of ClientAddr: "peer", "x-forwarded-for", or such as "header x-client-ip"
+	ClientAddr  netip.Addr // the zero Addr if there is none
+	AddrFrom    string     // the source of ClientAddr: "peer", "x-forwarded-for", or a header, such as "header x-client-ip"
 	AddrErr     error      // why there is no ClientAddr
-	Permissions string     // the permissions that the route requires, as it was configured
-	Ratelimits  string     // the rate limits that the route charges, as it was configured
+	Permissions string     // the permissions that the route requires, as configured
+	Ratelimits  string     // the rate limits that the route charges, as configured
 	RouteErr    error      // why the requirements of the route are unknown
-	RequestID   string     // x-request-id, cut to 128 bytes
-	TraceParent string     // traceparent as the caller sent it, cut to 64 bytes
-	Peer        string     // the address of the connection's remote end, cut to 64 bytes
-	Method      string     // cut to 32 bytes
-	Host        string     // cut to 255 bytes
-	Path        string     // without query and fragment, cut to 1024 bytes
+	RequestID   string     // x-request-id, truncated to 128 bytes
+	TraceParent string     // traceparent as the caller sent it, truncated to 64 bytes
+	Peer        string     // the address of the connection's remote end, truncated to 64 bytes
+	Method      string     // truncated to 32 bytes
+	Host        string     // truncated to 255 bytes
+	Path        string     // without query and fragment, truncated to 1024 bytes
 	Duration    time.Duration
 }

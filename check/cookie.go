@@ -37,8 +37,8 @@ func (c cookieSource) find(a *Attributes) string {
 	return found.value()
 }
 
-// strip cuts the cookie out of the cookie header, or out of what another source's strip left of
-// it. Several headers become one, which RFC 6265 section 5.4 requires of clients.
+// strip removes the cookie from the cookie header, after the changes of other sources. Several
+// headers become one, which RFC 6265 section 5.4 requires of clients.
 func (c cookieSource) strip(a *Attributes, o *Outcome) {
 	header, _ := a.Header("cookie")
 	i := o.setHeader("cookie")
@@ -61,7 +61,7 @@ func (c cookieSource) strip(a *Attributes, o *Outcome) {
 	}
 }
 
-// in reports whether the header holds the cookie.
+// in reports whether the header contains the cookie.
 func (c cookieSource) in(header string) bool {
 	for pair := range cookies(header) {
 		if cookieName(pair) == c.name {
@@ -107,8 +107,8 @@ func cookieName(pair string) string {
 
 // nextCookie returns the first pair of a cookie header, and the rest. Pairs end at a ";". Several
 // headers are joined by commas, so a pair also ends at a comma that is followed by the name of a
-// cookie and a "=": a cookie's value has no comma (RFC 6265 section 4.1.1). A value that has one
-// all the same stays whole.
+// cookie and a "=": a cookie's value has no comma (RFC 6265 section 4.1.1). An invalid value with
+// another comma is not split.
 func nextCookie(header string) (pair, rest string) {
 	for i := range len(header) {
 		if header[i] == ';' || header[i] == ',' && beginsCookie(header[i+1:]) {

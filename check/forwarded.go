@@ -9,9 +9,9 @@ import (
 	"extauthz/keystore"
 )
 
-// TrustedProxies takes the peer's address if the peer is not one of the proxies. Otherwise it
-// walks x-forwarded-for from the right past the proxies, and takes the first other address. It
-// never reads what is left of that address: the client wrote it.
+// TrustedProxies returns the source that uses the peer's address if the peer is not one of the
+// proxies, and otherwise the rightmost address in x-forwarded-for that is not a proxy's. It never
+// reads what is to the left of that address: the client wrote it.
 func TrustedProxies(proxies []netip.Prefix, format AddressFormat) AddressSource {
 	return trustedProxies{keystore.NewWhitelist(proxies), format}
 }
@@ -23,7 +23,7 @@ type trustedProxies struct {
 
 func (t trustedProxies) Validate() error {
 	if len(t.proxies.Prefixes()) == 0 {
-		return errors.New("no proxy is trusted: write the ranges of the proxies in front of Envoy, or from: peer")
+		return errors.New("no trusted proxies: write the ranges of the proxies in front of Envoy, or from: peer")
 	}
 	return validateProxies(t.proxies)
 }
@@ -70,7 +70,7 @@ func (t trustedProxies) Find(a *Attributes) (netip.Addr, string, error) {
 	return netip.Addr{}, fromForwardedFor, &valueError{errAllTrusted, entry, rangeOf(t.proxies, addr)}
 }
 
-// rangeOf returns the range of the list that holds the address.
+// rangeOf returns the range of the list that contains the address.
 func rangeOf(list keystore.Whitelist, addr netip.Addr) netip.Prefix {
 	for _, p := range list.Prefixes() {
 		if p.Contains(addr) {
@@ -82,13 +82,13 @@ func rangeOf(list keystore.Whitelist, addr netip.Addr) netip.Prefix {
 
 const maxTrustedHops = 100
 
-// TrustedHops takes the n-th entry of x-forwarded-for from the right: n trusted proxies are in
-// front of Envoy, counted as in Envoy's xff_num_trusted_hops. It is correct only if every request
-// comes through all n proxies.
+// TrustedHops returns the source that uses the n-th entry of x-forwarded-for from the right: n
+// trusted proxies are in front of Envoy, counted as in Envoy's xff_num_trusted_hops. It is correct
+// only if every request comes through all n proxies.
 //
-// appended says that Envoy appends its peer before the check, as it does under
-// use_remote_address. That entry is set aside first. It must be the peer's address, unless the
-// peer is loopback, for which Envoy appends another one. If it is not, Envoy appended nothing, a
+// appended means that Envoy appends its peer before the check, as it does with
+// use_remote_address. That entry is then ignored. It must be the peer's address, unless the peer
+// is loopback, for which Envoy appends another one. If it is not, Envoy appended nothing, a
 // caller may have written the entry, and there is no address. Envoy never appends a peer on a
 // unix socket, so there is no address for it either.
 func TrustedHops(n int, appended bool, format AddressFormat) AddressSource {

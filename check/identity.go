@@ -13,7 +13,7 @@ const (
 	externalIDHeader = "x-extauthz-external-id"
 )
 
-// describe sets what is known about the caller.
+// describe sets the fields of o that describe the caller.
 func (o *Outcome) describe() {
 	o.requestID = o.seen.RequestID
 	if o.seen.ClientAddr.IsValid() {
@@ -25,8 +25,8 @@ func (o *Outcome) describe() {
 	}
 }
 
-// validUTF8 replaces bytes that are not UTF-8. A store that let them in must not make the
-// outcome impossible to send.
+// validUTF8 replaces bytes that are not UTF-8, so that the outcome can be sent even if a store
+// contains them.
 func validUTF8(s string) string {
 	if utf8.ValidString(s) {
 		return s
@@ -34,7 +34,7 @@ func validUTF8(s string) string {
 	return strings.ToValidUTF8(s, "!")
 }
 
-// identify sets the identity headers, and removes those that the caller made up.
+// identify sets the identity headers, and removes those that the caller forged.
 func (o *Outcome) identify(a *Attributes) {
 	addr := o.ClientAddr
 	if o.KeyID == "" {
@@ -60,8 +60,8 @@ func (o *Outcome) setIdentity(name, value string) {
 	o.SetHeaders = append(o.SetHeaders, Field{name, value})
 }
 
-// isIdentity reports whether a header's name begins with x-extauthz-. Many upstreams read "_"
-// as "-", so this does as well.
+// isIdentity reports whether a header's name begins with x-extauthz-. It treats "_" as "-", as
+// many upstreams do.
 func isIdentity(name string) bool {
 	if len(name) < len(identityPrefix) {
 		return false

@@ -16,11 +16,11 @@ type KeySource interface {
 	// with the same description find the same.
 	fmt.Stringer
 
-	// Validate reports what is wrong with how the source was made and what to write instead,
-	// without repeating what was given.
+	// Validate returns an error that describes what is wrong with the source's parameters and what
+	// to write instead, without repeating them.
 	Validate() error
 
-	// find returns the secret, or "" if it is absent. All values of a repeated one are joined by
+	// find returns the secret, or "" if it is absent. The values of a repeated secret are joined by
 	// commas, so that they match no key.
 	find(a *Attributes) string
 
@@ -37,14 +37,13 @@ type KeySource interface {
 // defaultScheme is the scheme of a secret that is sent without one.
 const defaultScheme = "ApiKey"
 
-// DefaultKeySources returns the sources that are used where none are configured: the header
-// x-api-key.
+// DefaultKeySources returns the sources that are used if none are configured: the header x-api-key.
 func DefaultKeySources() []KeySource { return []KeySource{Header("x-api-key")} }
 
 // WithPrefix restricts a source to secrets that begin with the prefix, such as sk_. Any other
-// value is not one of ours: it counts as absent, and goes upstream unchanged. So does a header
-// that the proxy does not show. If any of repeated values has the prefix, they count as a
-// repeated secret, which matches no key.
+// value counts as absent, and goes upstream unchanged. So does a header that the proxy does not
+// show. If any of several values has the prefix, they count as a repeated secret, which matches no
+// key.
 func WithPrefix(source KeySource, prefix string) KeySource { return prefixed{source, prefix} }
 
 type prefixed struct {
@@ -84,7 +83,7 @@ func (p prefixed) strip(a *Attributes, o *Outcome) {
 	}
 }
 
-// A repeatable collects the values of a source: one as it is, several joined by commas.
+// A repeatable collects the values of a source: a single one unchanged, several joined by commas.
 type repeatable struct {
 	first  string
 	times  int
@@ -151,7 +150,7 @@ func (c *Checker) secret(a *Attributes) (string, int) {
 }
 
 // strip removes every secret from the request that goes upstream: the one that was used, unless
-// it is to be forwarded, and the others, which were not checked.
+// ForwardKey is set, and the others, which were not checked.
 func (c *Checker) strip(a *Attributes, o *Outcome, used int) {
 	if !c.forwardKey {
 		used = -1

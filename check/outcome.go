@@ -7,19 +7,19 @@ import (
 	"extauthz/ratelimit"
 )
 
-// An Outcome is what becomes of one request. Where [Outcome.Allowed] is false, a response with
-// [Outcome.Status], ResponseHeaders and the body goes back to the caller; otherwise the request
-// goes to the upstream, changed as the fields say. The zero value refuses the request as
+// An Outcome is the result of a check. If [Outcome.Allowed] is true, the request goes to the
+// upstream with the changes in its fields; otherwise the caller gets a response with
+// [Outcome.Status], ResponseHeaders and the body. The zero value refuses the request as
 // [authz.Unavailable].
 type Outcome struct {
 	Code   authz.Code // of the decision
-	DryRun bool       // the request goes on whatever Code is
+	DryRun bool       // the request goes on, whatever Code is
 
-	// What is known about the caller, for metadata; each may be empty.
+	// A description of the caller, for metadata; each field may be empty.
 	KeyID, ExternalID, ClientAddr string
 
-	// WouldRefuse says that the whitelist of the key, which only reports, would have refused the
-	// request as [authz.Forbidden].
+	// WouldRefuse reports that the key is in report mode, and that its whitelist would have refused
+	// the request as [authz.Forbidden].
 	WouldRefuse bool
 
 	// Changes to a request that goes on. No header is both set and removed.
@@ -37,7 +37,7 @@ type Outcome struct {
 
 	denial    bool // the refusal is not an error, even as Unavailable
 	requestID string
-	bareBody  bool // the body is the code alone, for gRPC callers
+	bareBody  bool // the body is only the code, for gRPC callers
 	status    int  // 0: the one in refusals
 	seen      Observation
 }
@@ -53,7 +53,7 @@ func (o *Outcome) Reset() {
 	o.SetHeaders, o.RemoveHeaders, o.RemoveQuery, o.ResponseHeaders = set, remove, query, response
 }
 
-// Deny makes o the refusal as [authz.Unavailable] of a check that panicked. It is a denial, not an
+// Deny makes o the refusal of a check that panicked, as [authz.Unavailable]. It is a denial, not an
 // error, so that no proxy lets a request through that makes extauthz panic.
 func (o *Outcome) Deny() {
 	o.Reset()
@@ -64,12 +64,12 @@ func (o *Outcome) Deny() {
 func (o *Outcome) Allowed() bool { return o.Code.Allowed() || o.DryRun }
 
 // IsError reports whether the request is refused because no decision could be made. A proxy may
-// have a policy of its own for that, such as Envoy's failure_mode_allow.
+// have a policy for that, such as Envoy's failure_mode_allow.
 func (o *Outcome) IsError() bool {
 	return !o.Allowed() && !o.denial && refusalCode(o.Code) == authz.Unavailable
 }
 
-// ForGRPC reports whether the refusal is for a gRPC caller, whose body is the code alone.
+// ForGRPC reports whether the refusal is for a gRPC caller, whose body is only the code.
 func (o *Outcome) ForGRPC() bool { return o.bareBody }
 
 // Status returns the HTTP status of the refusal, from 400 to 599.
@@ -80,8 +80,8 @@ func (o *Outcome) Status() int {
 	return o.status
 }
 
-// Metadata returns what the proxy may record of the check, such as in its access log. A field
-// with an empty value is unknown, and not to be recorded.
+// Metadata returns the fields that the proxy may record, such as in its access log. A field with
+// an empty value is unknown, and must not be recorded.
 func (o *Outcome) Metadata() [6]Field {
 	dryRun, wouldRefuse := "", ""
 	if o.DryRun {
@@ -100,7 +100,7 @@ func (o *Outcome) Metadata() [6]Field {
 	}
 }
 
-// refusals holds how each code but [authz.Valid] is reported to the caller.
+// refusals holds the response for each code except [authz.Valid].
 var refusals = [authz.Valid]struct {
 	status int  // of the response, unless the configuration overrides it
 	keyID  bool // the body has the key's id
@@ -115,7 +115,7 @@ var refusals = [authz.Valid]struct {
 	authz.RateLimited:             {429, true},
 }
 
-// refusalCode returns the code, or Unavailable where it is not the code of a refusal.
+// refusalCode returns the code, or Unavailable if it is not the code of a refusal.
 func refusalCode(code authz.Code) authz.Code {
 	if int(code) < len(refusals) {
 		return code
@@ -135,7 +135,7 @@ func (c *Checker) answer(a *Attributes, o *Outcome, used int) {
 }
 
 // allow lets the request through, because of its decision or of a dry run: with the identity of
-// the key, without one that the caller made up, and without secrets.
+// the key, without a forged one, and without secrets.
 func (c *Checker) allow(a *Attributes, o *Outcome, used int) {
 	o.describe()
 	o.identify(a)

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// panicError returns an error that says in one line where a check panicked. The deferred function
-// that recovered the value calls it. It gives only the type of a value that is not the runtime's:
-// the value itself may hold a secret.
+// panicError returns a one-line error with the place where a check panicked. The deferred function
+// that recovered the value calls it. Unless the value is a runtime error, the error contains only
+// its type, since the value may contain a secret.
 func panicError(value any) error {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(0, pcs)])

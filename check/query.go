@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// Query is the source of a secret that is the value of a query parameter, in whatever way its
-// name is percent-encoded. The query is split where Envoy splits it: after the first "?", at
+// Query is the source of a secret that is the value of a query parameter; its name may be
+// percent-encoded in any way. The query is split as Envoy splits it: after the first "?", at
 // each "&", and at the first "="; it ends before a "#". A secret in the query is also in every
-// log of the whole path, such as the proxy's own access log of a refused request.
+// log of the full path, such as the proxy's own access log of a refused request.
 func Query(name string) KeySource { return querySource{name} }
 
 type querySource struct{ name string }
@@ -53,8 +53,8 @@ func (q querySource) names(raw string) bool {
 	return err == nil && decoded == q.name
 }
 
-// strip cuts the parameter, in every spelling, out of the path, or out of what another source's
-// strip left of it. The rest stays byte for byte.
+// strip removes the parameter, in every spelling, from the path, after the changes of other
+// sources. The rest is unchanged byte for byte.
 func (q querySource) strip(a *Attributes, o *Outcome) {
 	path := a.Path
 	if o.Path != "" {

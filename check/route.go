@@ -7,8 +7,8 @@ import (
 	"extauthz/authz"
 )
 
-// requirements returns what the route requires of a key: from its context extensions, and from
-// the configured rule where they say nothing.
+// requirements returns what the route requires of a key: from its context extensions, and for
+// fields that they do not set, from the configured rule.
 func (c *Checker) requirements(a *Attributes) authz.Request {
 	var r authz.Request
 	var hasPermissions, hasRatelimits bool

@@ -48,9 +48,9 @@ func (a *attributes) setPathCleaned(raw string) {
 	a.PathCleaned = raw != a.Path && strings.Contains(a.Path, "!")
 }
 
-// requestID returns the id of a request if it is one that Envoy makes: a random number of 64 bits,
-// whatever the caller sends, which stays the same when Envoy retries a check. Any other is not
-// used: another proxy might write there what its caller chose, or a number that comes again.
+// requestID returns the id of a request if it has the form of Envoy's ids: a random number of 64
+// bits that the caller cannot choose and that stays the same when Envoy retries a check. No other
+// id is used: another proxy might let its caller choose it, or repeat it.
 func requestID(id string) string {
 	if len(id) < 10 || len(id) > 20 {
 		return ""

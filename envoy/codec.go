@@ -22,8 +22,8 @@ var ErrTooLarge = errors.New("the check request is too large")
 // ServerOptions returns the options that the gRPC server must be created with. They do not affect
 // other services on it, except that these accept messages of any size.
 //
-// The limit of gRPC itself has to be off: a message over it is answered with an RPC error, and
-// Envoy's failure_mode_allow lets that request through.
+// gRPC's own limit must be off: it answers larger messages with an RPC error, and Envoy's
+// failure_mode_allow lets those requests through.
 func (s *Server) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec(s)),
@@ -69,7 +69,7 @@ func (c codec) checkSize(data mem.BufferSlice) error {
 	return nil
 }
 
-// Marshal returns an encoded reply as it is.
+// Marshal returns an encoded response unchanged.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if reply, ok := v.(mem.BufferSlice); ok {
 		return reply, nil
@@ -110,7 +110,7 @@ func handleCheck(srv any, ctx context.Context, decode func(any) error, intercept
 
 func encoded(b []byte) mem.BufferSlice { return mem.BufferSlice{mem.SliceBuffer(b)} }
 
-// answer decides on the attributes of c and returns the encoded reply.
+// answer decides on the attributes of c and returns the encoded response.
 func (s *Server) answer(ctx context.Context, c *call) []byte {
 	if c.unread != nil {
 		s.current.Load().checker.Refuse(ctx, c.unread, &c.outcome)

@@ -1,6 +1,6 @@
-// Package envoy speaks Envoy's external authorization protocol (envoy.service.auth.v3): it
-// reads a check request into [check.Attributes], and writes the [check.Outcome] as the reply
-// that lets the request through or refuses it. What becomes of a request is package check's.
+// Package envoy implements Envoy's external authorization protocol (envoy.service.auth.v3): it
+// reads a check request into [check.Attributes], and writes the [check.Outcome] as the response
+// that lets the request through or refuses it. Package check decides on the request.
 package envoy
 
 import (
@@ -15,15 +15,15 @@ import (
 	"extauthz/check"
 )
 
-// A Server is the gRPC service that Envoy's ext_authz filter calls. Make one with [New]; it
-// is safe for concurrent use. Its zero value refuses every request.
+// A Server is the gRPC service that Envoy's ext_authz filter calls. Create one with [New]. It is
+// safe for concurrent use. Its zero value refuses every request.
 type Server struct {
 	authv3.UnimplementedAuthorizationServer
 
-	current atomic.Pointer[settings] // never changed, but replaced
+	current atomic.Pointer[settings] // replaced, never modified
 }
 
-// settings are what [Server.Set] is given.
+// settings are the arguments of [Server.Set].
 type settings struct {
 	checker        *check.Checker
 	keepPath       bool
@@ -62,8 +62,8 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 	r.RegisterService(&serviceDesc, s)
 }
 
-// Check answers one check request, in the generated types. It always returns a response, and never an error: Envoy
-// would take any RPC error for a failure of the service, even one that means to refuse.
+// Check answers one check request, in the generated types. It always returns a response, and never
+// an error: Envoy treats any RPC error as a failure of the service, even one that means a refusal.
 func (s *Server) Check(ctx context.Context, req *authv3.CheckRequest) (resp *authv3.CheckResponse, _ error) {
 	defer func() {
 		if recover() != nil { // no checker, or a mistake in this package
@@ -88,7 +88,7 @@ func (s *Server) check(ctx context.Context, c *call) {
 	}
 }
 
-// A call is one check under way.
+// A call is one check in progress.
 type call struct {
 	attributes
 	unread  error // why the request could not be read
@@ -99,7 +99,7 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return new(call) }}
 
-// release forgets the call, secret and all, but keeps its slices' memory for the next.
+// release clears the call, including its secret, but keeps the memory of its slices for the next.
 func (c *call) release() {
 	c.Reset()
 	c.outcome.Reset()

@@ -9,10 +9,10 @@ import (
 	"extauthz/check"
 )
 
-// appendResponse appends the outcome as an encoded CheckResponse: what [response] returns,
-// written without it.
+// appendResponse appends the outcome as an encoded CheckResponse: the encoding of what [response]
+// returns.
 func appendResponse(b []byte, o *check.Outcome) []byte {
-	b, start := begin(b, 1) // status: there even where it is OK
+	b, start := begin(b, 1) // status: present even if it is OK
 	if !o.Allowed() {
 		b = appendNumber(b, 1, uint64(rpcCode(o.Code)))
 	}
@@ -64,7 +64,7 @@ func appendRefusal(b []byte, number protowire.Number, o *check.Outcome) []byte {
 	return end(b, start)
 }
 
-// appendHeaders appends the fields headers, number 2 in both kinds of response.
+// appendHeaders appends the fields headers, whose number is 2 in both kinds of response.
 func appendHeaders(b []byte, headers []field) []byte {
 	for _, h := range headers {
 		b = appendHeader(b, 2, h, 0)
@@ -75,7 +75,7 @@ func appendHeaders(b []byte, headers []field) []byte {
 // overwrite is the append_action OVERWRITE_IF_EXISTS_OR_ADD.
 const overwrite = uint64(corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD)
 
-// appendHeader appends a HeaderValueOption with an append_action; 0 leaves it out.
+// appendHeader appends a HeaderValueOption with an append_action; 0 omits it.
 func appendHeader(b []byte, number protowire.Number, h field, action uint64) []byte {
 	b, option := begin(b, number)
 	b, header := begin(b, 1)

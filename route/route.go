@@ -143,7 +143,7 @@ func arrange(entries []entry) {
 		}
 	}
 	slices.SortStableFunc(entries, func(a, b entry) int {
-		// By segments, since two prefixes that differ in case alone may differ in length.
+		// Compare segments, since two prefixes that differ only in case may differ in length.
 		if d := strings.Count(b.prefix, "/") - strings.Count(a.prefix, "/"); d != 0 {
 			return d
 		}
@@ -162,8 +162,8 @@ func (t *Table) Match(host, method, path string) (*Rule, error) {
 	return t.match(host, matcher{method: method, path: path})
 }
 
-// MatchCleaned is Match for a path in which a "!" may stand for a byte that is not UTF-8, as
-// Envoy reports it. The upstream receives the byte itself, and some servers ignore such bytes or
+// MatchCleaned is Match for a path in which a "!" may replace a byte that is not UTF-8, as
+// reported by Envoy. The upstream receives the byte itself, and some servers ignore such bytes or
 // decode them as slashes or dots. A path with a "!" is therefore ambiguous; "%21" is not.
 func (t *Table) MatchCleaned(host, method, path string) (*Rule, error) {
 	return t.match(host, matcher{method: method, path: path, cleaned: true})
