@@ -23,7 +23,7 @@ type trustedProxies struct {
 
 func (t trustedProxies) Validate() error {
 	if len(t.proxies.Prefixes()) == 0 {
-		return errors.New("no trusted proxies: write the ranges of the proxies in front of Envoy, or from: peer")
+		return errors.New("no proxy is trusted: write the ranges of the proxies in front of Envoy, or from: peer")
 	}
 	return validateProxies(t.proxies)
 }
