@@ -27,7 +27,7 @@ type Process struct {
 	t      testing.TB
 	name   string
 	cmd    *exec.Cmd
-	log    *buffer
+	log    *Buffer
 	exited chan struct{} // closed when it has ended
 }
 
@@ -36,7 +36,7 @@ type Process struct {
 // reported a data race.
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
-	p := &Process{t: t, name: name, cmd: cmd, log: new(buffer), exited: make(chan struct{})}
+	p := &Process{t: t, name: name, cmd: cmd, log: new(Buffer), exited: make(chan struct{})}
 	if cmd.Stdout == nil {
 		cmd.Stdout = p.log
 	}
@@ -132,19 +132,21 @@ func (p *Process) Wait() int {
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// A buffer is a bytes.Buffer that can be read while it is written.
-type buffer struct {
+// A Buffer is a [bytes.Buffer] that can be read while it is written. Its zero value is empty.
+type Buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (b *buffer) Write(p []byte) (int, error) {
+// Write implements [io.Writer].
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.Write(p)
 }
 
-func (b *buffer) String() string {
+// String returns what was written so far.
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()

@@ -18,6 +18,7 @@ import (
 	"extauthz/check"
 	"extauthz/config"
 	"extauthz/keystore"
+	"extauthz/proctest"
 	"extauthz/strictyaml"
 	"extauthz/traceparent"
 )
@@ -37,7 +38,7 @@ func refusal(code authz.Code, id string) *check.Observation {
 // A flood of refusals writes a bounded number of lines, and then how many were left out.
 func TestFloodIsSampled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &buffer{}
+		log := &proctest.Buffer{}
 		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 		ctx, cancel := context.WithCancel(t.Context())
 		go d.summarize(ctx)
@@ -69,7 +70,7 @@ func TestFloodIsSampled(t *testing.T) {
 // Keys whose requests are refused all the time do not hide what happens to others.
 func TestNoisyKeysHideNoOther(t *testing.T) {
 	for _, noisy := range []int{1, 50, sampledKeys - 1} {
-		log := &buffer{}
+		log := &proctest.Buffer{}
 		d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 		for range 100 {
 			for i := range noisy {
@@ -87,7 +88,7 @@ func TestNoisyKeysHideNoOther(t *testing.T) {
 
 // What a whitelist only reports is logged and sampled like a refusal, and counted.
 func TestWouldRefuse(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	s := testServer(t, &config.Config{Log: config.Log{Format: "text"}}, log)
 	d := newDecisionLog(s.log)
 	reported := refusal(authz.Valid, "key_a")
@@ -116,7 +117,7 @@ func TestWouldRefuse(t *testing.T) {
 // However many keys are refused, the lines and the memory of a period are bounded, and nothing is
 // left out of the count.
 func TestManyKeysAreSampled(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 	const keys, each = 10_000, 11
 	for range each {
@@ -144,7 +145,7 @@ func TestManyKeysAreSampled(t *testing.T) {
 
 // Where all decisions are wanted, none is left out.
 func TestAllDecisions(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 	d.all.Store(true)
 	for range 1000 {
@@ -158,7 +159,7 @@ func TestAllDecisions(t *testing.T) {
 
 // A key file in which every line is wrong does not write a log as long as itself.
 func TestManyMistakesAreCut(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	s := testServer(t, config.Default(), log)
 	var many strictyaml.Errors
 	for line := range 10_000 {
@@ -189,7 +190,7 @@ func TestLevels(t *testing.T) {
 		}
 	}
 
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelInfo, Format: "text"}, log))
 	d.observe(t.Context(), refusal(authz.Valid, "key_a"))
 	if log.String() != "" {
@@ -199,7 +200,7 @@ func TestLevels(t *testing.T) {
 
 // At debug there is one line a decision, however many there are.
 func TestDebugIsWhole(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelDebug, Format: "json"}, log))
 	for range 100 {
 		d.observe(t.Context(), refusal(authz.Forbidden, "key_a"))
@@ -216,7 +217,7 @@ func TestLogInjection(t *testing.T) {
 	o.Path, o.Host, o.RequestID = "/a\ntime=now level=INFO msg=decision code=VALID", "a\" code=VALID x=\"", "\x1b[2J\x00\xff"
 	o.ClientAddr, o.AddrErr = netip.Addr{}, errors.New("no\nentry")
 	for _, format := range []string{"text", "json"} {
-		log := &buffer{}
+		log := &proctest.Buffer{}
 		newDecisionLog(NewLogger(config.Log{Format: format}, log)).observe(t.Context(), o)
 		text := log.String()
 		if strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\x1b\x00") || strings.HasPrefix(text, "time=now") {
@@ -236,7 +237,7 @@ func TestLogInjection(t *testing.T) {
 
 // A refusal's line names what the route asked for.
 func TestLogNamesWhatTheRouteAsks(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
 	o := refusal(authz.InsufficientPermissions, "key_a")
 	o.Permissions, o.Ratelimits = "documents.read OR admin", "exports=1"

@@ -14,6 +14,7 @@ import (
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/polltest"
+	"extauthz/proctest"
 )
 
 // slowStore answers once it is told to.
@@ -30,9 +31,9 @@ func (s slowStore) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, 
 }
 
 // inFlight returns a server with one request on its way through it, and where it says whether that was allowed.
-func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn, slowStore, *buffer, <-chan bool) {
+func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn, slowStore, *proctest.Buffer, <-chan bool) {
 	t.Helper()
-	cfg, log := config.Default(), &buffer{}
+	cfg, log := config.Default(), &proctest.Buffer{}
 	cfg.Shutdown = shutdown
 	s := testServer(t, cfg, log)
 	slow := slowStore{make(chan struct{}), make(chan struct{})}

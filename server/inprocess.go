@@ -22,6 +22,7 @@ type InProcess struct {
 // as its address is free: a front end may open the next configuration before it closes the last one.
 func Open(ctx context.Context, o Options) (*InProcess, error) {
 	s := newServer(o)
+	s.inProcess = true
 	ctx, cancel := context.WithCancel(ctx)
 	p := &InProcess{server: s, stop: cancel}
 	if err := s.open(ctx); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"extauthz/config"
 	"extauthz/keystore/storetest"
+	"extauthz/proctest"
 )
 
 // scrape returns the metrics of the server.
@@ -24,7 +25,7 @@ func scrape(t *testing.T, s *server) string {
 // The gauges follow changes of the keys, and time, and keep the last counts while the store is down.
 func TestKeyCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &buffer{}
+		log := &proctest.Buffer{}
 		s := testServer(t, &config.Config{Log: config.Log{Format: "text"}}, log)
 		store := storetest.NewMemory(storetest.RotatedKey("key_a"))
 		c := newKeyCount(s.log)

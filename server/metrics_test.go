@@ -15,6 +15,7 @@ import (
 	"extauthz/check"
 	"extauthz/config"
 	"extauthz/keystore/storetest"
+	"extauthz/proctest"
 	"extauthz/traceparent"
 )
 
@@ -46,7 +47,7 @@ func openMetrics(t *testing.T, s *server) string {
 // Only the trace of a call that Envoy records is an exemplar, whatever the caller sends.
 func TestExemplars(t *testing.T) {
 	cfg := config.Default()
-	s := testServer(t, cfg, &buffer{})
+	s := testServer(t, cfg, &proctest.Buffer{})
 	conn := serveOver(t, s, cfg, storetest.NewMemory())
 	caller := func(ctx context.Context) {
 		t.Helper()
@@ -72,7 +73,7 @@ func TestExemplars(t *testing.T) {
 
 // A scraper that takes native histograms gets one beside the buckets of the others.
 func TestNativeHistogram(t *testing.T) {
-	s := testServer(t, config.Default(), &buffer{})
+	s := testServer(t, config.Default(), &proctest.Buffer{})
 	for _, d := range []time.Duration{time.Microsecond, 1500 * time.Nanosecond, time.Second, 0} {
 		s.metrics.observe(&check.Observation{Duration: d}, traceparent.Parent{})
 	}
@@ -95,7 +96,7 @@ func TestNativeHistogram(t *testing.T) {
 
 // A check whose trace is not recorded costs nothing more.
 func TestMetricsDoNotAllocate(t *testing.T) {
-	s := testServer(t, config.Default(), &buffer{})
+	s := testServer(t, config.Default(), &proctest.Buffer{})
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("user-agent", "envoy", "traceparent", "00-"+envoyTrace+"-"+envoySpan+"-00"))
 	if parentOf(ctx).TraceID != envoyTrace {
 		t.Fatal("the metadata of a call are not found")
@@ -110,7 +111,7 @@ func TestMetricsDoNotAllocate(t *testing.T) {
 func TestMetricsAreWellNamed(t *testing.T) {
 	cfg := config.Default()
 	cfg.DecisionLog.Path = t.TempDir() + "/decisions.log"
-	s := testServer(t, cfg, &buffer{})
+	s := testServer(t, cfg, &proctest.Buffer{})
 	serveOver(t, s, cfg, storetest.NewMemory())
 	s.metrics.addStore(s.keys, newStoreMetrics())
 	s.metrics.registry.MustRegister(newKeyCount(s.log))
@@ -129,7 +130,7 @@ func TestMetricsAreWellNamed(t *testing.T) {
 }
 
 func BenchmarkMetrics(b *testing.B) {
-	s := testServer(b, config.Default(), &buffer{})
+	s := testServer(b, config.Default(), &proctest.Buffer{})
 	o := &check.Observation{Decision: authz.Decision{Code: authz.Forbidden}, Duration: 21 * time.Microsecond}
 	for name, flags := range map[string]string{"no trace": "", "not sampled": "-00", "sampled": "-01"} {
 		md := metadata.Pairs("user-agent", "envoy")

@@ -10,12 +10,13 @@ import (
 	"extauthz/check"
 	"extauthz/config"
 	"extauthz/keystore"
+	"extauthz/proctest"
 	"extauthz/traceparent"
 )
 
 // The first owners have series of their own, however many there are, and all decisions are counted.
 func TestOwners(t *testing.T) {
-	s := testServer(t, config.Default(), &buffer{})
+	s := testServer(t, config.Default(), &proctest.Buffer{})
 	decide := func(owner string, code authz.Code) {
 		s.metrics.observe(&check.Observation{Decision: authz.Decision{Code: code, Key: &keystore.Key{ExternalID: owner}}}, traceparent.Parent{})
 	}

@@ -12,11 +12,12 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"extauthz/config"
+	"extauthz/proctest"
 )
 
 // Other machines that send checks are logged, each once, and not without end.
 func TestPeersAreLoggedOnce(t *testing.T) {
-	log := &buffer{}
+	log := &proctest.Buffer{}
 	l := &peerLog{log: NewLogger(config.Log{Format: "text"}, log)}
 	from := func(addr net.Addr) context.Context {
 		return peer.NewContext(t.Context(), &peer.Peer{Addr: addr})

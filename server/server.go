@@ -68,6 +68,7 @@ func Run(ctx context.Context, o Options) error {
 // A server is the gRPC server, the admin listener, and what they share.
 type server struct {
 	options   Options
+	inProcess bool // there is no gRPC listener
 	level     *liveHandler
 	log       *slog.Logger
 	metrics   *metrics

@@ -1,11 +1,9 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net"
-	"sync"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -16,24 +14,6 @@ import (
 	"extauthz/config"
 	"extauthz/keystore"
 )
-
-// A buffer takes what is logged while a test reads it.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // testServer returns a server that logs into the buffer.
 func testServer(t testing.TB, cfg *config.Config, log io.Writer) *server {

@@ -108,14 +108,9 @@ const (
 	reportChanges = time.Second
 )
 
-// reportUp reports that the server is up until ctx ends. Its name is that of the machine, with the
-// listener's address.
+// reportUp reports that the server is up until ctx ends.
 func (s *server) reportUp(ctx context.Context, store usage.Store, listen string) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	name := host + " " + listen + " " + strconv.Itoa(os.Getpid())
+	name := s.reportName(listen)
 	tick := time.NewTicker(reportChanges)
 	defer tick.Stop()
 	var last usage.ServerReport
@@ -131,6 +126,20 @@ func (s *server) reportUp(ctx context.Context, store usage.Store, listen string)
 		case <-tick.C:
 		}
 	}
+}
+
+// reportName returns the name under which the server reports: that of the machine with the address of
+// the listener, which is the same after a restart. Without a listener, the process id tells the servers
+// of one machine apart.
+func (s *server) reportName(listen string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if s.inProcess {
+		return host + " in process " + strconv.Itoa(os.Getpid())
+	}
+	return host + " " + listen
 }
 
 // report writes a report that the server is up.

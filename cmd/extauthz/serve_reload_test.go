@@ -163,6 +163,21 @@ func TestServeReloadsConfiguration(t *testing.T) {
 		{"grpc age", "", "grpc: {max_connection_age: 1s}\n", func(t *testing.T, p *process) bool {
 			return strings.Contains(p.Log(), "changed=grpc")
 		}},
+		{"decision_log", "", "decision_log: {path: decisions.log, allowed: 1}\n", func(t *testing.T, p *process) bool {
+			_, metrics := p.get(t, "/metrics")
+			return strings.Contains(metrics, "\nextauthz_decision_log_written_total ") && p.metric(t, "extauthz_decision_log_written_total") != "0"
+		}},
+		{"no decision_log", "decision_log: {path: decisions.log, allowed: 1}\n", "", func(t *testing.T, p *process) bool {
+			return p.metric(t, "extauthz_decision_log_written_total") == "0" && strings.Contains(p.Log(), "changed=decision_log")
+		}},
+		{"metrics", "", "metrics: {owners: 1}\n", func(t *testing.T, p *process) bool {
+			_, metrics := p.get(t, "/metrics")
+			return strings.Contains(metrics, `extauthz_owner_decisions_total{code="VALID",owner="acme"}`)
+		}},
+		{"tracing", "", "tracing: {endpoint: \"http://127.0.0.1:1\", ratio: 1}\n", func(t *testing.T, p *process) bool {
+			_, metrics := p.get(t, "/metrics")
+			return strings.Contains(metrics, "\nextauthz_tracing_spans_dropped_total ") && p.metric(t, "extauthz_tracing_spans_dropped_total") != "0"
+		}},
 		{"memory", "", "memory: {gc_percent: 77}\n", func(t *testing.T, p *process) bool {
 			return p.metric(t, "go_gc_gogc_percent") == "77"
 		}},
