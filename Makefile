@@ -39,8 +39,8 @@ test: .tools/envoy .tools/envoy-of-gateway databases browser ## run every test a
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
 .PHONY: test-cluster
-test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway databases ## test the chart, the manifests, and policies through Envoy Gateway
-	@cd e2e/cluster && ../../scripts/test -timeout=8m $(TESTFLAGS) ./...
+test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway databases ## test the chart, the manifests, and policies through Envoy Gateway and Istio's pilot
+	@for module in e2e/cluster e2e/istio; do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
@@ -68,7 +68,7 @@ figures: databases ## measure a million keys in Postgres and Redis, for docs/ope
 .PHONY: lint
 lint: .tools/golangci-lint ## check style, common mistakes and import rules
 	@.tools/golangci-lint run ./...
-	@for module in bench e2e/cluster $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
+	@for module in bench e2e/cluster e2e/istio $(TEST_MODULES); do (cd $$module && $(CURDIR)/.tools/golangci-lint run ./...); done
 
 .PHONY: fmt
 fmt: .tools/golangci-lint ## format the code

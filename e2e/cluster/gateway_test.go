@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -118,7 +120,7 @@ spec:
       settings:
         - format:
             type: Text
-            text: "metadata %DYNAMIC_METADATA(envoy.filters.http.ext_authz/securitypolicy/apps/api:code)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz:code)%\n"
+            text: "metadata of the filter: %DYNAMIC_METADATA(envoy.filters.http.ext_authz//apps/api:code)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz//apps/api)% usual: %DYNAMIC_METADATA(envoy.filters.http.ext_authz:code)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz)%\n"
           sinks: [{type: File, file: {path: /dev/stdout}}]
 `
 
@@ -219,8 +221,13 @@ func TestEnvoyGateway(t *testing.T) {
 	expect("/", "127.0.0.1", "unknown", 401, `"NOT_FOUND"`)
 	expect("/admin", "127.0.0.1", "demo_here", 403, `"INSUFFICIENT_PERMISSIONS"`)
 	expect("/admin", "127.0.0.2", "demo_here", 403, `"FORBIDDEN"`)
-	polltest.Until(t, "the access log has the dynamic metadata, under the usual name and not under the policy's", func() bool {
-		return strings.Contains(g.Log(), "metadata - FORBIDDEN\n")
+	// Envoy Gateway names the filter after the policy. The metadata has the usual name all the same.
+	const filter = "envoy.filters.http.ext_authz//apps/api"
+	if dump := configDump(t, filepath.Dir(g.resources)); !strings.Contains(dump, `"name": "`+filter+`"`) {
+		t.Errorf("Envoy has no filter %s: %q", filter, regexp.MustCompile(`[^"]*ext_authz[^"]*`).FindAllString(dump, 20))
+	}
+	polltest.Until(t, "the access log has the dynamic metadata, under the usual name and not under the filter's", func() bool {
+		return strings.Contains(g.Log(), `metadata of the filter: - - usual: FORBIDDEN {`)
 	})
 
 	g.write("policies.yaml", strings.Replace(policies, "value: admin", "value: documents.read OR reports", 1))
@@ -237,6 +244,25 @@ func TestEnvoyGateway(t *testing.T) {
 	if len(upstream.Seen()) != 0 {
 		t.Error("a request came through without a check")
 	}
+}
+
+// configDump returns the configuration of the Envoy that Envoy Gateway runs with its files in the folder.
+func configDump(t *testing.T, dir string) string {
+	t.Helper()
+	address := ""
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "admin-address.txt" {
+			text, err := os.ReadFile(path)
+			address = strings.TrimSpace(string(text))
+			return err
+		}
+		return err
+	})
+	if err != nil || address == "" {
+		t.Fatalf("Envoy's admin interface is at %q (%v)", address, err)
+	}
+	_, text := request(t, address, "/config_dump", "127.0.0.1", nil)
+	return text
 }
 
 // request sends a GET from a loopback address, and returns the status and the body. before is what the
