@@ -7,6 +7,9 @@ FUZZTIME ?= 1m
 TESTFLAGS ?=
 PKG ?= ./...
 
+# Many tests wait for programs: more packages are tested at once than there are processors.
+TEST_PACKAGES ?= $(shell echo $$((2 * $$(nproc))))
+
 # Tests whose libraries the product does not need.
 TEST_MODULES := e2e/browser e2e/compose
 
@@ -35,7 +38,7 @@ release: .tools/cyclonedx-gomod ## build binaries, checksums and bills of materi
 
 .PHONY: test
 test: .tools/envoy .tools/envoy-of-gateway databases browser ## run every test and every fuzz target's seeds, with the race detector
-	@scripts/test -race -timeout=8m $(TESTFLAGS) $(PKG)
+	@scripts/test -race -p=$(TEST_PACKAGES) -timeout=8m $(TESTFLAGS) $(PKG)
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
 .PHONY: test-cluster

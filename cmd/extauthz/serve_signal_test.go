@@ -43,7 +43,7 @@ func TestServeStoppedWhileItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(f, "keys:")
-	for i := range 40_000 {
+	for i := range 15_000 {
 		fmt.Fprintf(f, "  - {id: key_%d, hash: %s, ip_whitelist: [10.0.0.0/8, 192.0.2.7]}\n", i, keystore.Secret(fmt.Sprint(i)).Hash())
 	}
 	if err := f.Close(); err != nil {

@@ -395,7 +395,7 @@ func TestReload(t *testing.T) {
 func TestReloadIsWhole(t *testing.T) {
 	state := func(name string) string {
 		var b strings.Builder
-		for i := range 200 {
+		for i := range 130 {
 			fmt.Fprintf(&b, "  - id: key_%d\n    hash: %s\n    name: state %s\n", i, storetest.SecretOf(fmt.Sprint(i)).Hash(), name)
 		}
 		return "keys:\n" + b.String()
@@ -403,14 +403,14 @@ func TestReloadIsWhole(t *testing.T) {
 	s, path := open(t, state("0"), Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var readers sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		readers.Go(func() {
 			for ctx.Err() == nil {
 				names := make(map[string]bool)
 				for _, k := range s.current.Load().all() {
 					names[k.Name] = true
 				}
-				if len(names) != 1 || s.Len() != 200 {
+				if len(names) != 1 || s.Len() != 130 {
 					t.Errorf("names %v of %d keys", names, s.Len())
 				}
 				if _, err := s.Lookup(ctx, storetest.SecretOf("7").Hash()); err != nil {

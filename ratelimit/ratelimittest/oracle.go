@@ -2,6 +2,7 @@ package ratelimittest
 
 import (
 	"math/rand/v2"
+	"sort"
 	"time"
 
 	"extauthz/ratelimit"
@@ -52,18 +53,20 @@ func (b *bench) changingOracle() {
 func (b *bench) hold(limits []int64, slack func(i int, d time.Duration) time.Duration) {
 	random := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // the same charges each time
 	type spent struct {
-		at   time.Time
-		cost int64
+		at time.Time
+		up int64 // the costs up to this one, with it
 	}
 	durations := []time.Duration{time.Second, 7 * time.Second, time.Minute, time.Hour}
 	logs := make([][]spent, len(durations))
-	within := func(log []spent, d time.Duration) (sum int64) {
-		for _, s := range log {
-			if b.clock.Now().Sub(s.at) < d {
-				sum += s.cost
-			}
+	total := func(log []spent) int64 {
+		if len(log) == 0 {
+			return 0
 		}
-		return sum
+		return log[len(log)-1].up
+	}
+	within := func(log []spent, d time.Duration) int64 { // a log is in the order of time
+		first := sort.Search(len(log), func(i int) bool { return b.clock.Now().Sub(log[i].at) < d })
+		return total(log) - total(log[:first])
 	}
 	for range 3000 {
 		b.clock.Advance(time.Duration(random.ExpFloat64() * float64(durations[random.IntN(3)]) / 8))
@@ -86,7 +89,7 @@ func (b *bench) hold(limits []int64, slack func(i int, d time.Duration) time.Dur
 		}
 		for i, c := range charges {
 			if !r.Limited() {
-				logs[i] = append(logs[i], spent{b.clock.Now(), c.Cost})
+				logs[i] = append(logs[i], spent{b.clock.Now(), total(logs[i]) + c.Cost})
 			}
 			exact, most := within(logs[i], c.Duration), within(logs[i], longer[i])
 			if got := r.Limits[i].Remaining; got > max(c.Limit-exact, 0) || got < max(c.Limit-most, 0) {
