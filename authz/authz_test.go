@@ -22,7 +22,7 @@ var errBroken = errors.New("a bad whitelist")
 
 func clock() time.Time { return now }
 
-// A counter counts the look-ups of a store.
+// A counter counts the lookups of a store.
 type counter struct {
 	keystore.Store
 	asked int

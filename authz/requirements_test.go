@@ -271,7 +271,7 @@ func TestOrder(t *testing.T) {
 			asked, takes = min(row-1, 1), max(row-6, 0)
 		}
 		if d.Code != want || err != nil || store.asked != asked || m.takes != takes {
-			t.Fatalf("rows that fail %v: %s, %v, %d look-ups, %d takes; want %s, %d, %d", fails, d.Code, err, store.asked, m.takes, want, asked, takes)
+			t.Fatalf("rows that fail %v: %s, %v, %d lookups, %d takes; want %s, %d, %d", fails, d.Code, err, store.asked, m.takes, want, asked, takes)
 		}
 		left, _ := m.Limiter.Look(t.Context(), ratelimit.Subject{Key: "key_a"}, []ratelimit.Charge{{Name: "requests", Limit: 1, Duration: time.Hour, Cost: 1}})
 		if left.Limited() != (want == authz.Valid) {

@@ -24,7 +24,7 @@ type Store interface {
 	audit.Editor
 	keystore.Watcher
 
-	// Ready returns nil when look-ups can be answered, and otherwise why not.
+	// Ready returns nil when lookups can be answered, and otherwise why not.
 	Ready(ctx context.Context) error
 
 	Close()
@@ -49,7 +49,7 @@ type Reload = yamlfile.Reload
 type StoreHooks struct {
 	OnReload  func(Reload)               // all keys were read again, or could not be
 	OnPolling func(error)                // the system cannot report changes of the key files
-	OnBroken  func(id string, err error) // a look-up found a record that cannot be read whole
+	OnBroken  func(id string, err error) // a lookup found a record that cannot be read whole
 	OnChannel func(up bool, err error)   // the channel of changes came up, or went down
 	OnWarning func(err error)            // a setting of the store's server puts keys at risk
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // usageConns is how many connections usage has to Postgres: writing it must not take those of
-// look-ups.
+// lookups.
 const usageConns = 2
 
 // ErrNoUsage says that the configuration names no place where usage is kept.

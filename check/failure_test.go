@@ -140,11 +140,11 @@ func TestPanicWhileObserving(t *testing.T) {
 	}
 }
 
-// A look-up that panicked, in a goroutine of its own, refuses by a denial; one that failed, by an error.
+// A lookup that panicked, in a goroutine of its own, refuses by a denial; one that failed, by an error.
 func TestPanicInTheStore(t *testing.T) {
 	for _, cause := range []error{keystore.ErrPanicked, keystore.ErrUnreachable} {
 		c := checker(t, Config{Authorizer: decides(func(context.Context, authz.Request) (authz.Decision, error) {
-			return authz.Decision{}, fmt.Errorf("look-up: %w", cause)
+			return authz.Decision{}, fmt.Errorf("lookup: %w", cause)
 		})})
 		o := check(t, c, send("x-api-key", "secret"))
 		if denied := cause == keystore.ErrPanicked; codeOf(t, o) != "UNAVAILABLE" || o.IsError() == denied { //nolint:errorlint // which of the two

@@ -139,7 +139,7 @@ func (panicking) Lookup(context.Context, keystore.Hash) (*keystore.Key, error) {
 // failure_mode_allow says.
 func TestPanicIsDenied(t *testing.T) {
 	t.Parallel()
-	cached, err := cache.New(panicking{}, cache.DefaultConfig()) // look-ups have a goroutine of their own
+	cached, err := cache.New(panicking{}, cache.DefaultConfig()) // lookups have a goroutine of their own
 	if err != nil {
 		t.Fatal(err)
 	}

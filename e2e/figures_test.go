@@ -174,7 +174,7 @@ func (s bigStore) measureCost(b *testing.B) {
 		}
 	}
 	if misses := cached.metric(b, "extauthz_cache_store_lookups_total"); misses > cachedRecords {
-		b.Errorf("%v look-ups: not every check was cached", misses)
+		b.Errorf("%v lookups: not every check was cached", misses)
 	}
 	over, under := median(costs[0]), median(costs[1])
 	b.ReportMetric(float64(over)/1e3, "µs-cached")
@@ -240,9 +240,9 @@ func (s bigStore) measureRestart(b *testing.B) {
 	wg.Wait()
 	lookups := r.metric(b, "extauthz_cache_store_lookups_total")
 	if lookups > hashes {
-		b.Errorf("%v look-ups for %d hashes", lookups, hashes)
+		b.Errorf("%v lookups for %d hashes", lookups, hashes)
 	}
-	b.ReportMetric(lookups/hashes, "look-ups/hash")
+	b.ReportMetric(lookups/hashes, "lookups/hash")
 	b.ReportMetric(callers, "callers")
 }
 

@@ -6,12 +6,12 @@ import (
 	"iter"
 )
 
-// ErrNotFound is returned by a store that does not hold the key. Any other error of a look-up means
+// ErrNotFound is returned by a store that does not hold the key. Any other error of a lookup means
 // that the store could not answer.
 var ErrNotFound = errors.New("no such key")
 
-// ErrBusy is returned for a look-up that was not started, because too many are in flight.
-var ErrBusy = errors.New("too many look-ups in the key store are in flight")
+// ErrBusy is returned for a lookup that was not started, because too many are in flight.
+var ErrBusy = errors.New("too many lookups in the key store are in flight")
 
 // ErrUnreachable is what an error of a store may wrap if there is no connection to its server.
 var ErrUnreachable = errors.New("the key store is unreachable")
@@ -19,7 +19,7 @@ var ErrUnreachable = errors.New("the key store is unreachable")
 // ErrNotInMemory is returned by a [MemoryStore] that would have to ask for the answer.
 var ErrNotInMemory = errors.New("the key is not in memory")
 
-// ErrPanicked is wrapped by the error of a look-up that panicked. A proxy must not let the request
+// ErrPanicked is wrapped by the error of a lookup that panicked. A proxy must not let the request
 // through because of it, since the caller may have caused it.
 var ErrPanicked = errors.New("the key store panicked")
 

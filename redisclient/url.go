@@ -135,7 +135,7 @@ func setDefaults(option *rueidis.ClientOption, q url.Values) {
 	option.ClusterOption.ShardsRefreshInterval = 10 * time.Second
 
 	option.DisableCache = true     // keystore/cache is the cache
-	option.AlwaysPipelining = true // a look-up that ends early then leaves its connection open
+	option.AlwaysPipelining = true // a lookup that ends early then leaves its connection open
 	option.ReadBufferEachConn, option.WriteBufferEachConn = 64<<10, 64<<10
 	option.RetryDelay = func(attempts int, _ rueidis.Completed, _ error) time.Duration {
 		if attempts > 2 { // the first is for a connection that was cut while it was idle

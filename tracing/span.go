@@ -73,7 +73,7 @@ func (t *Tracer) fail(span trace.Span, err error) {
 	span.SetStatus(codes.Error, description)
 }
 
-// Lookup begins the span of a look-up in the store, if ctx has the span of a check, and returns what
+// Lookup begins the span of a lookup in the store, if ctx has the span of a check, and returns what
 // ends it; nil otherwise.
 func Lookup(ctx context.Context) func(error) {
 	span := child(ctx, "store look-up")

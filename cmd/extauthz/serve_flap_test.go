@@ -52,7 +52,7 @@ func TestServeFlappingStore(t *testing.T) {
 			p.Signal(syscall.SIGHUP)
 			polltest.Until(t, "SIGHUP takes effect", func() bool { return strings.Contains(p.Log(), "every cached key is looked up again") })
 			command(t, "", "key", "disable", "key_0", "--config", file)
-			time.Sleep(2 * time.Second) // no request, only the look-up in the background
+			time.Sleep(2 * time.Second) // no request, only the lookup in the background
 			db.kill()
 			if got := decision(t, p, secretOne, "10.1.2.3"); got != "DISABLED" {
 				t.Errorf("disabled 2 s before the outage: %s, want DISABLED", got)

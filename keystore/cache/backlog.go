@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	// confirmations bounds the look-ups of the backlog in flight. It is small compared to a
+	// confirmations bounds the lookups of the backlog in flight. It is small compared to a
 	// store's connections, so that the backlog does not delay callers.
 	confirmations = 2
 
@@ -16,7 +16,7 @@ const (
 	// searchStep is how many records are searched without releasing the mutex.
 	searchStep = 256
 
-	// The backlog pauses for so long after a look-up failed.
+	// The backlog pauses for so long after a lookup failed.
 	pauseFirst   = 100 * time.Millisecond
 	pauseLongest = time.Second
 )
@@ -26,7 +26,7 @@ const (
 type backlog struct {
 	wake    chan struct{}   // holds a value if there may be records to confirm
 	changed []keystore.Hash // known to have changed
-	failed  bool            // a look-up failed: pause, then search all records again
+	failed  bool            // a lookup failed: pause, then search all records again
 	pause   time.Duration   // the length of the last pause; 0: the store has answered since
 	resume  time.Duration   // when the current pause ends; 0: there is none
 }
@@ -95,7 +95,7 @@ func (c *Cache) confirmBacklog() {
 	}
 }
 
-// confirmNext starts the next look-up of the backlog. If it starts none, more reports that the search
+// confirmNext starts the next lookup of the backlog. If it starts none, more reports that the search
 // goes on, and pause how long the backlog pauses; otherwise the backlog is empty.
 func (c *Cache) confirmNext() (f *flight, more bool, pause time.Duration) {
 	c.mu.Lock()

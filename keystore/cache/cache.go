@@ -22,13 +22,13 @@ var errClosed = errors.New("the cache is closed")
 //
 // # Freshness
 //
-// A record is fresh for TTL after the store confirmed it: look-ups return it from memory, and in the
-// last fifth of TTL the cache refreshes it in the background. A look-up of an older record asks the
+// A record is fresh for TTL after the store confirmed it: lookups return it from memory, and in the
+// last fifth of TTL the cache refreshes it in the background. A lookup of an older record asks the
 // store first. If the store is unavailable (any error but [keystore.ErrNotFound], no answer in time,
-// or [keystore.ErrBusy]), the look-up returns the stale record until MaxStale after it was last
+// or [keystore.ErrBusy]), the lookup returns the stale record until MaxStale after it was last
 // confirmed, and the error after that.
 //
-// If a look-up took all of LookupTimeout, the stale record is returned for a second before the store
+// If a lookup took all of LookupTimeout, the stale record is returned for a second before the store
 // is asked again, so that a hanging store does not slow down every request. An answer that arrives
 // later than LookupTimeout is cached, and counts as an error.
 //
@@ -36,7 +36,7 @@ var errClosed = errors.New("the cache is closed")
 //
 // Invalidate marks a record as changed: it is never returned again until the store confirms it.
 //
-// InvalidateAll marks all records as possibly changed: a look-up asks the store first, and returns
+// InvalidateAll marks all records as possibly changed: a lookup asks the store first, and returns
 // an unconfirmed record only if the store is unavailable, until MaxStale after it was last confirmed.
 // ErrBusy counts as unavailable only during an outage.
 //
@@ -44,12 +44,12 @@ var errClosed = errors.New("the cache is closed")
 // in the background, the most recently used first, a few at a time, and retries until the store
 // answers. An outage that begins soon after an invalidation so finds them confirmed.
 //
-// The result of a look-up that was in flight when its hash was invalidated is discarded.
+// The result of a lookup that was in flight when its hash was invalidated is discarded.
 //
 // # Concurrency
 //
-// At most one look-up per hash is in flight. All callers wait for it, each for at most three quarters
-// of the time until its ctx's deadline, so that there is time left to reply. A look-up does not end
+// At most one lookup per hash is in flight. All callers wait for it, each for at most three quarters
+// of the time until its ctx's deadline, so that there is time left to reply. A lookup does not end
 // when its caller goes away.
 type Cache struct {
 	store  keystore.Store
@@ -62,7 +62,7 @@ type Cache struct {
 
 	ctx    context.Context //nolint:containedctx // canceled by Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // of look-ups in flight
+	wg     sync.WaitGroup // of lookups in flight
 
 	outage outage
 
@@ -71,7 +71,7 @@ type Cache struct {
 	records *lru
 	unknown *simplelru.LRU[keystore.Hash, negative]
 	flights map[keystore.Hash]*flight // those whose result may be kept
-	running [purposes]int             // look-ups under way
+	running [purposes]int             // lookups under way
 	stats   Stats
 
 	lastStale time.Duration // when a stale record was last returned
@@ -88,20 +88,20 @@ var (
 // A record is the store's last answer for a known hash.
 type record struct {
 	key       *keystore.Key // nil: changed since
-	confirmed time.Duration // when the look-up that returned it started
+	confirmed time.Duration // when the lookup that returned it started
 	epoch     uint64        // the cache's epoch then; 0: changed since
 	used      time.Duration // when it was last looked up
-	hung      time.Duration // when a look-up of it last timed out; 0: never
-	failed    bool          // a look-up failed since it was confirmed
+	hung      time.Duration // when a lookup of it last timed out; 0: never
+	failed    bool          // a lookup failed since it was confirmed
 }
 
-// A negative is an unknown hash, and until when it needs no look-up.
+// A negative is an unknown hash, and until when it needs no lookup.
 type negative struct {
 	until time.Duration
 	epoch uint64
 }
 
-// hangPause is the time between two look-ups of a record while they time out.
+// hangPause is the time between two lookups of a record while they time out.
 const hangPause = time.Second
 
 // New returns a cache in front of the store, or an error if the configuration is invalid. It must
@@ -126,7 +126,7 @@ func New(store keystore.Store, config Config) (*Cache, error) {
 	return c, nil
 }
 
-// Configure changes the sizes and times for look-ups from now on. All cached records stay, but for
+// Configure changes the sizes and times for lookups from now on. All cached records stay, but for
 // the least recently used ones if there are more than fit. config.Log and the hooks are ignored.
 // The error is that of [Config.Validate].
 func (c *Cache) Configure(config Config) error {
@@ -141,10 +141,10 @@ func (c *Cache) Configure(config Config) error {
 	return nil
 }
 
-// Close cancels the look-ups in flight and waits for them to end. Later look-ups are answered from
+// Close cancels the lookups in flight and waits for them to end. Later lookups are answered from
 // memory alone.
 func (c *Cache) Close() {
-	c.mu.Lock() // under which look-ups start
+	c.mu.Lock() // under which lookups start
 	c.cancel()
 	c.mu.Unlock()
 	c.wg.Wait()
@@ -217,7 +217,7 @@ func (c *Cache) LookupMemory(h keystore.Hash) (k *keystore.Key, stale bool, err 
 	return nil, false, keystore.ErrNotInMemory
 }
 
-// hit counts a look-up of a fresh record, and refreshes the record if its TTL is about to end; c.mu
+// hit counts a lookup of a fresh record, and refreshes the record if its TTL is about to end; c.mu
 // is held.
 func (c *Cache) hit(h keystore.Hash, r *record, now, ttl time.Duration) {
 	if age := now - r.confirmed; age >= ttl-ttl/5 && !r.failed {
@@ -315,7 +315,7 @@ func (c *Cache) late(h keystore.Hash, waited time.Duration) (*keystore.Key, erro
 	return c.staleLocked(h, err)
 }
 
-// ask returns an answer from memory if there is one, and otherwise the look-up to wait for.
+// ask returns an answer from memory if there is one, and otherwise the lookup to wait for.
 func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore.Key, *flight, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -358,7 +358,7 @@ func (c *Cache) ask(ctx context.Context, h keystore.Hash, again bool) (*keystore
 	return nil, f, nil
 }
 
-// hangs reports whether a look-up of the record timed out less than hangPause ago. A timeout before
+// hangs reports whether a lookup of the record timed out less than hangPause ago. A timeout before
 // the last InvalidateAll does not count: the store may answer again.
 func (c *Cache) hangs(r *record, now time.Duration) bool {
 	return r.hung > c.suspected && now-r.hung < hangPause

@@ -58,7 +58,7 @@ lookup_timeout: 0s: write a time above 0s, such as 150ms`
 	}
 }
 
-// A gate is a store whose look-ups can be counted, held up and made to hang.
+// A gate is a store whose lookups can be counted, held up and made to hang.
 type gate struct {
 	*storetest.Memory
 	mu    sync.Mutex
@@ -281,7 +281,7 @@ func TestCacheNeverStale(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxStale = 0 })
 }
 
-// A store that hangs costs one caller the look-up's time, and the others nothing for a second.
+// A store that hangs costs one caller the lookup's time, and the others nothing for a second.
 func TestCacheHang(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -367,7 +367,7 @@ func TestCacheHangMaxStale(t *testing.T) {
 	})
 }
 
-// A record's age counts from when its look-up started, as it may have changed since.
+// A record's age counts from when its lookup started, as it may have changed since.
 func TestCacheAgeFromStart(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		release := make(chan struct{})
@@ -383,7 +383,7 @@ func TestCacheAgeFromStart(t *testing.T) {
 	})
 }
 
-// A caller has its answer before its own time is over, whatever the look-up's is.
+// A caller has its answer before its own time is over, whatever the lookup's is.
 func TestCacheCallerDeadline(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -447,7 +447,7 @@ func TestCacheClose(t *testing.T) {
 		start := time.Now()
 		f.Close()
 		if took := time.Since(start); took != 0 {
-			t.Errorf("Close waited %s for a look-up that it should have ended", took)
+			t.Errorf("Close waited %s for a lookup that it should have ended", took)
 		}
 		f.finds("")
 		if k, err := f.Lookup(f.Context(), keystore.Hash{1}); k != nil || err == nil || errors.Is(err, keystore.ErrNotFound) {

@@ -17,21 +17,21 @@ type Config struct {
 	NegativeSize int           // cached unknown hashes, apart from the records
 	NegativeTTL  time.Duration // how long an unknown hash is cached; 0: not at all
 
-	// MaxInFlight bounds the look-ups in flight for hashes without a cached record, and, apart
-	// from these, those for hashes with one: a flood of random secrets cannot delay the look-up of
-	// a revoked key. Beyond it look-ups fail with ErrBusy at once.
+	// MaxInFlight bounds the lookups in flight for hashes without a cached record, and, apart
+	// from these, those for hashes with one: a flood of random secrets cannot delay the lookup of
+	// a revoked key. Beyond it lookups fail with ErrBusy at once.
 	MaxInFlight int
 
-	// LookupTimeout bounds one look-up, and how long a caller waits for it. It must be shorter
+	// LookupTimeout bounds one lookup, and how long a caller waits for it. It must be shorter
 	// than the caller's own timeout (Envoy's default is 200 ms), so that there is time left to
 	// reply with a stale record.
 	LookupTimeout time.Duration
 
 	Log *slog.Logger // for outages; nil: they are not logged
 
-	// OnWait, if non-nil, is called when a caller begins to wait for a look-up in the store, with the
+	// OnWait, if non-nil, is called when a caller begins to wait for a lookup in the store, with the
 	// caller's context. What it returns, if non-nil, is called when the caller has waited, with the error
-	// of the look-up; nil for an unknown hash.
+	// of the lookup; nil for an unknown hash.
 	OnWait func(context.Context) func(error)
 
 	// OnOutage, if non-nil, is called when an outage begins, with its first error, and with nil when it

@@ -12,7 +12,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A purpose is the reason for a look-up. Each purpose has its own limit of look-ups in flight, so
+// A purpose is the reason for a lookup. Each purpose has its own limit of lookups in flight, so
 // that one cannot starve another.
 type purpose int
 
@@ -23,7 +23,7 @@ const (
 	purposes
 )
 
-// A flight is one look-up in the store, in flight or done.
+// A flight is one lookup in the store, in flight or done.
 type flight struct {
 	started time.Duration
 	purpose purpose
@@ -43,7 +43,7 @@ func (f *flight) landed() bool {
 	}
 }
 
-// refresh starts a look-up in the background, unless one is in flight; c.mu is held.
+// refresh starts a lookup in the background, unless one is in flight; c.mu is held.
 func (c *Cache) refresh(h keystore.Hash, now time.Duration) {
 	if c.flights[h] != nil {
 		return
@@ -53,7 +53,7 @@ func (c *Cache) refresh(h keystore.Hash, now time.Duration) {
 	}
 }
 
-// startLookup starts a look-up, or returns an error if it cannot; c.mu is held.
+// startLookup starts a lookup, or returns an error if it cannot; c.mu is held.
 func (c *Cache) startLookup(h keystore.Hash, now time.Duration, p purpose) (*flight, error) {
 	if c.ctx.Err() != nil {
 		return nil, errClosed
@@ -90,7 +90,7 @@ func (c *Cache) lookup(h keystore.Hash) (k *keystore.Key, err error) {
 	return k, err
 }
 
-// land caches the result of a look-up, unless its hash was invalidated in the meantime.
+// land caches the result of a lookup, unless its hash was invalidated in the meantime.
 func (c *Cache) land(h keystore.Hash, f *flight) {
 	now := c.now()
 	took := now - f.started
@@ -122,7 +122,7 @@ func (c *Cache) land(h keystore.Hash, f *flight) {
 	c.keep(h, f, answered, now)
 }
 
-// keep caches the result of a look-up that has just ended; c.mu is held.
+// keep caches the result of a lookup that has just ended; c.mu is held.
 func (c *Cache) keep(h keystore.Hash, f *flight, answered bool, now time.Duration) {
 	if answered {
 		c.backlog.pause = 0
@@ -155,7 +155,7 @@ type outage struct {
 	on atomic.Bool
 
 	mu          sync.Mutex
-	since, last time.Duration // its first and its last failed look-up
+	since, last time.Duration // its first and its last failed lookup
 }
 
 // recordOutage logs the beginning of an outage, and its end: the first answer a second or more after the
@@ -191,18 +191,18 @@ func (c *Cache) reportOutage(err error) {
 
 // Stats are counters since the cache was created, and gauges.
 type Stats struct {
-	Hits         uint64 // look-ups answered by a fresh record
-	NegativeHits uint64 // look-ups answered by a cached unknown hash
-	Misses       uint64 // look-ups that waited for the store
-	Stale        uint64 // look-ups answered by an unconfirmed record, as the store was unavailable
+	Hits         uint64 // lookups answered by a fresh record
+	NegativeHits uint64 // lookups answered by a cached unknown hash
+	Misses       uint64 // lookups that waited for the store
+	Stale        uint64 // lookups answered by an unconfirmed record, as the store was unavailable
 
-	Lookups       uint64 // look-ups in the store
+	Lookups       uint64 // lookups in the store
 	Refreshes     uint64 // those in the background
 	Errors        uint64 // those that failed or took longer than LookupTimeout
-	Busy          uint64 // look-ups in the store that MaxInFlight prevented
+	Busy          uint64 // lookups in the store that MaxInFlight prevented
 	Invalidations uint64
 
-	InFlight    int // look-ups in the store
+	InFlight    int // lookups in the store
 	Records     int
 	Negatives   int
 	StoreOutage bool // the store is unavailable

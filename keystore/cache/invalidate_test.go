@@ -164,7 +164,7 @@ func TestCacheConfirmsWhatIsInUse(t *testing.T) {
 		for range 10 {
 			synctest.Wait()
 			if s := f.Stats(); s.InFlight > 2 {
-				t.Errorf("%d look-ups are under way in the background", s.InFlight)
+				t.Errorf("%d lookups are under way in the background", s.InFlight)
 			}
 			start := time.Now()
 			f.finds("") // neither busy nor queued
@@ -224,7 +224,7 @@ func TestCacheConfirmsManyChanges(t *testing.T) {
 	}, func(c *cache.Config) { c.Size, c.TTL = 10_000, 10*time.Minute })
 }
 
-// A look-up that started before its hash was invalidated answers no one and is not kept, even
+// A lookup that started before its hash was invalidated answers no one and is not kept, even
 // where it ends after a later one.
 func TestCacheInvalidateDuringLookup(t *testing.T) {
 	for name, invalidate := range ways {
@@ -238,7 +238,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 				f.store.set(nil, false)
 				f.rename("new")
 				invalidate(f)
-				f.finds("new") // does not wait for the look-up under way
+				f.finds("new") // does not wait for the lookup under way
 				f.asked(2)
 				close(slow)
 				early.Wait()
@@ -249,7 +249,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 	}
 }
 
-// The same where the look-up under way is the last to end, and nobody else has asked.
+// The same where the lookup under way is the last to end, and nobody else has asked.
 func TestCacheInvalidateDuringRefresh(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -366,7 +366,7 @@ func TestCacheFlood(t *testing.T) {
 	})
 }
 
-// Past the cap the answer is an error at once, except for a hash whose look-up is under way.
+// Past the cap the answer is an error at once, except for a hash whose lookup is under way.
 // A flood leaves room for the records that are to be confirmed.
 func TestCacheBusy(t *testing.T) {
 	inBubble(t, func(f *fixture) {
@@ -401,7 +401,7 @@ func TestCacheBusy(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxInFlight = 3 })
 }
 
-// A store that is too busy for a look-up counts as such, not as one that failed to answer.
+// A store that is too busy for a lookup counts as such, not as one that failed to answer.
 func TestCacheStoreBusy(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.store.Fail(fmt.Errorf("redis: %w", keystore.ErrBusy))
@@ -447,7 +447,7 @@ func TestCacheModel(t *testing.T) {
 			var seen string         // what the store last answered; "" for what is known to have changed
 			var confirmed time.Time // and when
 			suspect := false        // it may have changed since
-			failed := false         // a look-up since then
+			failed := false         // a lookup since then
 			for step := range 400 {
 				switch r.IntN(7) {
 				case 0:

@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A look-up says whether its record is stale, however it came to be so.
+// A lookup says whether its record is stale, however it came to be so.
 func TestCacheLookupStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")

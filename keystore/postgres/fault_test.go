@@ -210,7 +210,7 @@ func TestDownAtStart(t *testing.T) {
 		t.Errorf("Ready: %v, want why", err)
 	}
 	if _, err := r.lookup(known); err == nil || errors.Is(err, keystore.ErrNotFound) {
-		t.Errorf("a look-up: %v", err)
+		t.Errorf("a lookup: %v", err)
 	}
 	s.Restart(t)
 	r.await(t, true)
@@ -252,7 +252,7 @@ func TestServerFaults(t *testing.T) {
 
 func restart(t testing.TB, s *pgtest.Server) { s.Restart(t) }
 
-// A look-up in a frozen server ends with its ctx.
+// A lookup in a frozen server ends with its ctx.
 func TestLookupEndsInTime(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Start(t)
@@ -349,7 +349,7 @@ func TestLateAnswerKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// Look-ups in a server that hangs occupy at most as many goroutines as may be in flight.
+// Lookups in a server that hangs occupy at most as many goroutines as may be in flight.
 func TestHungServerBoundsGoroutines(t *testing.T) {
 	s := pgtest.Start(t)
 	store := open(t, Options{DSN: s.URL(freshDatabase(t, s), s.Addr())})

@@ -72,7 +72,7 @@ func TestEditBeforeAnOutage(t *testing.T) {
 			server.Exec(t, db, tt.sql)
 			polltest.NoError(t, func() error { // in the background, within a moment
 				if s := r.cache.Stats(); s.Lookups-lookups < uint64(tt.keys) || s.InFlight > 0 {
-					return fmt.Errorf("%d look-ups", s.Lookups-lookups)
+					return fmt.Errorf("%d lookups", s.Lookups-lookups)
 				}
 				return nil
 			})

@@ -134,7 +134,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// Look-ups and listings use an index.
+// Lookups and listings use an index.
 func TestIndexes(t *testing.T) {
 	s := openFresh(t)
 	for _, query := range []string{

@@ -33,7 +33,7 @@ func (p *pooler) inspect(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// lookupMode returns how look-ups are executed. A prepared statement is cheaper for the database, but
+// lookupMode returns how lookups are executed. A prepared statement is cheaper for the database, but
 // fails if a pooler in transaction mode prepares it in one process of the server and executes it in
 // another.
 func (p *pooler) lookupMode() pgx.QueryExecMode {

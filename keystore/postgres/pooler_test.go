@@ -30,7 +30,7 @@ func TestStoreThroughAPooler(t *testing.T) {
 	}
 }
 
-// lookupsThrough makes cold look-ups from several stores at once, which share the few connections of a
+// lookupsThrough makes cold lookups from several stores at once, which share the few connections of a
 // pooler. None may fail.
 func lookupsThrough(t *testing.T, mode string) {
 	t.Helper()
@@ -92,7 +92,7 @@ func TestChannelThroughAPooler(t *testing.T) {
 				t.Fatalf("then up %t, %v", next.up, next.err)
 			case <-time.After(4 * time.Second): // more than one attempt
 			}
-			must(t, s.Ready(t.Context())) // look-ups work
+			must(t, s.Ready(t.Context())) // lookups work
 
 			// Without the channel, a change takes effect after ttl.
 			r := newReplica(t, server.URL(db, p.Addr()), brief)

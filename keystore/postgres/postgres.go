@@ -48,7 +48,7 @@ type Options struct {
 	// a connection pooler in transaction mode.
 	ListenDSN string
 
-	// OnBroken is called for each look-up of a row that cannot be read completely.
+	// OnBroken is called for each lookup of a row that cannot be read completely.
 	OnBroken func(id string, err error)
 
 	// OnChannel is called by Watch as [keystore.KeepListening] describes.

@@ -60,7 +60,7 @@ func (w *watcher) listen(ctx context.Context, up func()) error {
 	l := listener{watcher: w, conn: conn, channel: channel, up: up}
 	defer func() {
 		if l.isUp {
-			// The pool's connections are probably lost as well: no look-up should have to
+			// The pool's connections are probably lost as well: no lookup should have to
 			// wait for one of them to fail.
 			w.pool.Reset()
 		}

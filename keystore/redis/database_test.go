@@ -78,7 +78,7 @@ func TestWarnsOfAnEmptyDatabase(t *testing.T) {
 	}
 }
 
-// A replica that look-ups go to counts as a channel only while its master feeds it.
+// A replica that lookups go to counts as a channel only while its master feeds it.
 func TestReplicaLosesItsMaster(t *testing.T) {
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	r := redistest.Start(t)

@@ -16,11 +16,11 @@ import (
 
 const (
 	pageSize  = 200 // keys that are read in one round trip
-	batchSize = 100 // keys that are put in one: the server does nothing else meanwhile
+	batchSize = 100 // keys that are put in one: the server does nothing else in the meantime
 )
 
-// Keys implements [keystore.Editor]. A record whose id is not the one that the index names it
-// by is yielded under that, as a broken key.
+// Keys implements [keystore.Editor]. If a record has another id than its member of the index, Keys
+// yields it with the id of the index, as a Broken key.
 func (s *Store) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key, error] {
 	return func(yield func(*keystore.Key, error) bool) {
 		from := "-"
@@ -52,11 +52,11 @@ func (s *Store) Key(ctx context.Context, id string) (*keystore.Key, error) {
 	return e.key, err
 }
 
-// An entry is what the index holds, with the record that it leads to.
+// An entry is a member of the index, with the record that it refers to.
 type entry struct {
 	member string
 	record string        // as it is stored
-	key    *keystore.Key // nil where there is no record
+	key    *keystore.Key // nil if there is no record
 }
 
 // entry returns the entry of an id that has a record, or [keystore.ErrNotFound].
@@ -84,7 +84,7 @@ func (s *Store) find(ctx context.Context, from, to string, limit int) ([]entry, 
 	return newEntries(answer)
 }
 
-// newEntries returns the entries of members and records in turns.
+// newEntries returns the entries of alternating members and records.
 func newEntries(answer []rueidis.RedisMessage) ([]entry, error) {
 	entries := make([]entry, 0, len(answer)/2)
 	for pair := range slices.Chunk(answer, 2) {
@@ -97,7 +97,7 @@ func newEntries(answer []rueidis.RedisMessage) ([]entry, error) {
 	return entries, nil
 }
 
-// newEntry returns the entry of a member of the index and the record that it names.
+// newEntry returns the entry of a member of the index and its record.
 func newEntry(member string, record *rueidis.RedisMessage) entry {
 	e := entry{member: member}
 	if id, h, ok := splitMember(member); ok && !record.IsNil() && !isPointer(record) {
@@ -166,7 +166,7 @@ func (s *Store) AddAbsent(ctx context.Context, keys []*keystore.Key) (existing [
 	return existing, nil
 }
 
-// Put implements [keystore.Editor]. Of several keys with one id it writes the last.
+// Put implements [keystore.Editor]. If several keys have the same id, it writes the last one.
 func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	keys = lastOfEach(keys)
 	records, err := encodeAll(keys)
@@ -188,7 +188,7 @@ func (s *Store) Put(ctx context.Context, keys []*keystore.Key) error {
 	return nil
 }
 
-// lastOfEach returns the keys without those whose id a later one has.
+// lastOfEach returns the keys without those whose id occurs again later.
 func lastOfEach(keys []*keystore.Key) []*keystore.Key {
 	last := make(map[string]*keystore.Key, len(keys))
 	for _, k := range keys {
@@ -200,7 +200,7 @@ func lastOfEach(keys []*keystore.Key) []*keystore.Key {
 	return slices.DeleteFunc(slices.Clone(keys), func(k *keystore.Key) bool { return last[k.ID] != k })
 }
 
-// putBatch puts keys, with what the trail says of each, or returns errChanged.
+// putBatch puts keys, with the audit record of each, or returns errChanged.
 func (s *Store) putBatch(ctx context.Context, batch []*keystore.Key, records []string) error {
 	ids := make([]string, len(batch))
 	for i, k := range batch {
@@ -223,8 +223,8 @@ func (s *Store) putBatch(ctx context.Context, batch []*keystore.Key, records []s
 	return err
 }
 
-// errChanged says that a record is not what it was when it was read.
-var errChanged = errors.New("redis: a key has changed meanwhile")
+// errChanged means that a record has changed since it was read.
+var errChanged = errors.New("redis: a key has changed in the meantime")
 
 // runBatch runs a script that writes the keys of a batch, and returns the entries that it returns.
 func (s *Store) runBatch(ctx context.Context, script *rueidis.Lua, batch []*keystore.Key, names, args []string) ([]entry, error) {
@@ -260,15 +260,15 @@ func (s *Store) held(ctx context.Context, ids ...string) ([]entry, error) {
 		if member, err := answer[2*i].ToString(); err == nil { // else there is none
 			entries[i] = newEntry(member, &answer[2*i+1])
 			if entries[i].record, err = answer[2*i+1].ToString(); err != nil {
-				entries[i].record = "" // as the scripts have what is not a string
+				entries[i].record = "" // as in the scripts for entries that are not strings
 			}
 		}
 	}
 	return entries, nil
 }
 
-// Update implements [keystore.Editor]. A key that is broken cannot be updated, for what could
-// not be read of it would be lost: it is written again, or deleted.
+// Update implements [keystore.Editor]. It returns an error for a Broken key, since the fields that
+// could not be read would be lost: write the key again, or delete it.
 func (s *Store) Update(ctx context.Context, id string, change func(*keystore.Key) error) error {
 	for {
 		e, err := s.entry(ctx, id)

@@ -220,7 +220,7 @@ func TestLookupEndsInTime(t *testing.T) {
 			t.Errorf("%v, want that the deadline passed", err)
 		}
 	case <-time.After(polltest.Patience):
-		t.Error("the look-up hangs")
+		t.Error("the lookup hangs")
 	}
 }
 

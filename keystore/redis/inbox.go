@@ -7,14 +7,14 @@ import (
 	"extauthz/keystore"
 )
 
-// maxFollowed is how many records are known that were found by a previous hash.
+// maxFollowed is the number of recorded lookups by a previous hash.
 const maxFollowed = 1 << 16
 
-// An inbox queues reports of changes, so that the connection, on which replies come too, does not
-// wait for their use. A change of a record is a change of the previous hashes that it was found by,
-// too: the server does not report these, since the pointers have not changed.
+// An inbox queues reports of changes, so that the connection, which also receives replies, does not
+// wait for their processing. A change of a record also counts as a change of the previous hashes by
+// which it was found: the server does not report these, since the pointers have not changed.
 type inbox struct {
-	ready chan struct{} // holds one element while there is something to take
+	ready chan struct{} // holds one element while there are reports
 
 	mu       sync.Mutex
 	changed  []keystore.Hash
@@ -40,7 +40,7 @@ func (b *inbox) wake() {
 	}
 }
 
-// follow records that the previous hash is being looked up, and leads to the record of current.
+// follow records that the previous hash is being looked up, and refers to the record of current.
 func (b *inbox) follow(previous, current keystore.Hash) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -48,14 +48,14 @@ func (b *inbox) follow(previous, current keystore.Hash) {
 	switch {
 	case slices.Contains(known, previous):
 	case known == nil && len(b.followed) >= maxFollowed:
-		b.all = true // after which none need be known
+		b.all = true // which covers them all
 		b.wake()
 	default:
 		b.followed[current] = append(known, previous)
 	}
 }
 
-// take returns the changes that were reported. The caller invalidates them before it takes others.
+// take returns the reported changes. The caller must invalidate them before it calls take again.
 func (b *inbox) take() (changed []keystore.Hash, all bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"extauthz/keystore"
 )
 
-// names are what the entries of one store are called. All share a hash tag.
+// names are the names of the entries of one store. All share a hash tag.
 type names struct {
-	records string // begins the name of each record
+	records string // the prefix of the name of each record
 	ids     string // the index
 	audit   string // the trail; scripts make the name themselves
 	probe   string // never exists
@@ -24,7 +24,7 @@ func newNames(prefix string) (names, error) {
 }
 
 // TaggedPrefix returns the prefix with a hash tag, which keeps all entries of a store in one slot
-// of a cluster: extauthz: becomes {extauthz}:. An empty one stands for the default.
+// of a cluster: extauthz: becomes {extauthz}:. An empty prefix means the default.
 func TaggedPrefix(prefix string) (string, error) {
 	if prefix == "" {
 		prefix = "extauthz:"
@@ -33,11 +33,11 @@ func TaggedPrefix(prefix string) (string, error) {
 	tagged := open >= 0 && strings.IndexByte(prefix[open:], '}') > 1
 	switch {
 	case strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", errors.New("redis: the prefix has a space or a character other than printable ASCII in it: write one such as extauthz: or acme:keys")
+		return "", errors.New("redis: the prefix contains a space or a character other than printable ASCII: write one such as extauthz: or acme:keys")
 	case !tagged && strings.ContainsAny(prefix, "{}"):
-		return "", errors.New("redis: the prefix has a brace, but no hash tag such as {extauthz}: in it")
+		return "", errors.New("redis: the prefix contains a brace, but no hash tag such as {extauthz}:")
 	case !tagged && strings.Trim(prefix, ":") == "":
-		return "", errors.New("redis: the prefix has nothing but colons: write a name before them")
+		return "", errors.New("redis: the prefix contains only colons: write a name before them")
 	case !tagged:
 		prefix = "{" + strings.TrimRight(prefix, ":") + "}:"
 	}

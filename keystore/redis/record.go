@@ -10,8 +10,8 @@ import (
 	"extauthz/keystore"
 )
 
-// encode returns the record of a key, the same bytes for equal keys; or what is wrong with the key.
-// The hash is the name that the record is stored under, so it is not in it.
+// encode returns the record of a key, the same bytes for equal keys, or an error if the key is
+// invalid. The record does not contain the hash, which is part of its name.
 func encode(k *keystore.Key) (string, error) {
 	err := k.Validate()
 	if err == nil {
@@ -39,10 +39,10 @@ func encodeAll(keys []*keystore.Key) ([]string, error) {
 	return records, nil
 }
 
-// maxPointer is longer than any pointer that a person would write, and shorter than most records.
+// maxPointer is longer than any pointer, even with white space, and shorter than most records.
 const maxPointer = 128
 
-// parsePointer returns the hash of the record that a pointer leads to, if m is a pointer.
+// parsePointer returns the hash of the record that a pointer refers to, if m is a pointer.
 func parsePointer(m *rueidis.RedisMessage) (current keystore.Hash, ok bool) {
 	data, err := m.AsBytes()
 	if err != nil || len(data) > maxPointer || !bytes.Contains(data, []byte(`"current"`)) {

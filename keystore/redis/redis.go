@@ -1,4 +1,4 @@
-// Package redis keeps keys in Redis 7 or Valkey, for many replicas to share: one server, one
+// Package redis stores keys in Redis 7 or Valkey, which many replicas can share: one server, one
 // behind sentinels, or a cluster.
 //
 // # Layout
@@ -13,20 +13,20 @@
 //
 //	{"id":"key_acme","ip_whitelist":["10.0.0.0/8"],"enabled":true,"expires":"2027-01-31T00:00:00Z"}
 //
-// A record is one string and not a Redis hash of fields, because each write then replaces it
-// as a whole: no reader and no crash can come between two fields, one of which may be the
-// whitelist. It also takes less memory. A record with an unknown or duplicate field, a null, an
-// empty list or anything else that is invalid is refused as a whole: see [keystore.Key.Broken].
+// A record is one string and not a Redis hash of fields, so that each write replaces it
+// completely: no reader and no crash can see only some of its fields. It also takes less memory.
+// A record with an unknown or duplicate field, a null, an empty list or any other invalid value
+// is refused as a whole: see [keystore.Key.Broken].
 //
-// While a rotation's grace lasts, the record has the hash of the previous secret, and a third entry
-// leads from there to the record:
+// While a previous secret works after a rotation, the record has its hash, and a third entry
+// refers from that hash to the record:
 //
 //	{extauthz}:key:<previous hash>   a string: {"current":"<hash>"}
 //
-// It counts only while the record that it leads to names that previous hash.
+// It is valid only while the record that it refers to has that previous hash.
 //
-// With redis-cli, a key is written, found, and revoked like this; every replica sees such a
-// change as soon as one made by `extauthz key`:
+// These commands of redis-cli write, find and revoke a key. The change is live on every replica as
+// soon as one made by `extauthz key`:
 //
 //	MULTI
 //	SET {extauthz}:key:<hash> '{"id":"key_acme","ip_whitelist":["10.0.0.0/8"]}'
@@ -35,39 +35,40 @@
 //	ZRANGE {extauthz}:ids "[key_acme " "(key_acme!" BYLEX
 //	DEL {extauthz}:key:<hash>
 //
-// A look-up reads the record alone, so deleting it revokes the key at once. What then stays in
-// the index has no effect, and the next edit of the key removes it. A record that is not in the
-// index works, but `extauthz key` does not list it until it is written again. Edits keep the time
-// to live of a record.
+// A lookup reads only the record, so deleting it revokes the key at once. Its member of the index
+// then has no effect, and the next edit of the key removes it. A record that is not in the index
+// works, but `extauthz key` does not list it until it is written again. Edits keep the time to live
+// of a record.
 //
 // Each edit by this package also adds an entry to {extauthz}:audit, a stream of the last 100,000 edits
 // or so, with one field, edit: a line as docs/audit.md describes it.
 //
 // # Cluster
 //
-// The prefix is a hash tag, so that all of a store is in one slot, on one node. That makes each
-// edit of the record and the index one atomic step: no crash leaves a key that works and should
-// not. The price is that the store does not spread over a
-// cluster. A key with a short whitelist takes about 450 bytes with its index entry, a million
-// of them 450 MB there; and one node answers well over 100,000 look-ups a second, of which
-// the cache leaves it few. Stores that need more have prefixes of their own, which fall on
-// other nodes. While that one slot is moved to another node, the channel of changes is down.
+// The prefix is a hash tag, so that a store is in one slot, on one node. Each edit of the record
+// and the index is therefore one atomic step: no crash leaves a key that works and should not.
+// The drawback is that the store does not spread over a cluster. A key with a short whitelist
+// takes about 450 bytes with its index entry, and a million keys 450 MB on that node. One node
+// answers well over 100,000 lookups a second, of which few remain with the cache. Larger
+// installations can use several stores with different prefixes, which are on different nodes.
+// While the slot is being moved to another node, the channel of changes is down.
 //
 // # Changes
 //
 // [Store.Watch] uses server-assisted client-side caching (CLIENT TRACKING in broadcast mode):
-// the server itself reports each write under the prefix, whoever made it, keys that expired or
-// were evicted, and a database that was flushed. Messages published by the writer would miss what
-// redis-cli does, and keyspace notifications are off unless the server is configured for them.
-// SWAPDB and the loss of a replica's master are not reported; Watch finds them with INFO.
+// the server reports each write under the prefix by any client, keys that expired or were evicted,
+// and a database that was flushed. Messages published by the writer would not cover changes by
+// redis-cli, and keyspace notifications are off unless the server is configured for them. SWAPDB
+// and the loss of a replica's master are not reported; Watch detects them with INFO.
 //
 // # Server settings
 //
-// The server must not evict: with a maxmemory-policy other than noeviction, or a volatile-
-// one, a key that was evicted is refused as one that does not exist. Watch warns of that, and of
-// a database without keys ([Options.OnWarning]). How durable an edit is, the server decides: with `appendonly yes` and
-// `appendfsync always` it survives a crash. A failover can lose the last edits, a revocation
-// among them, unless `min-replicas-to-write` and `min-replicas-max-lag` are set.
+// The server must not evict keys: set maxmemory-policy to noeviction or one of the volatile-
+// policies, since a key that was evicted is refused like one that does not exist. Watch warns about
+// other policies, and about a database without keys ([Options.OnWarning]). The server's settings
+// determine the durability of edits: with `appendonly yes` and `appendfsync always` they survive a
+// crash. A failover can lose the last edits, including revocations, unless `min-replicas-to-write`
+// and `min-replicas-max-lag` are set.
 //
 // A user that only looks up needs the commands
 // +@connection +get +info +client|tracking +cluster|slots +role, and one that edits also
@@ -89,27 +90,26 @@ import (
 // Options configure a [Store]. Hooks may be nil; they must return quickly and be safe for
 // concurrent use.
 type Options struct {
-	// URL names the Redis, as [redisclient.Connect] describes it.
+	// URL is the URL of the server, as described at [redisclient.Connect].
 	URL string
 
-	// Prefix begins the name of everything in the store; "extauthz:" by default. Names have
-	// it in braces, as {extauthz}:, unless it has a hash tag of its own.
+	// Prefix is the prefix of all names in the store; "extauthz:" by default. In the names it has
+	// braces, as in {extauthz}:, unless it already contains a hash tag.
 	Prefix string
 
-	// OnBroken is called after each look-up that found a record with an error in it.
+	// OnBroken is called after each lookup of an invalid record.
 	OnBroken func(id string, err error)
 
-	// OnChannel is called by Watch when the channel that reports changes comes up (err is nil)
-	// and when it goes down, with the reason. A channel that has never been up goes down once.
+	// OnChannel is called by Watch as [keystore.KeepListening] describes.
 	OnChannel func(up bool, err error)
 
-	// OnWarning is called by Watch with what puts keys at risk, such as a setting of the server
-	// or a database without keys: each time that the channel comes up, and after a flush.
+	// OnWarning is called by Watch for anything that puts keys at risk, such as a setting of the
+	// server or a database without keys: each time the channel comes up, and after a flush.
 	OnWarning func(err error)
 }
 
-// A Store finds and edits keys in Redis. Make one with [Open]. It is safe for concurrent use.
-// Its errors hold no password.
+// A Store looks up and edits keys in Redis. Create one with [Open]. It is safe for concurrent use.
+// Its errors contain no password.
 type Store struct {
 	options Options
 	names   names
@@ -123,9 +123,9 @@ var (
 	_ keystore.Watcher = (*Store)(nil)
 )
 
-// Open returns a store in Redis. A server that is out of reach is no error: Open waits for the
-// first attempt to connect, at most until ctx ends, and where that fails the store retries in the
-// background; [Store.Ready] reports it. The store must be closed.
+// Open returns a store in Redis. An unreachable server is not an error: Open waits for the first
+// attempt to connect, at most until ctx ends. If that fails, the store retries in the background;
+// see [Store.Ready]. The store must be closed.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	n, err := newNames(o.Prefix)
 	if err != nil {
@@ -138,10 +138,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return &Store{options: o, names: n, client: c}, nil
 }
 
-// Close ends all connections. Calls that are under way fail, and so do later ones.
+// Close ends all connections. Calls in progress and later ones fail.
 func (s *Store) Close() { s.client.Close() }
 
-// Ready returns nil when look-ups can be answered, and otherwise why not.
+// Ready returns nil if keys can be looked up now, and otherwise the reason.
 func (s *Store) Ready(ctx context.Context) error {
 	if err := failure(s.client.Get(ctx, s.names.probe)); err != nil {
 		return fmt.Errorf("redis: %w", err)
@@ -149,8 +149,8 @@ func (s *Store) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Lookup implements [keystore.Store], in one round trip, or in two for a previous secret. It waits for
-// the answer until ctx ends, which should therefore have a deadline.
+// Lookup implements [keystore.Store], in one round trip, or two for a previous secret. It waits for
+// the answer until ctx ends, so ctx should have a deadline.
 func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
 	k, err := s.lookup(ctx, h)
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *Store) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	return k, nil
 }
 
-// pointerTries is how often a look-up follows a pointer, in case that the key is rotated meanwhile.
+// pointerTries is how often a lookup follows a pointer, in case the key is rotated in the meantime.
 const pointerTries = 4
 
 func (s *Store) lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
@@ -175,7 +175,7 @@ func (s *Store) lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 		if !ok {
 			return read(h, &m), nil
 		}
-		s.inboxes.follow(h, current) // before the record is read, so that no change of it is missed
+		s.inboxes.follow(h, current) // before reading the record, so that no change of it is missed
 		m, err = s.get(ctx, current)
 		if errors.Is(err, keystore.ErrNotFound) {
 			continue
@@ -190,7 +190,7 @@ func (s *Store) lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, err
 	return nil, keystore.ErrNotFound
 }
 
-// get returns what is stored under the name of a hash, which may not be a string, or
+// get returns the entry under the name of a hash, which may not be a string, or
 // [keystore.ErrNotFound].
 func (s *Store) get(ctx context.Context, h keystore.Hash) (rueidis.RedisMessage, error) {
 	m, err := s.client.Get(ctx, s.names.record(h)).ToMessage()
@@ -205,8 +205,7 @@ func (s *Store) get(ctx context.Context, h keystore.Hash) (rueidis.RedisMessage,
 	return m, nil
 }
 
-// read returns the key of a record as GET answered it. Where it is no string, the key is
-// broken.
+// read returns the key of a record that GET returned. If it is not a string, the key is Broken.
 func read(h keystore.Hash, m *rueidis.RedisMessage) *keystore.Key {
 	data, err := m.AsBytes()
 	if err != nil {
@@ -219,7 +218,7 @@ func read(h keystore.Hash, m *rueidis.RedisMessage) *keystore.Key {
 
 var errNotString = errors.New("not a string: write the record with SET, as one JSON object")
 
-// isWrongType reports whether a command met an entry of another type than it works on.
+// isWrongType reports whether a command failed because the entry has another type.
 func isWrongType(err error) bool {
 	e, ok := errors.AsType[*rueidis.RedisError](err)
 	return ok && strings.HasPrefix(e.Error(), "WRONGTYPE")

@@ -10,9 +10,9 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// A state is what a node reports of itself only when it is asked.
+// A state is the part of a node's state that has to be polled.
 type state struct {
-	known bool // false where the user may not ask for it
+	known bool // false if the user may not call INFO
 	swaps int  // how often SWAPDB has run
 	infos int  // how often INFO has: it grows between two states, unless the counts were reset
 }
@@ -24,7 +24,7 @@ func (t *tracker) info(ctx context.Context, sections ...string) (string, error) 
 	return t.conn.Do(ctx, t.conn.B().Info().Section(sections...).Build()).ToString()
 }
 
-// value returns what follows a name in INFO, up to the end of the line or a comma; "" where the
+// value returns the value of a name in INFO, up to the end of the line or a comma, or "" if the
 // name is missing.
 func value(info, name string) string {
 	_, v, _ := strings.Cut(info, "\n"+name)
@@ -34,8 +34,8 @@ func value(info, name string) string {
 	return v
 }
 
-// state returns the node's state, or an error where it does not answer or changes do not reach
-// it. A replica that its master does not feed answers look-ups from what it held before.
+// state returns the node's state, or an error if the node does not answer or does not receive
+// changes. A replica that is disconnected from its master answers lookups with old data.
 func (t *tracker) state(ctx context.Context) (state, error) {
 	info, err := t.info(ctx, "replication", "commandstats")
 	if _, refused := rueidis.IsRedisErr(err); refused {
@@ -53,12 +53,12 @@ func (t *tracker) state(ctx context.Context) (state, error) {
 	return s, nil
 }
 
-// swappedSince reports whether the database may have been swapped for another one.
+// swappedSince reports whether the database may have been swapped with another one.
 func (s state) swappedSince(earlier state) bool {
 	return s.known && (s.swaps != earlier.swaps || s.infos <= earlier.infos)
 }
 
-// warnings returns what puts keys at risk, or nil.
+// warnings returns the problems that put keys at risk, or nil.
 func (t *tracker) warnings(ctx context.Context, s state) error {
 	var unknown error
 	if !s.known {
@@ -67,8 +67,8 @@ func (t *tracker) warnings(ctx context.Context, s state) error {
 	return errors.Join(unknown, t.mayEvict(ctx), t.empty(ctx))
 }
 
-// mayEvict returns an error where the server is set to evict keys. The volatile policies evict
-// only what has a time to live. A server that does not report its policy passes.
+// mayEvict returns an error if the server is configured to evict keys. The volatile policies evict
+// only entries with a time to live. A server that does not report its policy is accepted.
 func (t *tracker) mayEvict(ctx context.Context) error {
 	info, _ := t.info(ctx, "memory")
 	if policy := value(info, "maxmemory_policy:"); value(info, "maxmemory:") != "0" && strings.HasPrefix(policy, "allkeys") {
@@ -77,8 +77,8 @@ func (t *tracker) mayEvict(ctx context.Context) error {
 	return nil
 }
 
-// empty returns an error where the index does not exist. Asking for it with GET, which a sorted
-// set refuses, takes no further permission.
+// empty returns an error if the index does not exist. It uses GET, which fails for a sorted set,
+// because that requires no additional permission.
 func (t *tracker) empty(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()

@@ -10,23 +10,21 @@ import (
 	"extauthz/keystore"
 )
 
-// A connection that was cut silently is found lost after at most beatEvery +
-// beatTimeout, 2.5 s.
+// A connection that broke silently is detected after at most beatEvery + beatTimeout, 2.5 s.
 const (
 	beatEvery   = 500 * time.Millisecond
 	beatTimeout = 2 * time.Second
 )
 
-// Watch implements [keystore.Watcher]. It tracks changes on a connection of its own, to the
-// node that look-ups go to, with a heartbeat twice a second. It retries a server that is out of
-// reach, at most a second after the last attempt ended, until ctx ends, and returns only then.
+// Watch implements [keystore.Watcher]. It tracks changes on a separate connection to the node that
+// lookups go to, with a heartbeat twice a second. It reconnects as [keystore.KeepListening] does.
 func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	return keystore.KeepListening(ctx, func(ctx context.Context, up func()) error {
 		return fmt.Errorf("redis: %w", s.listen(ctx, inv, up))
 	}, s.options.OnChannel)
 }
 
-// listen passes changes on to inv until the channel fails, with the reason.
+// listen reports changes to inv until the channel fails, and returns the reason.
 func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -59,8 +57,8 @@ func (s *Store) listen(ctx context.Context, inv keystore.Invalidator, up func())
 			inv.Invalidate(h)
 		}
 		if all {
-			// The database was flushed or swapped; or the connection was lost, and then what
-			// is cached must go on serving.
+			// The database was flushed or swapped, or the connection was lost; in the latter case
+			// cached records must stay in use.
 			if err := t.alive(ctx); err != nil {
 				return err
 			}
@@ -85,9 +83,9 @@ type tracker struct {
 	inbox  *inbox
 }
 
-// connect returns a connection to the node that look-ups go to.
+// connect returns a connection to the node that lookups go to.
 func (s *Store) connect(ctx context.Context) (*tracker, error) {
-	// A look-up first, which follows a failover or a slot that has moved.
+	// Make a lookup first, which follows a failover or a slot that has moved.
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	if err := failure(s.client.Get(ctx, s.names.probe)); err != nil {
@@ -123,8 +121,8 @@ func (t *tracker) track(ctx context.Context) error {
 	return t.conn.Do(ctx, t.conn.B().ClientTracking().On().Prefix().Prefix(t.names.records).Bcast().Build()).Error()
 }
 
-// beat returns why the node can no longer be relied on to report changes. A change that the node
-// does not report, but that beat finds, counts as a change of everything.
+// beat returns an error if the node can no longer be relied on to report changes. A change that the
+// node does not report, but that beat detects, counts as a change of all keys.
 func (t *tracker) beat(ctx context.Context, seen state) error {
 	for {
 		select {
@@ -149,15 +147,15 @@ func (t *tracker) beat(ctx context.Context, seen state) error {
 	}
 }
 
-// alive asks the node for a name that does not exist. In a cluster that is refused by a node
-// that has lost the slot or is moving it away.
+// alive queries a name that does not exist. A cluster node that has lost the slot, or is moving it
+// away, returns an error.
 func (t *tracker) alive(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
 	defer cancel()
 	return failure(t.conn.Do(ctx, t.conn.B().Get().Key(t.names.probe).Build()))
 }
 
-// failure returns the error of a look-up that was not answered.
+// failure returns the error of a lookup that was not answered.
 func failure(r rueidis.RedisResult) error {
 	if err := r.Error(); !rueidis.IsRedisNil(err) {
 		return err
@@ -165,7 +163,7 @@ func failure(r rueidis.RedisResult) error {
 	return nil
 }
 
-// node returns the address of the node that look-ups go to.
+// node returns the address of the node that lookups go to.
 func node(client rueidis.Client) string {
 	if client.Mode() != rueidis.ClientModeCluster {
 		for addr := range client.Nodes() {

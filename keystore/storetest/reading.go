@@ -58,7 +58,7 @@ func (s suite) keys(t *testing.T) {
 	}
 }
 
-// cancelled: a call whose ctx has ended does not return ErrNotFound, and edits write nothing. A look-up
+// cancelled: a call whose ctx has ended does not return ErrNotFound, and edits write nothing. A lookup
 // may still answer from memory.
 func (s suite) cancelled(t *testing.T) {
 	b := s.open(t)
@@ -104,7 +104,7 @@ func version(i int) *keystore.Key {
 	return k
 }
 
-// wholeRecords: a look-up during an edit returns the old record or the new one, never a mix.
+// wholeRecords: a lookup during an edit returns the old record or the new one, never a mix.
 func (s suite) wholeRecords(t *testing.T) {
 	b := s.open(t)
 	const versions = 40

@@ -22,7 +22,7 @@ func RunWatcher(t *testing.T, open func(t *testing.T) Backend) {
 	t.Run("CachePrevious", func(t *testing.T) { cacheFollowsRotation(t, open(t)) })
 }
 
-// cacheFollows: a reported change is visible to look-ups. Otherwise a cache, which looks the key up as
+// cacheFollows: a reported change is visible to lookups. Otherwise a cache, which looks the key up as
 // soon as the change is reported, would keep the old record for an hour.
 func cacheFollows(t *testing.T, b Backend) {
 	config := cache.DefaultConfig()

@@ -46,7 +46,7 @@ type Reload struct {
 }
 
 // A Store is a key file, or a folder of *.yaml and *.yml files whose names do not begin with a
-// dot. Its keys are in memory. A look-up takes no lock, and sees one state of the files or the next,
+// dot. Its keys are in memory. A lookup takes no lock, and sees one state of the files or the next,
 // never a mix. A Store is safe for concurrent use. Use [Open] to make one.
 type Store struct {
 	*Editor
@@ -183,7 +183,7 @@ func (s *Store) Watch(ctx context.Context, inv keystore.Invalidator) error {
 	}
 	publish := func() {
 		if now := s.current.Load(); now != published && inv != nil {
-			inv.InvalidateAll() // look-ups cost nothing, so that it does not matter which
+			inv.InvalidateAll() // lookups cost nothing, so that it does not matter which
 			published = now
 		}
 	}
