@@ -130,7 +130,7 @@ func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait b
 	if !c.decide(ctx, a, o, noWait) {
 		return false
 	}
-	o.seen.Duration = time.Since(start)
+	o.seen.Start, o.seen.Duration = start, time.Since(start)
 	if c.record != nil && !c.record(ctx, &o.seen) {
 		c.refuseUnrecorded(a, o)
 	}

@@ -82,5 +82,6 @@ type Observation struct {
 	Method      string     // truncated to 32 bytes
 	Host        string     // truncated to 255 bytes
 	Path        string     // without query and fragment, truncated to 1024 bytes
+	Start       time.Time
 	Duration    time.Duration
 }

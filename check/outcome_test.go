@@ -58,9 +58,9 @@ func TestObservation(t *testing.T) {
 	check(t, c, send("x-request-id", "r1", "x-forwarded-for", "203.0.113.9").from("10.0.0.1").to("/a/b?key=secret"))
 	want := Observation{
 		Decision: seen.Decision, ClientAddr: netip.MustParseAddr("203.0.113.9"), AddrFrom: "x-forwarded-for",
-		RequestID: "r1", Peer: "10.0.0.1", Method: "GET", Host: "api.example", Path: "/a/b", Duration: seen.Duration,
+		RequestID: "r1", Peer: "10.0.0.1", Method: "GET", Host: "api.example", Path: "/a/b", Start: seen.Start, Duration: seen.Duration,
 	}
-	if seen != want || seen.Decision.Code != authz.Valid || seen.Decision.Key.ID != "key_secret" || seen.Duration <= 0 {
+	if seen != want || seen.Decision.Code != authz.Valid || seen.Decision.Key.ID != "key_secret" || seen.Duration <= 0 || seen.Start.IsZero() {
 		t.Errorf("observed %+v", seen)
 	}
 

@@ -97,7 +97,7 @@ func (u *usageRecorder) observe(o *check.Observation) {
 	}
 	u.Record(&usage.Event{
 		KeyID: d.Key.ID, Addr: o.ClientAddr, Code: d.Code,
-		WouldRefuse: d.WouldRefuse, Previous: d.PreviousSecret, Time: time.Now(),
+		WouldRefuse: d.WouldRefuse, Previous: d.PreviousSecret, Time: o.Start.Add(o.Duration),
 	})
 }
 

@@ -72,7 +72,7 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 	}
 	r := &Recorder{cfg: cfg, seed: maphash.MakeSeed(), waiting: newTable()}
 	for i := range r.shards {
-		r.shards[i].active, r.shards[i].spare = newTable(), newTable()
+		r.shards[i].active, r.shards[i].spare = &buffer{}, &buffer{}
 	}
 	return r
 }
@@ -86,10 +86,10 @@ func (r *Recorder) Record(e *Event) {
 	if e.KeyID == "" {
 		return
 	}
-	network := Network(e.Addr)
-	s := &r.shards[maphash.String(r.seed, e.KeyID)%shards]
+	hash := maphash.String(r.seed, e.KeyID)
+	s := &r.shards[hash%shards]
 	s.mu.Lock()
-	kept := s.active.record(e, network, r.cfg.AddressesPerKey, r.cfg.MaxBuffered/shards)
+	kept := s.active.record(e, uint32(hash>>32), r.cfg.AddressesPerKey, r.cfg.MaxBuffered/shards)
 	s.mu.Unlock()
 	if !kept {
 		r.dropped.Add(1)
@@ -148,12 +148,14 @@ func (r *Recorder) drain(s *shard) {
 	counted := s.active
 	s.active, s.spare = s.spare, nil
 	s.mu.Unlock()
-	for i := range counted.summaries {
-		r.waiting.mergeSummary(&counted.summaries[i])
+	for i := range counted.keys {
+		summary := counted.keys[i].summary()
+		r.waiting.mergeSummary(&summary)
 	}
 	for i := range counted.rows {
-		if !r.waiting.mergeRow(&counted.rows[i], r.cfg.MaxBuffered) {
-			r.dropped.Add(counted.rows[i].total())
+		row := counted.export(&counted.rows[i])
+		if !r.waiting.mergeRow(&row, r.cfg.MaxBuffered) {
+			r.dropped.Add(row.total())
 		}
 	}
 	counted.reset()
@@ -166,24 +168,17 @@ func (c *Counts) total() uint64 { return c.Allowed + c.RefusedTotal() }
 // A shard is the part of the buffer for some of the keys.
 type shard struct {
 	mu     sync.Mutex
-	active *table // guarded by mu
-	spare  *table // empty; takes the place of active while that is drained
+	active *buffer // guarded by mu
+	spare  *buffer // empty; takes the place of active while that is drained
 	_      [64]byte
 }
 
-// A table is rows and summaries with their indices. Its memory is used again after reset.
+// A table is a batch with its indices. Its memory is used again after reset.
 type table struct {
 	rows      []Row
 	summaries []Summary
-	use       []keyRows // by summary
 	rowOf     map[rowKey]int
 	summaryOf map[string]int
-}
-
-// keyRows says which rows a key has.
-type keyRows struct {
-	count int
-	last  int // index of the row that was counted last; most keys are used from one address
 }
 
 type rowKey struct {
@@ -218,109 +213,38 @@ func (t *table) reset() {
 	}
 	clear(t.rows)
 	clear(t.summaries)
-	t.rows, t.summaries, t.use = t.rows[:0], t.summaries[:0], t.use[:0]
+	t.rows, t.summaries = t.rows[:0], t.summaries[:0]
 	clear(t.rowOf)
 	clear(t.summaryOf)
 }
 
-// record counts e and reports whether its address was kept.
-func (t *table) record(e *Event, network netip.Prefix, perKey, maxRows int) bool {
-	i := t.summary(e.KeyID)
-	s := &t.summaries[i]
-	if e.Time.After(s.LastUsed) {
-		s.LastUsed, s.LastNetwork = e.Time, network
-	}
-	if e.Previous {
-		s.LastPrevious = later(s.LastPrevious, e.Time)
-	} else {
-		s.LastCurrent = later(s.LastCurrent, e.Time)
-	}
-	if !network.IsValid() {
-		return true // there is no address to keep
-	}
-	row := t.row(i, e, network, perKey, maxRows)
-	if row == nil {
-		s.Dropped = later(s.Dropped, e.Time)
-		return false
-	}
-	row.Last = later(row.Last, e.Time)
-	if e.Time.Before(row.First) {
-		row.First = e.Time
-	}
-	switch {
-	case !e.Code.Allowed():
-		row.Refused[e.Code%authz.Valid]++
-	case e.WouldRefuse:
-		row.WouldRefuse++
-		fallthrough
-	default:
-		row.Allowed++
-	}
-	return true
-}
+func (t *table) mergeSummary(s *Summary) { t.summary(s.KeyID).Merge(s) }
 
-// row returns the row that e counts in, of the key whose summary is at i; nil if there is no
-// room for it.
-func (t *table) row(i int, e *Event, network netip.Prefix, perKey, maxRows int) *Row {
-	day := DayOf(e.Time)
-	if use := &t.use[i]; use.count > 0 {
-		if row := &t.rows[use.last]; row.Network == network && row.Day == day {
-			return row
-		}
-	}
-	k := rowKey{e.KeyID, network, day}
-	j, ok := t.rowOf[k]
-	if !ok {
-		if t.use[i].count >= perKey || len(t.rows) >= maxRows {
-			return nil
-		}
-		j = t.addRow(k, i)
-		t.rows[j].First = e.Time
-	}
-	t.use[i].last = j
-	return &t.rows[j]
-}
-
-// summary returns the index of the key's summary, which it makes where there is none.
-func (t *table) summary(id string) int {
+// summary returns the key's summary, which it makes if there is none.
+func (t *table) summary(id string) *Summary {
 	i, ok := t.summaryOf[id]
 	if !ok {
 		i = len(t.summaries)
 		t.summaries = append(t.summaries, Summary{KeyID: id})
-		t.use = append(t.use, keyRows{})
 		t.summaryOf[id] = i
 	}
-	return i
-}
-
-// addRow adds an empty row of the key whose summary is at i, and returns its index.
-func (t *table) addRow(k rowKey, i int) int {
-	j := len(t.rows)
-	t.rows = append(t.rows, Row{KeyID: k.keyID, Network: k.network, Day: k.day})
-	t.rowOf[k] = j
-	t.use[i].count++
-	t.use[i].last = j
-	return j
-}
-
-func (t *table) mergeSummary(s *Summary) {
-	t.summaries[t.summary(s.KeyID)].Merge(s)
+	return &t.summaries[i]
 }
 
 // mergeRow adds row to the table and reports whether there was room for it.
 func (t *table) mergeRow(row *Row, maxRows int) bool {
 	k := rowKey{row.KeyID, row.Network, row.Day}
-	i := t.summary(row.KeyID)
-	j, ok := t.rowOf[k]
-	if !ok {
-		if len(t.rows) >= maxRows {
-			t.summaries[i].Dropped = later(t.summaries[i].Dropped, row.Last)
-			return false
-		}
-		j = t.addRow(k, i)
-		t.rows[j].First = row.First
+	if i, ok := t.rowOf[k]; ok {
+		t.rows[i].Merge(row)
+		return true
 	}
-	t.rows[j].Merge(row)
+	if len(t.rows) >= maxRows {
+		s := t.summary(row.KeyID)
+		s.Dropped = later(s.Dropped, row.Last)
+		return false
+	}
+	t.rowOf[k] = len(t.rows)
+	t.rows = append(t.rows, *row)
 	return true
 }
 
