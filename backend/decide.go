@@ -14,7 +14,7 @@ import (
 
 // AuthorizerHooks are called when permissions or rate limits cannot be applied. Each may be nil.
 type AuthorizerHooks struct {
-	BadRoute      func(error)                 // what a route asks for cannot be parsed
+	BadRoute      func(error)                 // the requirements of a route cannot be parsed
 	LimiterFailed func(err error, first bool) // the limiter could not answer; first since it last could
 }
 

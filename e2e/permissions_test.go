@@ -55,7 +55,7 @@ func TestPermissionsOfARoute(t *testing.T) {
 		if seen := upstream.Seen(); len(seen) > 0 {
 			t.Errorf("a refused request reached the upstream: %+v", seen)
 		}
-		if n := logged(t, server, "what a route asks for cannot be parsed"); n != 1 {
+		if n := logged(t, server, "the requirements of a route cannot be parsed"); n != 1 {
 			t.Errorf("the mistake was logged %d times", n)
 		}
 		if n := counted(t, server, "extauthz_bad_route_texts_total"); n != 1 {

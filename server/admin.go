@@ -5,15 +5,15 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/pprof" // on no listener but where it is asked for
+	"net/http/pprof" // served only with admin.pprof
 	"sync/atomic"
 	"time"
 )
 
-// readiness says whether the server may be sent requests. The zero value says that it is
+// A readiness records whether the server is ready for requests. The zero value is a server that is
 // starting. It is safe for concurrent use.
 type readiness struct {
-	reason atomic.Pointer[string] // why not; "" where it may
+	reason atomic.Pointer[string] // why it is not ready; "" if it is
 }
 
 func (r *readiness) set(reason string) { r.reason.Store(&reason) }
@@ -34,7 +34,7 @@ func readyStatus(why string) int {
 	return http.StatusOK
 }
 
-// An adminHandlers serves the paths of the admin listener.
+// adminHandlers are the handlers of the admin listener.
 type adminHandlers struct {
 	ready    *readiness
 	verbose  func(w http.ResponseWriter, r *http.Request, why string) // /readyz?verbose
@@ -65,7 +65,7 @@ func newAdminServer(h *adminHandlers) *http.Server {
 				http.NotFound(w, r)
 				return
 			}
-			// A profile takes as long as it is asked to.
+			// A profile takes as long as the request specifies.
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(longestProfile))
 			handler(w, r)
 		})
@@ -88,7 +88,7 @@ func plain(w http.ResponseWriter, status int, text string) {
 	_, _ = fmt.Fprintln(w, text)
 }
 
-// stopAdmin lets scrapes under way end, for a moment.
+// stopAdmin stops the server, and waits briefly for requests in progress.
 func stopAdmin(s *http.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

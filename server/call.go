@@ -16,7 +16,7 @@ var metadataKey = func() any {
 	return k.key
 }()
 
-// A keyOf is a context that keeps the key that it was last asked for.
+// A keyOf is a context that records the key of the last call of Value.
 type keyOf struct {
 	context.Context //nolint:containedctx // nil: only Value is called
 	key             any
@@ -33,8 +33,8 @@ func metadataOf(ctx context.Context) metadata.MD {
 	return md
 }
 
-// parentOf returns the span in which Envoy asked for a decision, from the metadata of its gRPC call:
-// never from the headers of the caller's request, which the caller chose.
+// parentOf returns the span of Envoy's gRPC call, from the metadata of that call: never from the headers
+// of the caller's request, which the caller chose.
 func parentOf(ctx context.Context) traceparent.Parent {
 	if values := metadataOf(ctx)["traceparent"]; len(values) == 1 {
 		return traceparent.Parse(values[0])

@@ -24,7 +24,7 @@ type decisionFile struct {
 // openDecisionLog opens the decision log, or returns nil if none is configured.
 func (s *server) openDecisionLog(c config.DecisionLog) (*decisionFile, error) {
 	if c.Path == config.DecisionsNowhere || c.Path == "" {
-		return nil, nil //nolint:nilnil // nothing is recorded, which is no error
+		return nil, nil //nolint:nilnil // no decision log is configured, which is not an error
 	}
 	var lines throttle
 	settings := decisionlog.Config{
@@ -44,7 +44,7 @@ func (s *server) openDecisionLog(c config.DecisionLog) (*decisionFile, error) {
 	}
 	d := &decisionFile{l, sync.OnceFunc(func() {
 		if lost := l.Close(); lost > 0 {
-			s.log.Error("the decision log did not write everything before the end", "decisions", lost)
+			s.log.Error("the decision log was closed before all decisions were written", "decisions", lost)
 		}
 	})}
 	s.atEnd(d.close)
@@ -63,8 +63,7 @@ func (d *decisionFile) hook(t *tracer) func(context.Context, *check.Observation)
 	}
 }
 
-// addDecisionLogMetrics registers the figures of the decision log that is in use, if that was not
-// done before.
+// addDecisionLogMetrics registers the metrics of the current decision log, unless they are registered.
 func (s *server) addDecisionLogMetrics() {
 	stats := func() (is decisionlog.Stats) {
 		if n := s.now.Load(); n != nil && n.decisions != nil {

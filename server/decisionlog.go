@@ -19,18 +19,18 @@ import (
 const (
 	samplePeriod = 10 * time.Second
 
-	// What is written in one period, before the rest of it is only counted.
-	linesPerKey     = 10  // of each code and key
-	linesWithoutKey = 100 // of each code without a key
-	sampledKeys     = 256 // of a code, that are counted apart from each other; the others share one count
+	// The lines that are written in one period. Further ones are only counted.
+	linesPerKey     = 10  // for each code and key
+	linesWithoutKey = 100 // for each code without a key
+	sampledKeys     = 256 // keys with a count of their own, for each code; all others share one count
 
-	loudestKeys = 5 // that a summary names
+	loudestKeys = 5 // named in a summary
 )
 
-// A decisionLog writes one line a decision: allowed ones at debug, refusals at info, as well as what
-// a whitelist that only reports would have refused, and those that could not be made at error. Unless the level is debug, or all are wanted, lines are
-// sampled by code and key, so that a flood of requests can neither fill a disk nor hide what
-// happens to other keys. It is safe for concurrent use.
+// A decisionLog logs decisions: allowed ones at debug, refusals and what a whitelist in report mode
+// would have refused at info, and failures to decide at error. Unless the level is debug, or all is
+// true, lines are sampled by code and key, so that a flood of requests can neither fill a disk nor
+// hide the decisions on other keys. It is safe for concurrent use.
 type decisionLog struct {
 	log *slog.Logger
 	all atomic.Bool // nothing is sampled
@@ -52,7 +52,7 @@ func newDecisionLog(log *slog.Logger) *decisionLog {
 	return d
 }
 
-// observe logs one check. It keeps nothing of it.
+// observe logs one check. It does not keep o.
 func (d *decisionLog) observe(ctx context.Context, o *check.Observation) {
 	level := levelOf(o)
 	if !d.log.Enabled(ctx, level) {
@@ -111,7 +111,7 @@ func levelOf(o *check.Observation) slog.Level {
 	return slog.LevelInfo
 }
 
-// sample reports whether a line is to be written about a check, and counts it.
+// sample reports whether a check is to be logged, and counts it.
 func (d *decisionLog) sample(o *check.Observation) bool {
 	code, id, limit := o.Decision.Code, "", linesWithoutKey
 	if o.Decision.Key != nil {
@@ -136,7 +136,7 @@ func (d *decisionLog) sample(o *check.Observation) bool {
 	return false
 }
 
-// summarize begins a new period now and then, until ctx ends.
+// summarize ends each period until ctx ends.
 func (d *decisionLog) summarize(ctx context.Context) {
 	tick := time.NewTicker(samplePeriod)
 	defer tick.Stop()
@@ -150,7 +150,7 @@ func (d *decisionLog) summarize(ctx context.Context) {
 	}
 }
 
-// flush ends a period, and logs what was only counted in it.
+// flush ends a period, and logs the counts of the lines that were suppressed in it.
 func (d *decisionLog) flush() {
 	for _, code := range authz.Codes() {
 		d.mu.Lock()
@@ -177,11 +177,11 @@ func (d *decisionLog) flush() {
 		if len(keys) > 0 {
 			attrs = append(attrs, "loudest_keys", loudest(keys))
 		}
-		d.log.Warn("decisions that were not logged one by one: there were too many", attrs...)
+		d.log.Warn("decisions were not logged individually: there were too many", attrs...)
 	}
 }
 
-// loudest names the keys of which most was suppressed, such as "key_a=2970 key_b=12".
+// loudest returns the keys with the most suppressed lines, such as "key_a=2970 key_b=12".
 func loudest(keys map[string]*count) string {
 	ids := slices.SortedFunc(maps.Keys(keys), func(a, b string) int {
 		return cmp.Or(cmp.Compare(keys[b].suppressed, keys[a].suppressed), cmp.Compare(a, b))

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// sameSignal is how long after a signal another one counts as the same: some supervisors send it
-// to the process and to its group.
+// sameSignal is how long after a signal a second one is ignored: some supervisors send it both to the
+// process and to its group.
 const sameSignal = 500 * time.Millisecond
 
-// drain reports NOT_SERVING, continues to serve for the drain time, and ends once the requests in
-// flight are answered, or their time is over. A second signal to stop ends it at once.
+// drain reports NOT_SERVING, continues to serve for shutdown.drain, and returns once the requests in
+// flight are answered, or shutdown.timeout expires. A second signal to stop ends it at once.
 func (s *server) drain(signals <-chan os.Signal) {
 	began, cfg := time.Now(), s.now.Load().cfg.Shutdown
 	s.notServing("stopping")
@@ -44,7 +44,7 @@ func (s *server) drain(signals <-chan os.Signal) {
 		s.log.Info("stopped")
 		return
 	case <-time.After(cfg.Timeout):
-		s.log.Warn("stopping with requests in flight: shutdown.timeout is over", "timeout", cfg.Timeout.String())
+		s.log.Warn("stopping with requests in flight: shutdown.timeout has expired", "timeout", cfg.Timeout.String())
 	case <-again:
 		s.log.Warn("stopping at once, on a second signal")
 	}

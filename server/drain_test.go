@@ -78,7 +78,7 @@ func TestDrainEndsInTime(t *testing.T) {
 	if <-valid {
 		t.Error("a request that was cut off was let through")
 	}
-	if !strings.Contains(log.String(), "shutdown.timeout is over") {
+	if !strings.Contains(log.String(), "shutdown.timeout has expired") {
 		t.Errorf("the log is %s", log)
 	}
 }

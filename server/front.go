@@ -10,20 +10,20 @@ import (
 	"google.golang.org/grpc"
 )
 
-// A front serves gRPC on one listener. The server behind it can be replaced, for what a server
-// cannot change while it runs, and no connection is lost by that.
+// A front serves gRPC on one listener. Its server can be replaced without losing a connection, to change
+// settings that a running server cannot change.
 type front struct {
-	listener net.Listener // never accepts itself: each server accepts from a duplicate of it
+	listener net.Listener // each server accepts from a duplicate of it
 	failed   chan<- error // why the server ended by itself
 
 	mu        sync.Mutex
-	server    *grpc.Server // that accepts connections
-	accepting net.Listener // from which it does
+	server    *grpc.Server // the current one
+	accepting net.Listener // the listener of the current server
 	replaced  []*grpc.Server
-	closing   bool // nothing is replaced any more
+	closing   bool // no server is started any more
 }
 
-// serve has g accept connections, in place of the server that did.
+// serve makes g the current server.
 func (f *front) serve(g *grpc.Server) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,16 +51,17 @@ func (f *front) serve(g *grpc.Server) error {
 	return nil
 }
 
-// retire lets a server answer what it has accepted, and has its clients connect to the next one.
+// retire stops a server that was replaced. It answers the requests that it has accepted, and its clients
+// connect to the current server.
 func retire(g *grpc.Server, accepting net.Listener) {
 	_ = accepting.Close()
-	time.Sleep(100 * time.Millisecond) // for connections that it accepted just now
+	time.Sleep(100 * time.Millisecond) // for connections that were just accepted
 	stop := time.AfterFunc(graceful, g.Stop)
 	g.GracefulStop()
 	stop.Stop()
 }
 
-// drain closes the listener, and returns the servers whose requests are to be waited for.
+// drain closes the listener, and returns the servers that may have requests in flight.
 func (f *front) drain() []*grpc.Server {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,7 +73,7 @@ func (f *front) drain() []*grpc.Server {
 	return append(f.replaced, f.server)
 }
 
-// stop ends everything at once.
+// stop stops all servers at once.
 func (f *front) stop() {
 	for _, g := range f.drain() {
 		g.Stop()

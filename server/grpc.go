@@ -10,17 +10,17 @@ import (
 	"extauthz/config"
 )
 
-// streamWorkers is how many goroutines are kept for the next checks, their stacks already grown.
-// A check that finds none idle gets one of its own.
+// streamWorkers is the number of goroutines that are reused for checks, since their stacks have grown.
+// While all are busy, further checks get new ones.
 const streamWorkers = 64
 
 // newGRPCServer returns a gRPC server with the authorization and the health service on it.
 func (s *server) newGRPCServer(c config.GRPC) *grpc.Server {
 	options := append(s.service.ServerOptions(),
 		grpc.NumStreamWorkers(streamWorkers),
-		// Envoys that send keepalives often, or on connections without a check, are welcome.
+		// Envoys may send keepalives often, and on idle connections.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-		// A peer that vanished without closing its connection is detected. An age of 0 is never.
+		// A peer that vanished without closing its connection is detected. An age of 0 means no limit.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second, MaxConnectionAge: c.MaxConnectionAge}),
 	)
 	if s.tls != nil {

@@ -32,7 +32,7 @@ func Open(ctx context.Context, o Options) (*InProcess, error) {
 	return p, nil
 }
 
-// open opens everything but listeners, and starts what goes on in the background.
+// open opens everything but listeners, and starts the background tasks.
 func (s *server) open(ctx context.Context) error {
 	cfg, err := s.options.Load()
 	if err != nil {
@@ -56,8 +56,8 @@ func (s *server) open(ctx context.Context) error {
 	return nil
 }
 
-// followParts logs what becomes of the parts of the server until ctx ends. A part that ended leaves the
-// others as they are: they go on with the keys and the configuration that they have.
+// followParts logs the end of any part of the server until ctx ends. The other parts continue with the keys
+// and the configuration that they have.
 func (s *server) followParts(ctx context.Context) {
 	for {
 		select {

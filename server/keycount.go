@@ -12,18 +12,17 @@ import (
 )
 
 const (
-	// Keys are counted again when they change, but not more often than countGap after the last time,
-	// and at the latest after countEvery: keys expire without a change.
+	// Keys are counted when they change, but no sooner than countGap after the last count, and at least
+	// every countEvery, since keys expire without a change.
 	countGap   = 5 * time.Second
 	countEvery = 5 * time.Minute
 
-	// countRest is how long the count rests after each 200 keys that it has to read one by one, as in
-	// Redis.
+	// countRest is the pause after each 200 keys, for stores that read keys one by one, such as Redis.
 	countRest = time.Second
 )
 
-// A keyCount counts the keys that someone should look at, and shows the counts as metrics once
-// there are any. It is safe for concurrent use.
+// A keyCount counts the keys that need attention. As a collector, it exports the last counts. It is safe
+// for concurrent use.
 type keyCount struct {
 	log     *slog.Logger
 	changed chan struct{}
@@ -36,7 +35,7 @@ func newKeyCount(log *slog.Logger) *keyCount {
 	return &keyCount{log: log, changed: make(chan struct{}, 1)}
 }
 
-// recount has the keys counted again soon.
+// recount requests a new count.
 func (c *keyCount) recount() {
 	select {
 	case c.changed <- struct{}{}:
@@ -76,8 +75,8 @@ func (c *keyCount) count(ctx context.Context, keys keystore.Editor) {
 }
 
 var (
-	reportModeKeys = prometheus.NewDesc("extauthz_keys_report_mode", "Keys whose ip_whitelist is in report mode, so that it refuses nobody.", nil, nil)
-	expiringKeys   = prometheus.NewDesc("extauthz_keys_expiring", "Keys that expire within the given time, without those that have expired.", []string{"within"}, nil)
+	reportModeKeys = prometheus.NewDesc("extauthz_keys_report_mode", "Keys whose ip_whitelist is in report mode, which refuses no request.", nil, nil)
+	expiringKeys   = prometheus.NewDesc("extauthz_keys_expiring", "Keys that expire within the given time, excluding expired ones.", []string{"within"}, nil)
 )
 
 // Describe implements [prometheus.Collector].
@@ -100,7 +99,7 @@ func (c *keyCount) Collect(ch chan<- prometheus.Metric) {
 	show(expiringKeys, counts.ExpiringMonth, "30d")
 }
 
-// A recounting invalidator has the keys counted again whenever they change.
+// recounting is an Invalidator that also requests a new count of the keys.
 type recounting struct {
 	keystore.Invalidator
 	count *keyCount

@@ -15,9 +15,9 @@ import (
 	"extauthz/tracing"
 )
 
-// keys is the store of keys as the server uses it: with a cache in front of one across the network.
+// keys is the store of keys, with a cache if it is remote.
 type keys struct {
-	keystore.Store // what look-ups ask: the cache, if there is one
+	keystore.Store // serves look-ups: the cache, if there is one
 
 	store backend.Store
 	files backend.InMemory // nil if the keys are not in memory
@@ -94,14 +94,14 @@ func (k *keys) LookupMemory(h keystore.Hash) (key *keystore.Key, stale bool, err
 	return key, false, err
 }
 
-// reload reads the keys again, or has the cache ask for each of them again.
+// reload reads key files again, or invalidates all cached records of a remote store.
 func (k *keys) reload(ctx context.Context) error {
 	if k.files != nil {
 		return k.files.Reload()
 	}
-	// While the store is out of reach, what is cached is all there is.
+	// While the store is unavailable, only cached records are left.
 	if err := backend.AskReady(ctx, k.store); err != nil {
-		k.log.Warn("the cache is kept as it is: the key store does not answer", "error", oneLine(err))
+		k.log.Warn("the cache is not invalidated: the key store does not answer", "error", oneLine(err))
 		return err
 	}
 	k.cache.InvalidateAll()
@@ -116,8 +116,8 @@ func (k *keys) cacheStats() cache.Stats {
 	return k.cache.Stats()
 }
 
-// followKeys follows the store's changes. For a store across the network it sends on ready why the
-// store does not answer, and nil once it does. Keys in memory are ready at once.
+// followKeys follows changes in the store. For a remote store, it sends on ready why the store does not
+// answer, and nil once it does. Keys in memory are ready at once.
 func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
 	go s.keys.count.run(ctx, s.keys.store)
 	go func() {
@@ -135,8 +135,8 @@ func (s *server) followKeys(ctx context.Context) (ready <-chan error) {
 	return outcome
 }
 
-// reloadKeysWhenAsked reads the keys again each time that reload was called, until ctx ends.
-func (s *server) reloadKeysWhenAsked(ctx context.Context) {
+// reloadKeysOnRequest reloads the keys on each call of reload, until ctx ends.
+func (s *server) reloadKeysOnRequest(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,8 +150,8 @@ func (s *server) reloadKeysWhenAsked(ctx context.Context) {
 
 const readyEvery = 250 * time.Millisecond
 
-// awaitReady sends why the store does not answer, after each attempt, and nil once it does. Then
-// it ends, as it does with ctx.
+// awaitReady asks the store repeatedly whether it is ready, and sends each error. It sends nil and returns
+// once the store is ready, or returns when ctx ends.
 func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
 	for {
 		err := backend.AskReady(ctx, s)
@@ -171,9 +171,9 @@ func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
 	}
 }
 
-// storeAnswered makes the server ready once the store has answered. After that it stays ready until
-// it stops, whatever becomes of the store: what is cached still works, and to take all replicas
-// out of rotation at once would end that.
+// storeAnswered makes the server ready once the store has answered. From then on it stays ready until it
+// stops, even if the store becomes unavailable: cached keys still work, and would not if all replicas were
+// taken out of rotation at once.
 func (s *server) storeAnswered(err error) {
 	s.status.storeAnswered(err)
 	if err == nil {
@@ -212,7 +212,7 @@ func (s *server) polling(err error) {
 	s.log.Warn("cannot watch the key files: polling them for changes", "error", err.Error())
 }
 
-// A storeLog logs and counts what happens in a store across the network.
+// A storeLog logs and counts events of a remote store.
 type storeLog struct {
 	log     *slog.Logger
 	metrics *storeMetrics

@@ -103,16 +103,16 @@ func removeStaleSocket(ctx context.Context, path string) error {
 		return socketError(path, err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("listen unix:%s: a file that is not a socket stands there: move it away, or listen elsewhere", path)
+		return fmt.Errorf("listen unix:%s: the file is not a socket: remove it, or listen elsewhere", path)
 	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		return fmt.Errorf("listen unix:%s: another server listens there: stop it, or listen elsewhere", path)
+		return fmt.Errorf("listen unix:%s: another server listens on it: stop it, or listen elsewhere", path)
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("listen unix:%s: a socket stands there, and it cannot be told whether it is in use: %w", path, err)
+		return fmt.Errorf("listen unix:%s: there is a socket, and whether it is in use cannot be determined: %w", path, err)
 	}
 	return os.Remove(path)
 }

@@ -59,8 +59,8 @@ func TestSocketErrors(t *testing.T) {
 	for _, c := range []struct{ path, group, want string }{
 		{dir + "/none/a.sock", "", "there is no folder " + dir + "/none: make it"},
 		{file + "/a.sock", "", "there is no folder " + file + ": make it"},
-		{file, "", "a file that is not a socket stands there"},
-		{used, "", "another server listens there"},
+		{file, "", "the file is not a socket"},
+		{used, "", "another server listens on it"},
 		{dir + "/a.sock", "no_such_group", `there is no group "no_such_group" on this machine`},
 	} {
 		_, err := listen(t.Context(), config.Address{Network: "unix", Address: c.path}, config.Socket{Mode: 0o660, Group: c.group})

@@ -14,8 +14,8 @@ import (
 	"extauthz/config"
 )
 
-// NewLogger returns a logger that writes one line an event to w. Both formats quote what
-// could be taken for another line or another attribute.
+// NewLogger returns a logger that writes one line for each event to w. Both formats quote values that
+// could be mistaken for another line or attribute.
 func NewLogger(c config.Log, w io.Writer) *slog.Logger { return slog.New(newHandler(c, w)) }
 
 func newHandler(c config.Log, w io.Writer) slog.Handler {
@@ -60,15 +60,15 @@ func (h *liveHandler) WithGroup(name string) slog.Handler {
 	return (*h.current.Load()).WithGroup(name)
 }
 
-// captureLogs sends what libraries log to the same place: they would write to standard error, and
-// wait for it.
+// captureLogs redirects the logs of libraries to log. They would otherwise write to standard error, and
+// block on it.
 func captureLogs(log *slog.Logger) {
 	slog.SetDefault(log)
-	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer() //nolint:forbidigo // what gRPC needs; it ends in log
+	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer() //nolint:forbidigo // what gRPC takes; it writes to log
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errors))
 }
 
-// maxErrorText bounds what one error may write, in bytes; a panic's holds where it happened.
+// maxErrorText is the maximum length of an error in a line, in bytes. The error of a panic includes its place.
 const maxErrorText = 2048
 
 func clip(s string) string {
@@ -81,7 +81,7 @@ func clip(s string) string {
 // oneLine returns the error's text without its line breaks.
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// A throttle lets a few lines through each second. Its zero value is ready, and it is safe for
+// A throttle limits the rate of lines to throttledLines. Its zero value is ready, and it is safe for
 // concurrent use.
 type throttle struct {
 	mu     sync.Mutex
@@ -101,7 +101,7 @@ func (t *throttle) allow(now time.Time) bool {
 	return t.lines <= throttledLines
 }
 
-// allowOne is allow, for one line every ten seconds.
+// allowOne reports whether a line may be written, for one line every ten seconds.
 func (t *throttle) allowOne(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,7 +113,7 @@ func (t *throttle) allowOne(now time.Time) bool {
 	return true
 }
 
-// reportLostLines logs now and then how many log lines were lost, until ctx ends.
+// reportLostLines periodically logs how many log lines were lost, until ctx ends.
 func (s *server) reportLostLines(ctx context.Context) {
 	tick := time.NewTicker(samplePeriod)
 	defer tick.Stop()

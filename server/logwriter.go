@@ -13,17 +13,17 @@ const (
 	flushTimeout  = 2 * time.Second // how long Close waits for them
 )
 
-// A LogWriter writes lines in the background: who logs never waits for the reader of the log, and
-// never learns that there is none. Lines that cannot be written, or for which there is no room
-// while the reader hangs, are dropped and counted. It is safe for concurrent use.
+// A LogWriter writes lines in the background, so that logging never blocks and never fails. Lines that
+// cannot be written, or do not fit into its buffer while the reader of the log hangs, are dropped and
+// counted. It is safe for concurrent use.
 type LogWriter struct {
 	to      io.Writer
 	dropped atomic.Uint64
-	wake    chan struct{} // holds a value if there is something to do
+	wake    chan struct{} // holds a value if there is work
 	done    chan struct{}
 
 	mu      sync.Mutex
-	pending []byte // whole lines
+	pending []byte // complete lines
 	closed  bool
 }
 
@@ -34,7 +34,7 @@ func NewLogWriter(w io.Writer) *LogWriter {
 	return l
 }
 
-// Write takes one or more whole lines. It never fails and never blocks.
+// Write queues one or more complete lines. It never fails and never blocks.
 func (l *LogWriter) Write(lines []byte) (int, error) {
 	l.mu.Lock()
 	if l.closed || len(l.pending)+len(lines) > maxPendingLog {
@@ -50,7 +50,7 @@ func (l *LogWriter) Write(lines []byte) (int, error) {
 // Dropped returns how many lines could not be written so far.
 func (l *LogWriter) Dropped() uint64 { return l.dropped.Load() }
 
-// Close waits until all lines are written, but not for long: the reader of the log may hang.
+// Close waits until all lines are written, for at most flushTimeout: the reader of the log may hang.
 func (l *LogWriter) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -92,7 +92,7 @@ func (l *LogWriter) run() {
 	}
 }
 
-// write writes a batch of lines, and reports whether that ended within a line. cut says so of the
+// write writes a batch of lines, and reports whether it ended within a line. cut reports the same for the
 // batch before.
 func (l *LogWriter) write(batch []byte, cut bool) bool {
 	if cut {

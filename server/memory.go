@@ -11,22 +11,22 @@ import (
 	"extauthz/config"
 )
 
-// Where a memory limit bounds what it costs, unused memory may grow to mostGCPercent of what is
-// in use. Where none is known, to spareMemory, within these bounds.
+// With a memory limit, the heap may grow by maxGCPercent of the live heap before the next collection.
+// Without one, it may grow by spareMemory, but by no less than minGCPercent and no more than maxGCPercent.
 const (
-	leastGCPercent = 100
-	mostGCPercent  = 400
-	spareMemory    = 64 << 20
+	minGCPercent = 100
+	maxGCPercent = 400
+	spareMemory  = 64 << 20
 )
 
-// adaptive stands for a percentage that follows what is in use.
+// adaptive is a GC percentage that follows the size of the live heap.
 const adaptive = -1
 
-// A memory makes the garbage collector work as the configuration says. It is not safe for
+// A memory applies the configuration's memory settings to the garbage collector. It is not safe for
 // concurrent use.
-type memory struct{ tuner *gcTuner } // nil if the percentage is a fixed one
+type memory struct{ tuner *gcTuner } // nil if the percentage is fixed
 
-// set changes what the configuration says.
+// set applies new settings.
 func (m *memory) set(c config.Memory, log *slog.Logger) {
 	if m.tuner != nil {
 		m.tuner.stop()
@@ -40,16 +40,16 @@ func (m *memory) set(c config.Memory, log *slog.Logger) {
 	case percent > 0:
 		debug.SetGCPercent(percent)
 	case percent == adaptive:
-		m.tuner = &gcTuner{percent: mostGCPercent}
+		m.tuner = &gcTuner{percent: maxGCPercent}
 		debug.SetGCPercent(m.tuner.percent)
 		m.tuner.follow()
 	}
 	log.Debug("memory", "limit", debug.SetMemoryLimit(-1), "gc_percent", percent)
 }
 
-// memorySettings returns the memory limit in bytes and the GC percentage, which may be adaptive;
-// 0 for what is to stay as the environment has set it. container returns the container's own
-// limit, or an error where it has none.
+// memorySettings returns the memory limit in bytes and the GC percentage, which may be adaptive; 0 for
+// one that the environment has set. container returns the container's memory limit, or an error if there
+// is none.
 func memorySettings(c config.Memory, env func(string) string, container func() (uint64, error)) (limit int64, percent int) {
 	limited := true
 	switch {
@@ -72,7 +72,7 @@ func memorySettings(c config.Memory, env func(string) string, container func() (
 	case c.GCPercent > 0:
 		return limit, c.GCPercent
 	case limited:
-		return limit, mostGCPercent
+		return limit, maxGCPercent
 	}
 	return limit, adaptive
 }

@@ -52,9 +52,9 @@ func TestGCPercent(t *testing.T) {
 
 // The percentage falls while much is in use, and rises again.
 func TestGCTuner(t *testing.T) {
-	before := debug.SetGCPercent(mostGCPercent)
+	before := debug.SetGCPercent(maxGCPercent)
 	defer debug.SetGCPercent(before)
-	tuner := &gcTuner{percent: mostGCPercent}
+	tuner := &gcTuner{percent: maxGCPercent}
 	tuner.follow()
 	becomes := func(want int) {
 		t.Helper()
@@ -69,8 +69,8 @@ func TestGCTuner(t *testing.T) {
 	}
 	func() {
 		much := make([]byte, 4*spareMemory)
-		becomes(leastGCPercent)
+		becomes(minGCPercent)
 		runtime.KeepAlive(much)
 	}()
-	becomes(mostGCPercent)
+	becomes(maxGCPercent)
 }

@@ -7,26 +7,25 @@ import (
 	"sync"
 )
 
-// A gcTuner sets the GC percentage after each collection, so that a server with few keys, whose
-// memory is small in any case, collects seldom, and one with many takes no more than twice what
-// it uses.
+// A gcTuner adjusts the GC percentage after each collection: small heaps are collected less often, and
+// large ones grow to at most twice the live heap.
 type gcTuner struct {
 	mu      sync.Mutex
 	stopped bool
 	percent int
 }
 
-// A gcMark is unreachable from the start: its cleanup runs after the next collection.
+// A gcMark is unreachable once it is made, so that its cleanup runs after the next collection.
 type gcMark struct{ _ *gcMark }
 
-// stop ends what follow began.
+// stop ends the tuning.
 func (t *gcTuner) stop() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stopped = true
 }
 
-// follow tunes after the next collection, and goes on to do so until stop is called.
+// follow tunes after each collection, until stop is called.
 func (t *gcTuner) follow() {
 	runtime.AddCleanup(new(gcMark), func(t *gcTuner) {
 		live := []runtimemetrics.Sample{{Name: "/gc/heap/live:bytes"}}
@@ -37,8 +36,8 @@ func (t *gcTuner) follow() {
 	}, t)
 }
 
-// tune sets the percentage for what is in use, if it is well off: setting it stops all else for
-// a moment. It reports whether to go on.
+// tune sets the percentage for a live heap of this size if it differs by more than an eighth, since
+// setting it stops the world. It reports whether to continue.
 func (t *gcTuner) tune(live uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -52,7 +51,7 @@ func (t *gcTuner) tune(live uint64) bool {
 	return true
 }
 
-// gcPercent returns how much of what is in use may be unused.
+// gcPercent returns the GC percentage for a live heap of this size.
 func gcPercent(live uint64) int {
-	return int(min(max(spareMemory*100/max(live, 1), leastGCPercent), mostGCPercent))
+	return int(min(max(spareMemory*100/max(live, 1), minGCPercent), maxGCPercent))
 }

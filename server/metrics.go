@@ -16,8 +16,8 @@ import (
 	"extauthz/traceparent"
 )
 
-// metrics is everything that /metrics shows. What a decision touches is found beforehand, so
-// that counting one costs a few atomic additions.
+// metrics are the metrics of the server. The counters of decisions are resolved in advance, so that
+// counting a decision costs a few atomic additions.
 type metrics struct {
 	registry *prometheus.Registry
 
@@ -42,10 +42,10 @@ type metrics struct {
 func newMetrics(o Options) *metrics {
 	m := &metrics{registry: prometheus.NewRegistry()}
 	decisions := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "extauthz_decisions_total", Help: "Decisions, by their code.",
+		Name: "extauthz_decisions_total", Help: "Decisions, by code.",
 	}, []string{"code"})
 	letThrough := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "extauthz_dry_run_let_through_total", Help: "Checks that the dry run let through and that would have been refused, by their code.",
+		Name: "extauthz_dry_run_let_through_total", Help: "Checks that the dry run let through although they would have been refused, by code.",
 	}, []string{"code"})
 	for _, c := range authz.Codes() {
 		m.decisions = append(m.decisions, decisions.WithLabelValues(c.String()))
@@ -53,11 +53,10 @@ func newMetrics(o Options) *metrics {
 	}
 	m.duration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "extauthz_decision_duration_seconds",
-		Help:    "Time from a check request that is read to its decision, without the transport.",
+		Help:    "Time from reading a check request to its decision, without the transport.",
 		Buckets: []float64{1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 1e-1, 1},
 
-		// For scrapers that take native histograms: buckets 10 % apart, and as many as a check's
-		// duration can have.
+		// For scrapers that accept native histograms: buckets 10 % apart.
 		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
 	})
 	m.wouldRefuse = counter("extauthz_would_refuse_total", "Checks of keys in report mode that an enforced ip_whitelist would have refused as FORBIDDEN.")
@@ -69,14 +68,14 @@ func newMetrics(o Options) *metrics {
 	m.malformed, m.tooLarge = unread.WithLabelValues("malformed"), unread.WithLabelValues("too_large")
 	m.keys = newReloadMetrics(m.registry, "extauthz", "the keys")
 	m.config = newReloadMetrics(m.registry, "extauthz_config", "the configuration")
-	m.dryRun = gauge("extauthz_dry_run", "1 if every request is let through, whatever the decision is.")
-	m.badRoutes = counter("extauthz_bad_route_texts_total", "Different permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
+	m.dryRun = gauge("extauthz_dry_run", "1 if every request is let through, whatever the decision.")
+	m.badRoutes = counter("extauthz_bad_route_texts_total", "Distinct permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
 	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
 	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "extauthz_log_lines_dropped_total", Help: "Log lines that were lost, because writing them failed or took too long.",
+		Name: "extauthz_log_lines_dropped_total", Help: "Log lines that were lost because writing them failed or took too long.",
 	}, func() float64 { return float64(o.Log.Dropped()) })
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "extauthz_build_info", Help: "Always 1; the labels say what is running.",
+		Name: "extauthz_build_info", Help: "Always 1; the labels identify the build.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, &m.owners, m.panics, m.noAddress, unread,
@@ -124,11 +123,11 @@ func (m *metrics) observe(o *check.Observation, parent traceparent.Parent) {
 	}
 }
 
-// reloadMetrics are the figures of something that is reloaded.
+// reloadMetrics are the metrics of something that is reloaded.
 type reloadMetrics struct {
 	success, failure prometheus.Counter
-	last             prometheus.Gauge // when it last succeeded
-	ok               prometheus.Gauge // whether the last one did
+	last             prometheus.Gauge // the time of the last success
+	ok               prometheus.Gauge // whether the last one succeeded
 }
 
 func newReloadMetrics(registry *prometheus.Registry, prefix, what string) reloadMetrics {
@@ -144,7 +143,7 @@ func newReloadMetrics(registry *prometheus.Registry, prefix, what string) reload
 	return m
 }
 
-// loaded records that what is in use is as it was read just now.
+// loaded records a successful load.
 func (m *reloadMetrics) loaded() {
 	m.ok.Set(1)
 	m.last.SetToCurrentTime()
@@ -161,7 +160,7 @@ func (m *reloadMetrics) reload(err error) {
 	m.loaded()
 }
 
-// handler serves the metrics in what text format the scraper asks for.
+// handler serves the metrics in the format that the scraper accepts.
 func (m *metrics) handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, EnableOpenMetrics: true})
 }

@@ -6,7 +6,7 @@ import (
 	"extauthz/keystore/cache"
 )
 
-// storeMetrics are the figures that a store across the network tells of by itself.
+// storeMetrics are the metrics that a remote store reports.
 type storeMetrics struct {
 	channel prometheus.Gauge
 	broken  prometheus.Counter
@@ -16,14 +16,14 @@ func newStoreMetrics() *storeMetrics {
 	return &storeMetrics{
 		channel: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "extauthz_store_channel_up",
-			Help: "1 while the store tells of changes, so that they are live at once; 0 while they may take the cache's ttl.",
+			Help: "1 while the store reports changes, so that they are live at once; 0 while they may take as long as cache.ttl.",
 		}),
 		broken: counter("extauthz_store_broken_records_total", "Look-ups in the store that found a record which cannot be read whole, so that its key is refused."),
 	}
 }
 
-// addStore registers the figures of the store: of its keys if they are in memory, and of its
-// server if it is across the network.
+// addStore registers the metrics of the store: the number of keys if they are in memory, or the state of
+// a remote store.
 func (m *metrics) addStore(k *keys, r *storeMetrics) {
 	m.registry.MustRegister(cacheCollector{k.cacheStats})
 	if k.files == nil {
@@ -31,16 +31,16 @@ func (m *metrics) addStore(k *keys, r *storeMetrics) {
 		return
 	}
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "extauthz_keys", Help: "Keys that are loaded.",
+		Name: "extauthz_keys", Help: "Loaded keys.",
 	}, func() float64 { return float64(k.files.Len()) }))
 }
 
-// A cacheCollector shows the figures of the cache; all are zero where the store needs none.
+// A cacheCollector exports the metrics of the cache. All are zero for a store without a cache.
 type cacheCollector struct {
 	stats func() cache.Stats
 }
 
-// A cacheMetric is one figure of the cache.
+// A cacheMetric is one metric of the cache.
 type cacheMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
@@ -49,7 +49,7 @@ type cacheMetric struct {
 }
 
 var (
-	cacheLookups = prometheus.NewDesc("extauthz_cache_lookups_total", "Look-ups that the cache answered, by how: hit, negative_hit, stale (the store was out of reach), or miss (the store was asked).", []string{"result"}, nil)
+	cacheLookups = prometheus.NewDesc("extauthz_cache_lookups_total", "Look-ups, by how the cache answered them: hit, negative_hit, stale (the store was unavailable), or miss (the store was asked).", []string{"result"}, nil)
 
 	oldestStale = prometheus.NewDesc("extauthz_cache_oldest_stale_seconds", "Age of the oldest stale record that answered in the last minute: how long ago the store confirmed it.", nil, nil)
 
@@ -60,13 +60,13 @@ var (
 		{cacheLookups, prometheus.CounterValue, func(s cache.Stats) float64 { return float64(s.Misses) }, []string{"miss"}},
 		cacheCounter("store_lookups", "Look-ups that the cache made in the store.", func(s cache.Stats) uint64 { return s.Lookups }),
 		cacheCounter("store_errors", "Look-ups that the store did not answer.", func(s cache.Stats) uint64 { return s.Errors }),
-		cacheCounter("store_busy", "Look-ups that were not made, as too many were under way.", func(s cache.Stats) uint64 { return s.Busy }),
-		cacheCounter("refreshes", "Look-ups ahead of time, which nobody waited for.", func(s cache.Stats) uint64 { return s.Refreshes }),
-		cacheCounter("invalidations", "Times that the store said that a record had changed, or might have.", func(s cache.Stats) uint64 { return s.Invalidations }),
-		cacheGauge("in_flight", "Look-ups under way in the store.", func(s cache.Stats) int { return s.InFlight }),
+		cacheCounter("store_busy", "Look-ups that were not made because too many were in flight.", func(s cache.Stats) uint64 { return s.Busy }),
+		cacheCounter("refreshes", "Look-ups in the background, for which no request waited.", func(s cache.Stats) uint64 { return s.Refreshes }),
+		cacheCounter("invalidations", "Notifications that a record has changed or may have changed.", func(s cache.Stats) uint64 { return s.Invalidations }),
+		cacheGauge("in_flight", "Look-ups in flight in the store.", func(s cache.Stats) int { return s.InFlight }),
 		{oldestStale, prometheus.GaugeValue, func(s cache.Stats) float64 { return s.OldestStale.Seconds() }, nil},
-		cacheGauge("records", "Records in the cache.", func(s cache.Stats) int { return s.Records }),
-		cacheGauge("negatives", "Hashes in the cache that no key has.", func(s cache.Stats) int { return s.Negatives }),
+		cacheGauge("records", "Cached records.", func(s cache.Stats) int { return s.Records }),
+		cacheGauge("negatives", "Cached hashes that belong to no key.", func(s cache.Stats) int { return s.Negatives }),
 		cacheGauge("store_outage", "1 while the store cannot be reached.", func(s cache.Stats) int {
 			if s.StoreOutage {
 				return 1

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A panicLog counts checks that were refused because recording them panicked, and logs at most
-// one a second. It is safe for concurrent use.
+// A panicLog counts checks that were refused because recording them panicked, and logs at most one of
+// them each second. It is safe for concurrent use.
 type panicLog struct {
 	log     *slog.Logger
 	metrics *metrics

@@ -16,12 +16,11 @@ import (
 )
 
 const (
-	// A changed configuration is read once its files were the same at two looks in a row: half of
-	// a file that is being written may be a configuration too.
+	// A changed configuration is read once its files are the same in two consecutive checks: a file that
+	// is still being written may be valid, too.
 	configEvery = 200 * time.Millisecond
 
-	// configRetry is how often one that cannot be used is tried again, which may be for a reason
-	// outside of it.
+	// configRetry is how often a configuration that failed is tried again: the cause may be outside of it.
 	configRetry = time.Second
 )
 
@@ -29,14 +28,14 @@ const (
 type configWatch struct {
 	files  []string
 	used   string    // their stamp when they were last read
-	seen   string    // their stamp at the last look
+	seen   string    // their stamp at the last check
 	failed string    // why they cannot be used; "" if they can
 	tried  time.Time // when they were last read
-	told   []string  // the fields that need a restart, as they were last logged
+	logged []string  // the fields that need a restart, as they were last logged
 }
 
-// reload has the configuration and the keys read again, in the background, and the decision log
-// begin a new file.
+// reload requests that the configuration and the keys are read again in the background, and rotates the
+// decision log.
 func (s *server) reload() {
 	if d := s.now.Load().decisions; d != nil {
 		d.Rotate()
@@ -44,16 +43,16 @@ func (s *server) reload() {
 	for _, c := range []chan struct{}{s.reloadConfig, s.reloadKeys} {
 		select {
 		case c <- struct{}{}:
-		default: // that is about to happen
+		default: // it is requested already
 		}
 	}
 }
 
-// followConfig reads the configuration again when its files change, or reload was called, until ctx ends.
+// followConfig reads the configuration again when its files change or reload is called, until ctx ends.
 func (s *server) followConfig(ctx context.Context) {
 	w := &configWatch{files: s.now.Load().cfg.Files}
 	if len(w.files) == 0 || !isFile(w.files[0]) {
-		return // it has none, or came through a pipe, which is read once
+		return // there is no file, or a pipe, which can be read only once
 	}
 	tick := time.NewTicker(configEvery)
 	defer tick.Stop()
@@ -76,7 +75,7 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// changed reports whether the files are to be read.
+// changed reports whether the files must be read.
 func (w *configWatch) changed() bool {
 	now := w.stamp()
 	quiet := now == w.seen
@@ -92,9 +91,9 @@ func (w *configWatch) stamp() string {
 	return b.String()
 }
 
-// readConfig reads the configuration, and uses it if nothing is wrong with it. asked says that a
-// signal asked for it, so that its outcome is logged in any case.
-func (s *server) readConfig(ctx context.Context, w *configWatch, asked bool) {
+// readConfig reads the configuration, and applies it if it is valid. The outcome is always logged if
+// requested is true; otherwise only if it is news.
+func (s *server) readConfig(ctx context.Context, w *configWatch, requested bool) {
 	w.used, w.tried = w.stamp(), time.Now()
 	next, err := s.options.Load()
 	if !slices.Equal(next.Files, w.files) {
@@ -112,24 +111,24 @@ func (s *server) readConfig(ctx context.Context, w *configWatch, asked bool) {
 	s.status.configRead(err)
 	if err != nil {
 		why := clip(err.Error())
-		if asked || why != w.failed {
+		if requested || why != w.failed {
 			s.metrics.config.reload(err)
 			s.log.Error("reloading the configuration failed: the last good one stays", "error", why)
 		}
 		w.failed = why
 		return
 	}
-	if len(changed) > 0 || w.failed != "" || asked {
+	if len(changed) > 0 || w.failed != "" || requested {
 		s.metrics.config.reload(nil)
 		s.log.Info("reloaded the configuration", "changed", strings.Join(changed, " "))
 	}
-	if len(restart) > 0 && (asked || !slices.Equal(restart, w.told)) {
+	if len(restart) > 0 && (requested || !slices.Equal(restart, w.logged)) {
 		s.log.Warn("restart the server to change these fields: the others are in use", "fields", strings.Join(restart, " "))
 	}
-	w.failed, w.told = "", restart
+	w.failed, w.logged = "", restart
 }
 
-// apply makes cfg the configuration that the server works by, or returns an error and changes nothing.
+// apply makes cfg the current configuration, or returns an error and changes nothing.
 func (s *server) apply(ctx context.Context, cfg *config.Config) error {
 	before := s.now.Load()
 	next, err := s.newSnapshot(ctx, cfg, before)
@@ -142,7 +141,7 @@ func (s *server) apply(ctx context.Context, cfg *config.Config) error {
 			return errors.Join(err, s.setSockets(before.cfg))
 		}
 	}
-	// Settings of a connection are those with which it began.
+	// Settings of connections apply to new ones only.
 	if s.front != nil && (before.cfg.GRPC.MaxConnectionAge != cfg.GRPC.MaxConnectionAge || !reflect.DeepEqual(before.cfg.TLS, cfg.TLS)) {
 		if s.certificates != nil {
 			s.certificates.Configure(cfg.TLS)

@@ -4,16 +4,16 @@ import (
 	"log/slog"
 )
 
-// A routeLog logs and counts what cannot be applied: what routes ask for, and rate limits.
+// A routeLog logs and counts requirements of routes and rate limits that cannot be applied.
 type routeLog struct {
 	log     *slog.Logger
 	metrics *metrics
-	refuses bool // requests for which the limiter did not answer
+	refuses bool // requests if the limiter does not answer
 }
 
 func (l *routeLog) bad(err error) {
 	l.metrics.badRoutes.Inc()
-	l.log.Error("what a route asks for cannot be parsed, so its requests are refused as UNAVAILABLE", "error", clip(oneLine(err)))
+	l.log.Error("the requirements of a route cannot be parsed, so its requests are refused as UNAVAILABLE", "error", clip(oneLine(err)))
 }
 
 func (l *routeLog) unknownExtension(name string) {

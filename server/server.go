@@ -26,10 +26,10 @@ import (
 // Options are what [Run] needs.
 type Options struct {
 	Load func() (*config.Config, error) // reads the configuration
-	Log  *LogWriter                     // one line an event
+	Log  *LogWriter                     // one line for each event
 
-	// Signals are those of the process: SIGHUP reloads the configuration and the keys, any other
-	// stops.
+	// Signals are those of the process: SIGHUP reloads the configuration and the keys, any other one
+	// stops the server.
 	Signals <-chan os.Signal
 
 	Version, Revision string // of the build
@@ -43,7 +43,7 @@ func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	started := make(chan error, 1)
-	go func() { started <- s.start(ctx) }() // not waited for if it is stopped: reading large files takes time
+	go func() { started <- s.start(ctx) }() // Run does not wait for it: reading large files takes time
 	again := false
 	for {
 		select {
@@ -89,7 +89,7 @@ type server struct {
 	tls          credentials.TransportCredentials // nil without TLS
 
 	reloadConfig, reloadKeys chan struct{} // each holds a value if a reload is wanted
-	failed                   chan error    // why a part of it ended by itself
+	failed                   chan error    // why a part of the server ended
 	storeReady               <-chan error  // nil if the store was ready at once
 	storeDown                bool          // the store was unreachable at the start
 
@@ -106,7 +106,7 @@ func newServer(o Options) *server {
 	}
 }
 
-// atEnd has f called by close; at once, if that was called before.
+// atEnd registers f to be called by close. It calls f at once if close was called before.
 func (s *server) atEnd(f func()) {
 	s.mu.Lock()
 	closed := s.closed
@@ -119,9 +119,9 @@ func (s *server) atEnd(f func()) {
 	}
 }
 
-// listen opens a listener, which close closes.
+// listen opens a listener. close closes it.
 func (s *server) listen(ctx context.Context, a config.Address, socket config.Socket) (net.Listener, error) {
-	s.mu.Lock() // close waits until a socket is either there or not
+	s.mu.Lock() // close waits until the socket is registered
 	defer s.mu.Unlock()
 	if s.closed {
 		return nil, context.Canceled
@@ -133,7 +133,7 @@ func (s *server) listen(ctx context.Context, a config.Address, socket config.Soc
 	return lis, err
 }
 
-// close ends what was started, the last first.
+// close calls the registered functions, the last one first.
 func (s *server) close() {
 	s.mu.Lock()
 	closers := s.closers
@@ -144,7 +144,7 @@ func (s *server) close() {
 	}
 }
 
-// maxWarnings bounds how many warnings are logged at once: each key of many may have one.
+// maxWarnings is the maximum number of warnings that are logged at once: each of many keys may have one.
 const maxWarnings = 20
 
 // warn logs settings that are allowed, but probably a mistake.
@@ -181,7 +181,7 @@ func (s *server) untilStopped(ctx context.Context) error {
 	}
 }
 
-// serviceName is what Envoy may ask the health of, beside "" for the whole server.
+// serviceName is the service in health checks, beside "" for the whole server.
 const serviceName = "envoy.service.auth.v3.Authorization"
 
 func (s *server) serving() { s.setServing(healthpb.HealthCheckResponse_SERVING, "") }

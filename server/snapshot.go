@@ -11,8 +11,8 @@ import (
 	"extauthz/envoy"
 )
 
-// A snapshot is one configuration and what was opened for it. It does not change: a reload of the
-// configuration makes another, which shares with it what stays the same.
+// A snapshot is a configuration with everything that was opened for it. It is immutable: a reload makes
+// another one, which shares with it what has not changed.
 type snapshot struct {
 	cfg     *config.Config
 	limits  *limiter
@@ -23,13 +23,13 @@ type snapshot struct {
 	tracing   *tracer       // nil if nothing is traced
 }
 
-// A limiter is closed once, however often it is asked to.
+// A limiter is a rate limiter whose close may be called more than once.
 type limiter struct {
 	backend.Limiter
 	close func()
 }
 
-// newSnapshot opens what cfg names. before is the snapshot that is in use; nil at the start.
+// newSnapshot opens everything that cfg names. before is the current snapshot; nil at the start.
 func (s *server) newSnapshot(ctx context.Context, cfg *config.Config, before *snapshot) (next *snapshot, err error) {
 	next = &snapshot{cfg: cfg}
 	defer func() {
@@ -72,7 +72,7 @@ func sameLimiter(a, b config.Ratelimit) bool {
 	return a == b
 }
 
-// close closes what other does not use. other may be nil.
+// close closes everything that other does not share. other may be nil.
 func (n *snapshot) close(other *snapshot) {
 	if n.limits != nil && (other == nil || n.limits != other.limits) {
 		n.limits.close()
@@ -120,12 +120,11 @@ func (n *snapshot) options() []envoy.Option {
 	return options
 }
 
-// graceful is how long what a reload replaced stays open for the requests in flight: longer than
-// any of them may take.
+// graceful is how long the parts that a reload replaced stay open for the requests in flight: longer than
+// any of them takes.
 const graceful = 30 * time.Second
 
-// use makes the snapshot the one by which the server works. It cannot fail, so that a reload takes
-// effect as a whole.
+// use makes n the current snapshot. It cannot fail, so that a reload takes effect as a whole or not at all.
 func (s *server) use(n *snapshot) {
 	before := s.now.Swap(n)
 	s.service.Set(n.checker, n.options()...)

@@ -11,7 +11,7 @@ import (
 	"extauthz/config"
 )
 
-// start opens everything and begins to serve.
+// start opens everything and starts to serve.
 func (s *server) start(ctx context.Context) error {
 	cfg, err := s.options.Load()
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *server) start(ctx context.Context) error {
 	return nil
 }
 
-// loaded applies a configuration that was just read to what is there before the keys are.
+// loaded applies a configuration to everything that does not need the keys.
 func (s *server) loaded(cfg *config.Config) {
 	s.startLogging(cfg)
 	captureLogs(s.log)
@@ -66,13 +66,13 @@ func (s *server) startKeys(ctx context.Context, cfg *config.Config) (err error) 
 	}
 	s.atEnd(s.keys.close)
 	if err := ctx.Err(); err != nil {
-		return err // it was stopped while it read the keys
+		return err // stopped while the keys were read
 	}
 	s.warn(s.keys.warnings())
 	return nil
 }
 
-// useFirst makes cfg the configuration by which the server begins to work.
+// useFirst makes cfg the first configuration.
 func (s *server) useFirst(ctx context.Context, cfg *config.Config) error {
 	first, err := s.newSnapshot(ctx, cfg, nil)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *server) useFirst(ctx context.Context, cfg *config.Config) error {
 	return nil
 }
 
-// startLogging sets up what writes to the log.
+// startLogging sets up logging.
 func (s *server) startLogging(cfg *config.Config) {
 	s.level = newLiveHandler(cfg.Log, s.options.Log)
 	s.log = slog.New(s.level)
@@ -95,12 +95,12 @@ func (s *server) startLogging(cfg *config.Config) {
 	}
 }
 
-// startBackground starts what goes on beside the checks until ctx ends.
+// startBackground starts the background tasks, which run until ctx ends.
 func (s *server) startBackground(ctx context.Context) {
 	s.storeReady = s.followKeys(ctx)
 	go s.decisions.summarize(ctx)
 	go s.reportLostLines(ctx)
-	go s.reloadKeysWhenAsked(ctx)
+	go s.reloadKeysOnRequest(ctx)
 	go s.followConfig(ctx)
 	go s.followCertificates(ctx)
 }

@@ -47,10 +47,10 @@ func (s *server) certificatesReloaded(err error) {
 	s.log.Info("reloaded the TLS files")
 }
 
-// certificatesEvery is how often the TLS files are looked at while no one connects.
+// certificatesEvery is how often the TLS files are checked while there are no new connections.
 const certificatesEvery = 10 * time.Second
 
-// followCertificates reads changed TLS files, so that a mistake in them is logged soon, until ctx ends.
+// followCertificates reloads changed TLS files, so that a mistake in them is logged soon, until ctx ends.
 func (s *server) followCertificates(ctx context.Context) {
 	if s.certificates == nil {
 		return

@@ -25,7 +25,7 @@ type tracer struct {
 func (s *server) openTracing(ctx context.Context, c config.Tracing) (*tracer, error) {
 	endpoint := c.URL()
 	if endpoint == nil {
-		return nil, nil //nolint:nilnil // nothing is traced, which is no error
+		return nil, nil //nolint:nilnil // tracing is not configured, which is not an error
 	}
 	var lines throttle
 	opened, err := tracing.Open(ctx, tracing.Config{
@@ -45,7 +45,7 @@ func (s *server) openTracing(ctx context.Context, c config.Tracing) (*tracer, er
 	return t, nil
 }
 
-// addTracingMetrics registers the figures of the tracing that is in use, if that was not done before.
+// addTracingMetrics registers the metrics of the current tracing, unless they are registered.
 func (s *server) addTracingMetrics() {
 	figure := func(name, help string, value func(tracing.Stats) uint64) {
 		registered[prometheus.Collector](s.metrics.registry, prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "extauthz_tracing_" + name + "_total", Help: help}, func() float64 {

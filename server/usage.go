@@ -17,13 +17,13 @@ import (
 	"extauthz/usage"
 )
 
-// usageMetrics are the figures of recording usage.
+// usageMetrics are the metrics of recording usage.
 type usageMetrics struct {
 	written, failed prometheus.Counter
 	last            prometheus.Gauge
 }
 
-// usageMetrics returns the figures, and registers them if that was not done before.
+// usageMetrics returns the metrics, and registers them unless they are registered.
 func (s *server) usageMetrics() *usageMetrics {
 	registry := s.metrics.registry
 	registered[prometheus.Collector](registry, prometheus.NewCounterFunc(prometheus.CounterOpts{
@@ -41,7 +41,7 @@ func (s *server) usageMetrics() *usageMetrics {
 	}
 }
 
-// registered registers c, or returns the metric of the same name that is registered already.
+// registered registers c and returns it, or returns the metric of the same name if there is one.
 func registered[T prometheus.Collector](registry *prometheus.Registry, c T) T {
 	err := registry.Register(c)
 	if is, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
@@ -64,7 +64,7 @@ type usageRecorder struct {
 func (s *server) openUsage(ctx context.Context, cfg *config.Config) (*usageRecorder, error) {
 	c := cfg.Usage
 	if !c.Record {
-		return nil, nil //nolint:nilnil // nothing is recorded, which is no error
+		return nil, nil //nolint:nilnil // usage is not recorded, which is not an error
 	}
 	store, err := backend.OpenUsage(ctx, cfg)
 	if err != nil {

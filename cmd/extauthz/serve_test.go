@@ -179,7 +179,7 @@ func TestServeUnixSocket(t *testing.T) {
 
 	// A second server leaves the first alone.
 	second := start(t, "serve", "--keys", keys, "--listen", "unix:"+socket, "--admin", "none")
-	if code := second.Wait(); code != 1 || !strings.Contains(second.Log(), "another server listens there") {
+	if code := second.Wait(); code != 1 || !strings.Contains(second.Log(), "another server listens on it") {
 		t.Errorf("exit code %d: %s", code, second.Log())
 	}
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
