@@ -19,11 +19,11 @@ import (
 	"extauthz/importer"
 )
 
-const (
-	// importBatch is how many keys are written together. After an interruption, up to one batch
-	// is written again.
-	importBatch = 10_000
+// importBatch is how many keys are written together. After an interruption, up to one batch is written
+// again. Tests use a smaller one.
+var importBatch = 10_000
 
+const (
 	// importWriters is how many parts of a batch are written at the same time.
 	importWriters = 4
 

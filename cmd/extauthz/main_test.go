@@ -18,6 +18,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asBinary) != "" {
 		main()
 	}
+	importBatch = 2000
 	testscript.Main(m, map[string]func(){"extauthz": main})
 }
 

@@ -137,7 +137,7 @@ func TestBrokenRecord(t *testing.T) {
 // An import that ends at a mistake says how far it came, and goes on from there.
 func TestImportGoesOn(t *testing.T) {
 	t.Parallel()
-	const n, mistake = importBatch + 2000, importBatch + 1000
+	n, mistake := importBatch+2000, importBatch+1000
 	var secrets []string
 	for i := range n {
 		secrets = append(secrets, fmt.Sprintf("sk_%d", i))
