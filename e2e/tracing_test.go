@@ -43,10 +43,11 @@ func TestTraceThroughEnvoy(t *testing.T) {
 		t.Logf("%s: %s < %s < %s", c.Attributes["extauthz.code"], c.Name, parent.Name, of("envoy")[parent.ParentID].Name)
 	}
 
-	// A trace that Envoy does not record is none of ours.
+	// A trace that Envoy does not record is none of ours, whatever the caller says.
 	with.Sampled = 0
 	front = with.start(t).Addr("front")
 	send(t, front, call{header: headers("X-Api-Key", string(open))})
+	send(t, front, call{header: headers("X-Api-Key", string(open), "Traceparent", "00-"+callerTrace+"-00f067aa0ba902b7-01")})
 	if code := server.Stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
