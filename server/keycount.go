@@ -18,7 +18,7 @@ const (
 	countEvery = 5 * time.Minute
 
 	// countRest is the pause after each 200 keys, for stores that read keys one by one, such as Redis.
-	countRest = time.Second
+	countRest = 100 * time.Millisecond
 )
 
 // A keyCount counts the keys that need attention. As a collector, it exports the last counts. It is safe
