@@ -63,6 +63,41 @@ func TestModuleRefusesAnOlderEnvoy(t *testing.T) {
 	}
 }
 
+// A nil pointer in the decision refuses the request, is counted, and does not end Envoy, whose own handler of
+// such faults is in the same process.
+func TestModulePanics(t *testing.T) {
+	t.Parallel()
+	harness.MistakenModule(t)
+	addr, upstream := harness.FreeAddr(t), harness.StartUpstream(t)
+	g := gateway{Module: newModule(t, keys, "admin: {listen: "+addr+"}\n").config(), Upstream: upstream.Addr}
+	envoy := harness.StartEnvoy(t, strings.ReplaceAll(g.bootstrap(t), "{name: extauthz,", "{name: extauthz_mistake,"), "--concurrency", "2")
+	for range 20 {
+		if r := send(t, envoy.Addr("front"), withKey(open)); r.status != 503 || !strings.Contains(r.body, "UNAVAILABLE") {
+			t.Errorf("got %d %s", r.status, r.body)
+		}
+	}
+	if seen := upstream.Seen(); len(seen) > 0 {
+		t.Errorf("the upstream saw %+v", seen)
+	}
+	var body string
+	polltest.Until(t, "the metrics are served", func() bool {
+		response, err := http.Get("http://" + addr + "/metrics")
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		text, _ := io.ReadAll(response.Body)
+		body = string(text)
+		return true
+	})
+	if !strings.Contains(body, "extauthz_panics_total 20\n") {
+		t.Error("not every panic is counted")
+	}
+	if code := envoy.Stop(); code != 0 {
+		t.Errorf("Envoy ended with %d", code)
+	}
+}
+
 // load sends requests with a key until stop is called, which returns how many were answered, by status.
 func load(t *testing.T, front string, secret keystore.Secret, clients int) (stop func() map[int]int) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -37,10 +37,25 @@ func Module(t testing.TB) string {
 	})
 }
 
+// MistakenModule is Module, but each check of it dereferences a nil pointer. Its name to Envoy is
+// extauthz_mistake.
+func MistakenModule(t testing.TB) string {
+	t.Helper()
+	return builtAs(t, "libextauthz_mistake.so", "cmd/libextauthz", func(root, folder string) (string, error) {
+		return buildAs(root, folder, "libextauthz_mistake.so", "-trimpath", "-buildmode=c-shared", "-tags=mistake")
+	})
+}
+
 func built(t testing.TB, folder string, build func(root, folder string) (string, error)) string {
 	t.Helper()
+	return builtAs(t, folder, folder, build)
+}
+
+// builtAs builds what is in a folder, once for each name.
+func builtAs(t testing.TB, name, folder string, build func(root, folder string) (string, error)) string {
+	t.Helper()
 	root := Root(t)
-	once, _ := binaries.LoadOrStore(folder, sync.OnceValues(func() (string, error) { return build(root, folder) }))
+	once, _ := binaries.LoadOrStore(name, sync.OnceValues(func() (string, error) { return build(root, folder) }))
 	path, err := once.(func() (string, error))()
 	if err != nil {
 		t.Fatalf("build %s: %v", folder, err)
