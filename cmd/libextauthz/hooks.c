@@ -167,10 +167,7 @@ static bool carry_out(void *filter, stream *s, reply *r) {
 	if (r->allowed && change(filter, r) && keep_response(s, r)) {
 		return true;
 	}
-	if (r->allowed) { // half of it was done: a secret might go on
-		r->status = 0;
-	}
-	refuse(filter, r);
+	refuse(filter, r); // also if only part of the changes was made: a secret might go on. The status is then 0
 	return false;
 }
 

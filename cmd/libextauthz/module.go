@@ -8,6 +8,7 @@ import "C"
 import (
 	"context"
 	"os"
+	"os/signal"
 	"runtime/cgo"
 	"strings"
 	"syscall"
@@ -40,7 +41,7 @@ func start(source envoymodule.Source) (envoymodule.Backend, error) {
 	if source.Text != "" {
 		path = textName
 	}
-	log := server.NewLogWriter(standardError())
+	log := server.NewLogWriter(os.Stderr)
 	validating := bool(C.extauthz_validating())
 	p, err := server.Open(context.Background(), server.Options{
 		Load: func() (*config.Config, error) {
@@ -59,16 +60,9 @@ func start(source envoymodule.Source) (envoymodule.Backend, error) {
 	return backend{p, log}, nil
 }
 
-// standardError returns another descriptor of standard error: a failed write to the first would end the
-// process by SIGPIPE, which is Envoy.
-func standardError() *os.File {
-	fd, err := syscall.Dup(syscall.Stderr)
-	if err != nil {
-		return os.Stderr
-	}
-	syscall.CloseOnExec(fd)
-	return os.NewFile(uintptr(fd), "stderr")
-}
+// Envoy ignores SIGPIPE. Go would otherwise end the process if a write to standard output or standard error
+// failed, because its reader is gone.
+func init() { signal.Ignore(syscall.SIGPIPE) }
 
 // fail writes each line of an error to Envoy's log.
 func fail(err error) {
