@@ -35,15 +35,17 @@ func (c *Call) Release() {
 // Check returns, and may hold any bytes.
 func (c *Call) AddHeader(name, value string) {
 	name, clean := check.CleanUTF8(name), check.CleanUTF8(value)
-	switch name {
-	case ":method":
-		c.Method = clean
-	case ":path":
-		c.Path, c.PathCleaned = clean, clean != value
-	case ":authority":
-		c.Host = clean
-	case ":scheme":
-		c.Scheme = clean
+	if strings.HasPrefix(name, ":") {
+		switch name {
+		case ":method":
+			c.Method = clean
+		case ":path":
+			c.Path, c.PathCleaned = clean, clean != value
+		case ":authority":
+			c.Host = clean
+		case ":scheme":
+			c.Scheme = clean
+		}
 	}
 	c.Headers = append(c.Headers, check.Field{Name: name, Value: clean})
 }
