@@ -13,16 +13,17 @@ import (
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/polltest"
+	"extauthz/proctest"
 )
 
 // openInProcess opens a configuration with a key, whose secret is "secret", and these lines.
-func openInProcess(t *testing.T, lines string) (p *InProcess, log *buffer, path string) {
+func openInProcess(t *testing.T, lines string) (p *InProcess, log *proctest.Buffer, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "extauthz.yaml")
 	writeFile(t, filepath.Join(dir, "keys.yaml"), "keys: [{id: key_a, hash: "+keystore.Secret("secret").Hash().String()+"}]\n")
 	writeFile(t, path, "store: {yaml: {path: keys.yaml}}\n"+lines)
-	log = new(buffer)
+	log = new(proctest.Buffer)
 	w := NewLogWriter(log)
 	t.Cleanup(w.Close)
 	p, err := Open(t.Context(), Options{
@@ -108,7 +109,7 @@ func TestOpenFails(t *testing.T) {
 	for name, lines := range map[string]string{"a field": "nonsense: 1\n", "no keys": "store: {yaml: {path: nowhere.yaml}}\n"} {
 		path := filepath.Join(t.TempDir(), "extauthz.yaml")
 		writeFile(t, path, lines)
-		w := NewLogWriter(new(buffer))
+		w := NewLogWriter(new(proctest.Buffer))
 		_, err := Open(t.Context(), Options{Load: func() (*config.Config, error) { return config.Load(path, config.Overrides{InProcess: true}) }, Log: w})
 		if err == nil || !strings.Contains(err.Error(), strings.Fields(strings.NewReplacer("nonsense:", "nonsense", "store:", "nowhere.yaml").Replace(lines))[0]) {
 			t.Errorf("%s: %v", name, err)
