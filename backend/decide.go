@@ -18,7 +18,7 @@ type AuthorizerHooks struct {
 	LimiterFailed func(err error, first bool) // the limiter could not answer; first since it last could
 }
 
-// NewAuthorizer returns what decides as the configuration says.
+// NewAuthorizer returns the authorizer that the configuration describes.
 func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hooks AuthorizerHooks) *authz.Authorizer {
 	owners := make(map[string][]keystore.Ratelimit, len(c.ExternalIDs))
 	for id, o := range c.ExternalIDs {
@@ -32,16 +32,16 @@ func NewAuthorizer(c *config.Config, s keystore.Store, l ratelimit.Limiter, hook
 		}))
 }
 
-// CheckerHooks are called by a checker. Each may be nil.
+// CheckerHooks are called by a checker. Each may be nil. See [check.Config].
 type CheckerHooks struct {
 	Begin            func(context.Context) context.Context          // before each check, as [check.Config]'s
 	Observe          func(context.Context, *check.Observation)      // after each check
 	Record           func(context.Context, *check.Observation) bool // as [check.Config]'s
 	ObservePanicked  func(error)                                    // Record or Observe panicked
-	UnknownExtension func(name string)                              // a route sends a context extension that has no meaning
+	UnknownExtension func(name string)                              // a route has an unknown context extension
 }
 
-// NewChecker returns what checks requests as the configuration says, with decide for the decision.
+// NewChecker returns the checker that the configuration describes, which uses decide for decisions.
 func NewChecker(c *config.Config, decide check.Authorizer, hooks CheckerHooks) (*check.Checker, error) {
 	routes, errs := route.New(c.Routes)
 	if errs != nil {

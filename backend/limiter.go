@@ -11,16 +11,16 @@ import (
 	"extauthz/ratelimit/redis"
 )
 
-// A Limiter counts what is spent under rate limits.
+// A Limiter is an open rate limiter.
 type Limiter interface {
 	ratelimit.Limiter
 	Close()
 }
 
-// OpenLimiter opens what counts rate limits. A server that is out of reach is not an error: the
-// limiter answers as soon as the server does.
+// OpenLimiter opens the rate limiter. An unreachable server is not an error: the limiter works as
+// soon as the server answers.
 //
-// A new kind of limiter is one case here.
+// A new kind of limiter needs one case here.
 func OpenLimiter(ctx context.Context, c config.Ratelimit) (Limiter, error) {
 	if c.Store != config.LimitsInRedis {
 		return inMemory{memory.New(time.Now)}, nil

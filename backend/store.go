@@ -1,5 +1,5 @@
-// Package backend opens what a configuration names, for commands and servers alike: the store of
-// keys, what counts rate limits, and what decides over them.
+// Package backend opens what a configuration names, for commands and for servers: the key store,
+// the rate limiter, the store of usage, the authorizer and the checker.
 package backend
 
 import (
@@ -18,13 +18,13 @@ import (
 	"extauthz/strictyaml"
 )
 
-// A Store is an open store of keys, without a cache.
+// A Store is an open key store, without a cache.
 type Store interface {
 	keystore.Store
 	audit.Editor
 	keystore.Watcher
 
-	// Ready returns nil when lookups can be answered, and otherwise why not.
+	// Ready returns nil if keys can be looked up now, and otherwise the reason.
 	Ready(ctx context.Context) error
 
 	Close()
@@ -32,13 +32,13 @@ type Store interface {
 
 // InMemory is implemented by a [Store] that holds all its keys in memory, and so needs no cache.
 type InMemory interface {
-	// Len returns how many keys there are.
+	// Len returns the number of keys.
 	Len() int
 
-	// Reload reads the keys again. If it fails, the keys stay as they were.
+	// Reload reads the keys again. If it fails, the keys do not change.
 	Reload() error
 
-	// Warnings returns what is allowed in the files, but probably a mistake.
+	// Warnings returns what is valid in the files, but probably a mistake.
 	Warnings() strictyaml.Errors
 }
 
@@ -47,18 +47,18 @@ type Reload = yamlfile.Reload
 
 // StoreHooks are called when something happens in an open store. Each may be nil.
 type StoreHooks struct {
-	OnReload  func(Reload)               // all keys were read again, or could not be
-	OnPolling func(error)                // the system cannot report changes of the key files
-	OnBroken  func(id string, err error) // a lookup found a record that cannot be read whole
-	OnChannel func(up bool, err error)   // the channel of changes came up, or went down
+	OnReload  func(Reload)               // all keys were read again, or that failed
+	OnPolling func(error)                // there are no notifications of changes of the key files
+	OnBroken  func(id string, err error) // a lookup found a record that cannot be read completely
+	OnChannel func(up bool, err error)   // the channel that reports changes came up, or went down
 	OnWarning func(err error)            // a setting of the store's server puts keys at risk
 }
 
-var errNoStore = errors.New("no store of keys is configured: write `store: {yaml: {path: keys.yaml}}` in the configuration, or give --keys")
+var errNoStore = errors.New("no key store is configured: write `store: {yaml: {path: keys.yaml}}` in the configuration, or give --keys")
 
-// OpenStore opens the store of keys. A server that is out of reach is not an error: Ready says so.
+// OpenStore opens the key store. An unreachable server is not an error: see Ready.
 //
-// A new kind of store is one case here.
+// A new kind of store needs one case here.
 func OpenStore(ctx context.Context, c config.Store, hooks StoreHooks) (Store, error) {
 	switch {
 	case c.YAML != nil:
@@ -87,7 +87,7 @@ func OpenStore(ctx context.Context, c config.Store, hooks StoreHooks) (Store, er
 	return nil, errNoStore
 }
 
-// connectTimeout bounds the first attempt to connect to Redis; later ones are made in the background.
+// connectTimeout limits the first attempt to connect to Redis; later ones run in the background.
 const connectTimeout = 3 * time.Second
 
 // keyFiles is a key file, or a folder of them, as a [Store].
@@ -110,8 +110,8 @@ type Editor interface {
 	Close()
 }
 
-// OpenEditor opens the store of keys for changes, which it logs as the configuration says. A key file
-// need not exist yet.
+// OpenEditor opens the key store for changes, which it logs as configured. A key file need not exist
+// yet.
 func OpenEditor(ctx context.Context, c *config.Config, stderr io.Writer) (Editor, error) {
 	log := AuditLog(c.Audit, stderr)
 	if c.Store.YAML != nil {
@@ -131,7 +131,7 @@ type editor struct {
 
 func (e editor) Close() { e.close() }
 
-// AuditLog returns the log of edits, or nil for none. It reports what cannot be logged on stderr.
+// AuditLog returns the log of edits, or nil if none is configured. It reports failures on stderr.
 func AuditLog(c config.Audit, stderr io.Writer) *audit.Log {
 	log := &audit.Log{Path: c.Path, OnError: func(err error) { fmt.Fprintf(stderr, "warning: %v\n", err) }}
 	switch c.Path {

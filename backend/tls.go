@@ -15,22 +15,21 @@ import (
 	"extauthz/files"
 )
 
-// A ServerTLS holds the certificates that a configuration names for the gRPC listener, and reads
-// them again when their files change. It is safe for concurrent use.
+// A ServerTLS holds the certificates of the gRPC listener, and reloads them when their files change.
+// It is safe for concurrent use.
 type ServerTLS struct {
 	config   config.TLS
 	onReload func(error)
 
 	mu      sync.Mutex
-	digest  [sha256.Size]byte // of the files that were read last
+	digest  [sha256.Size]byte // of the last files that were read
 	pair    tls.Certificate   // of the last good ones
 	clients *x509.CertPool    // of the last good ones; nil if clients need no certificate
-	current *tls.Config       // that is made of them
+	current *tls.Config       // made of them
 }
 
-// OpenTLS reads the certificates, or returns what is wrong with them. onReload, if non-nil, is
-// called when changed files are in use, with nil, or cannot be used, with the reason: the last
-// good ones then stay.
+// OpenTLS reads the certificates. onReload, if non-nil, is called after the files have changed: with
+// nil if the new ones are in use, or with the reason why not; then the last good ones stay in use.
 func OpenTLS(c config.TLS, onReload func(error)) (*ServerTLS, error) {
 	t := &ServerTLS{config: c, onReload: onReload}
 	files, digest := t.read()
@@ -66,7 +65,8 @@ func (t *ServerTLS) CheckTime(now time.Time) error {
 	return nil
 }
 
-// Refresh reads the files again, uses them if they changed and are good, and returns what is in use.
+// Refresh reads the files again, uses them if they have changed and are valid, and returns the
+// configuration in use.
 func (t *ServerTLS) Refresh() *tls.Config {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +82,7 @@ func (t *ServerTLS) Refresh() *tls.Config {
 	return t.current
 }
 
-// tlsFiles are the contents of the files, or why they cannot be read.
+// tlsFiles are the contents of the files, or the errors of reading them.
 type tlsFiles struct {
 	cert, key, clientCA []byte
 	err                 error
@@ -114,7 +114,7 @@ func (t *ServerTLS) read() (f tlsFiles, digest [sha256.Size]byte) {
 	return f, digest
 }
 
-// use makes the contents of the files those that are in use, unless something is wrong with them.
+// use makes the contents of the files the ones in use, unless they are invalid.
 func (t *ServerTLS) use(f tlsFiles) error {
 	if f.err != nil {
 		return f.err
@@ -127,7 +127,7 @@ func (t *ServerTLS) use(f tlsFiles) error {
 	if t.config.ClientCAFile != "" {
 		clients = x509.NewCertPool()
 		if !clients.AppendCertsFromPEM(f.clientCA) {
-			return fmt.Errorf("tls.client_ca_file: %s: the file holds no certificate in PEM form", t.config.ClientCAFile)
+			return fmt.Errorf("tls.client_ca_file: %s: the file contains no certificate in PEM form", t.config.ClientCAFile)
 		}
 	}
 	t.pair, t.clients = pair, clients
@@ -136,7 +136,7 @@ func (t *ServerTLS) use(f tlsFiles) error {
 }
 
 // Configure changes the names of clients and the versions, for handshakes from now on. The files
-// stay those that OpenTLS was given.
+// stay the same as in OpenTLS.
 func (t *ServerTLS) Configure(c config.TLS) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,14 +144,14 @@ func (t *ServerTLS) Configure(c config.TLS) {
 	t.make()
 }
 
-// make makes the configuration of a handshake of what is known.
+// make returns the configuration of a handshake.
 func (t *ServerTLS) make() {
 	t.current = &tls.Config{
 		MinVersion:   config.TLSVersions[t.config.MinVersion],
 		Certificates: []tls.Certificate{t.pair},
 		NextProtos:   []string{"h2"},
-		// Each connection shows its certificate: a session that is resumed would not be held
-		// against new roots and names. Connections are few and last long.
+		// Each connection must present its certificate: a resumed session would not be checked
+		// against new roots and names. Connections are few and long-lived.
 		SessionTicketsDisabled: true,
 	}
 	if t.clients != nil {
@@ -161,7 +161,7 @@ func (t *ServerTLS) make() {
 	}
 }
 
-// checkName refuses a client whose certificate has none of the allowed names, if there are any.
+// checkName refuses a client whose certificate has none of the allowed names, if any are set.
 func checkName(s tls.ConnectionState, allowed []string) error {
 	if len(allowed) == 0 {
 		return nil

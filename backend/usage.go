@@ -14,17 +14,17 @@ import (
 	"extauthz/usage/redis"
 )
 
-// usageConns is how many connections usage has to Postgres: writing it must not take those of
+// usageConns is the number of connections to Postgres for usage, which are separate from those of
 // lookups.
 const usageConns = 2
 
-// ErrNoUsage says that the configuration names no place where usage is kept.
-var ErrNoUsage = errors.New("no usage is kept: write `usage: {record: true, path: usage.db}` in the configuration")
+// ErrNoUsage means that the configuration does not say where usage is stored.
+var ErrNoUsage = errors.New("usage is not recorded: write `usage: {record: true, path: usage.db}` in the configuration")
 
-// OpenUsage opens the store of usage beside the store of keys. A server that is out of reach is
-// not an error: calls fail until it answers.
+// OpenUsage opens the store of usage. An unreachable server is not an error: calls fail until it
+// answers.
 //
-// A new kind of store is one case here.
+// A new kind of store needs one case here.
 func OpenUsage(ctx context.Context, c *config.Config) (usage.Store, error) {
 	limits := usage.Limits{AddressesPerKey: c.Usage.AddressesPerKey, Retention: c.Usage.Retention}
 	switch {

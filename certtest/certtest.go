@@ -22,7 +22,7 @@ type Authority struct {
 	cert *x509.Certificate
 }
 
-// New returns an Authority of its own.
+// New returns a new Authority.
 func New(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{key: newKey(t)}
@@ -41,14 +41,14 @@ func (a *Authority) Write(t testing.TB, file string) {
 	writePEM(t, file, "CERTIFICATE", a.cert.Raw)
 }
 
-// Pool returns a pool that holds the authority alone.
+// Pool returns a pool that contains only the authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	return pool
 }
 
-// A Certificate is what the authority is to certify: DNS names, IP addresses and URIs, for a day
+// A Certificate describes a certificate to issue: DNS names, IP addresses and URIs, valid for a day
 // or until a certain time.
 type Certificate struct {
 	Names    []string
@@ -120,7 +120,7 @@ func serial(t testing.TB) *big.Int {
 	return n.Add(n, big.NewInt(1))
 }
 
-// writePEM replaces the file at once, as what renews certificates does.
+// writePEM replaces the file atomically, as programs that renew certificates do.
 func writePEM(t testing.TB, file, kind string, der []byte) {
 	t.Helper()
 	if err := os.WriteFile(file+".new", pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {

@@ -1,6 +1,6 @@
-// Package decisionlog writes decisions to a file, one JSON object a line, for those who search them
-// afterwards. docs/decision-log.md describes the lines. A decision never waits for the file: lines
-// are buffered in memory, and what does not fit is dropped, counted, and written as a line of its own.
+// Package decisionlog writes decisions to a file, one JSON object on each line.
+// docs/decision-log.md describes the lines. A decision never waits for the file: lines are buffered
+// in memory, and those that do not fit are dropped and counted; a separate line reports them.
 package decisionlog
 
 import (
@@ -21,11 +21,12 @@ const (
 	// DefaultBuffer is the size of the buffer: about 20,000 lines.
 	DefaultBuffer = 8 << 20
 
-	// maxChunk bounds one write, in which rotation never happens. It is far below the least MaxSize.
+	// maxChunk is the size of the largest write. Rotation never happens within a write. It is far
+	// below the smallest MaxSize.
 	maxChunk = 256 << 10
 
-	flushEvery  = 100 * time.Millisecond // how long a line waits at most for those after it
-	flushAt     = 64 << 10               // and how many bytes do not wait for it
+	flushEvery  = 100 * time.Millisecond // how long a line waits at most for more lines
+	flushAt     = 64 << 10               // how many bytes are written without waiting
 	retryEvery  = 250 * time.Millisecond // after a write that failed
 	closeWithin = 2 * time.Second        // for what is in the buffer
 )
@@ -39,13 +40,13 @@ type Config struct {
 	Writer io.Writer
 
 	Allowed float64 // the share of the allowed requests that is written, from 0 to 1
-	Refused float64 // the share of the others, and of those that report mode let through
+	Refused float64 // the share of the others, and of those allowed only by report mode
 
 	MaxSize int // of the file in MiB, from 1, before it is rotated
 	Keep    int // rotated files, from 1
 
-	// Refuse makes Record report decisions that were not written for want of room. Otherwise
-	// they are only counted.
+	// Refuse makes Record report decisions that were dropped because the buffer was full.
+	// Otherwise they are only counted.
 	Refuse bool
 
 	Buffer int // in bytes; 0: [DefaultBuffer]
@@ -94,8 +95,8 @@ func Open(cfg Config) (*Log, error) {
 	return l, nil
 }
 
-// openFile opens the file. The library that rotates it would open it for the first line only, and
-// rename a device.
+// openFile opens the file at once, for an early error. The library that rotates files would open it
+// only for the first line, and would rename a device.
 func (l *Log) openFile() error {
 	info, err := os.Stat(l.cfg.Path)
 	device := err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -121,12 +122,12 @@ func (l *Log) openFile() error {
 	return nil
 }
 
-// fileMode is that of the file: addresses are personal data.
+// fileMode is the file's mode. Addresses are personal data.
 const fileMode = 0o640
 
 // Record writes the decision if its sample is wanted. trace is the id of the trace that the decision
 // belongs to, and from who chose it, other than the caller; both may be "". It keeps nothing of o, and waits
-// for no write. It returns false if the decision was dropped for want of room, and Config.Refuse is set.
+// for no write. It returns false if the decision was dropped because the buffer was full and Config.Refuse is set.
 func (l *Log) Record(o *check.Observation, trace, from string) bool {
 	if trace == "" {
 		trace, from = callersTrace(o)
@@ -143,8 +144,8 @@ func (l *Log) Record(o *check.Observation, trace, from string) bool {
 	return kept || !l.cfg.Refuse
 }
 
-// keep puts a line at the end of the buffer, and reports whether there was room. The line is made in
-// its place: it is copied nowhere, and needs no memory of its own.
+// keep appends a line to the buffer, and reports whether there was room. It formats the line in
+// place, without a copy or an allocation.
 func (l *Log) keep(now time.Time, line func([]byte) []byte) bool {
 	l.mu.Lock()
 	before := len(l.pending)
@@ -169,7 +170,7 @@ func (l *Log) keep(now time.Time, line func([]byte) []byte) bool {
 	return true
 }
 
-// add puts a line at the end of the buffer if there is room; l.mu is held.
+// add appends a line to the buffer if there is room; l.mu is held.
 func (l *Log) add(line func([]byte) []byte) bool {
 	before := len(l.pending)
 	l.pending = line(l.pending)
@@ -177,7 +178,7 @@ func (l *Log) add(line func([]byte) []byte) bool {
 		l.pending = l.pending[:before]
 		return false
 	}
-	if l.lost > 0 { // which is said first
+	if l.lost > 0 { // report them first
 		l.pending = l.pending[:before]
 		l.reportLost()
 		l.pending = line(l.pending)
@@ -185,7 +186,7 @@ func (l *Log) add(line func([]byte) []byte) bool {
 	return true
 }
 
-// reportLost puts a line about what was dropped into the buffer, if there is any; l.mu is held.
+// reportLost appends a line about dropped decisions, if there are any, to the buffer; l.mu is held.
 func (l *Log) reportLost() {
 	if l.lost > 0 {
 		l.pending = appendDropped(l.pending, l.lost, l.since, time.Now())
@@ -193,7 +194,7 @@ func (l *Log) reportLost() {
 	}
 }
 
-// Rotate begins a new file. It does not wait for it.
+// Rotate starts a new file in the background.
 func (l *Log) Rotate() {
 	if l.file != nil {
 		l.rotate.Store(true)
@@ -202,8 +203,8 @@ func (l *Log) Rotate() {
 	}
 }
 
-// Close writes what is in the buffer, but does not wait for long. It returns how many decisions of
-// the buffer were not written.
+// Close writes the buffer, for at most two seconds. It returns how many decisions of the buffer were
+// not written.
 func (l *Log) Close() (lost uint64) {
 	l.mu.Lock()
 	l.closed = true
@@ -227,7 +228,7 @@ func notify(c chan struct{}) {
 // Stats are counters since the log was opened, and a gauge.
 type Stats struct {
 	Written uint64 // decisions
-	Dropped uint64 // decisions for which there was no room
+	Dropped uint64 // decisions that did not fit into the buffer
 	Errors  uint64 // writes and rotations that failed
 	Pending int    // bytes in the buffer
 }

@@ -11,11 +11,11 @@ import (
 	"extauthz/ratelimit"
 )
 
-// Version is that of the lines. Fields may be added to a version; a field that is removed, or that
-// changes its meaning, makes a new one.
+// Version is the version of the lines. A version may gain fields; removing a field or changing its
+// meaning makes a new version.
 const Version = 1
 
-// What limits the length of a line, in bytes and numbers.
+// The limits on the length of a line, in bytes and numbers.
 const (
 	maxText   = 1024 // of an error or a requirement
 	maxLimits = 16
@@ -63,7 +63,7 @@ func appendDecision(b []byte, o *check.Observation, now time.Time, trace, from, 
 	return append(b, "}\n"...)
 }
 
-// appendKey appends what the decision says of the key, if one was found.
+// appendKey appends the fields about the key, if one was found.
 func appendKey(b []byte, d *authz.Decision) []byte {
 	if d.Key == nil {
 		return b
@@ -100,7 +100,7 @@ func appendLimits(b []byte, limits []ratelimit.Status) []byte {
 	return append(b, ']')
 }
 
-// appendDropped appends the line that says how many decisions were dropped between two times.
+// appendDropped appends the line about the decisions that were dropped between two times.
 func appendDropped(b []byte, n uint64, since, now time.Time) []byte {
 	b = append(b, droppedStart...)
 	b = appendTime(b, now)
@@ -111,8 +111,8 @@ func appendDropped(b []byte, n uint64, since, now time.Time) []byte {
 	return append(b, "}\n"...)
 }
 
-// The functions below append a field: its name as it stands in a line, such as `,"peer":`, and a
-// value. A field without a value is left out.
+// The functions below append a field: its name as it appears in a line, such as `,"peer":`, and a
+// value. They omit a field without a value.
 
 func appendTrue(b []byte, name string, value bool) []byte {
 	if value {
@@ -141,7 +141,7 @@ func appendAddr(b []byte, name string, addr netip.Addr) []byte {
 	return append(b, '"')
 }
 
-// cut returns the start of s, so that a line stays short.
+// cut truncates s, so that lines stay short.
 func cut(s string) string {
 	if len(s) <= maxText {
 		return s

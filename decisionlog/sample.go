@@ -17,11 +17,11 @@ func callersTrace(o *check.Observation) (id, from string) {
 	return "", ""
 }
 
-// A sampler takes a share of the decisions: all or none of one trace, as every other sampler with
-// the same share does (OpenTelemetry's consistent probability sampling).
+// A sampler selects a share of the decisions: all or none of a trace, like every other sampler with
+// the same share (OpenTelemetry's consistent probability sampling).
 type sampler struct {
 	share     float64
-	text      string // share, as lines have it
+	text      string // the share as formatted in lines
 	threshold uint64 // of 56 random bits
 }
 
@@ -31,8 +31,8 @@ func newSampler(share float64) sampler {
 	return sampler{share, strconv.FormatFloat(share, 'g', -1, 64), uint64((1 - min(max(share, 0), 1)) * (1 << randomBits))}
 }
 
-// takes reports whether the decision is in the sample. Its random bits are the last of the trace
-// id, else a hash of the request's id, else those of nobody.
+// takes reports whether the decision is in the sample. Its random bits are the last ones of the
+// trace id or, without one, those of a hash of the request id or, without one, new ones.
 func (s *sampler) takes(trace, request string) bool {
 	switch {
 	case s.share >= 1:
@@ -53,7 +53,7 @@ func (s *sampler) takes(trace, request string) bool {
 	case request != "":
 		random = hash(request) >> (64 - randomBits)
 	default:
-		random = rand.Uint64() >> (64 - randomBits) //nolint:gosec // a sample, no secret
+		random = rand.Uint64() >> (64 - randomBits) //nolint:gosec // a sample, not a secret
 	}
 	return random >= s.threshold
 }

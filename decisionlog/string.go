@@ -45,8 +45,8 @@ func appendString(b []byte, s string) []byte {
 	return append(append(b, s[start:]...), '"')
 }
 
-// isPlain reports whether the first eight bytes of s are ASCII and need no escape, all at once: a bit
-// of a byte is above if the byte is not.
+// isPlain reports whether the first eight bytes of s are ASCII and need no escape. It checks them
+// at once, with the highest bit of each byte.
 func isPlain(s string) bool {
 	const ones, above = 0x0101010101010101, 0x8080808080808080
 	_ = s[7]

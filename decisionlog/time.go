@@ -7,13 +7,13 @@ import (
 
 const secondLayout = "2006-01-02T15:04:05."
 
-// A second is a moment without its fraction, as lines have it.
+// A second is a time without its fraction, as formatted in lines.
 type second struct {
 	unix int64
 	text string
 }
 
-// lastSecond is that of the last line, as the next one mostly has the same.
+// lastSecond is that of the last line, since the next line usually has the same.
 var lastSecond atomic.Pointer[second]
 
 // appendTime appends a time in UTC with microseconds.

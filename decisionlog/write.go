@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// keptBuffer is how much memory is kept for the next lines.
+// keptBuffer is the size of the buffer that is kept for the next lines.
 const keptBuffer = 1 << 20
 
-// run writes what is in the buffer until l is closed, and then once more.
+// run writes the buffer until l is closed, and then once more.
 func (l *Log) run() {
 	defer close(l.done)
 	var batch []byte
@@ -38,8 +38,8 @@ func (l *Log) run() {
 	}
 }
 
-// write writes a batch of lines in chunks. It tries a chunk again until it succeeds, or the log is
-// closed. A line that was cut is written again, whole.
+// write writes a batch of lines in chunks. It retries a chunk until it succeeds, or the log is
+// closed. A line that was truncated is written again completely.
 func (l *Log) write(batch []byte) {
 	cut := false
 	for len(batch) > 0 {
@@ -67,8 +67,8 @@ func (l *Log) write(batch []byte) {
 	}
 }
 
-// writeChunk writes lines, and before them a line break if the last write was cut. It returns how
-// many bytes of the lines were written.
+// writeChunk writes lines, after a line break if the last write was incomplete. It returns how many
+// bytes of the lines were written.
 func (l *Log) writeChunk(chunk []byte, cut bool) (int, error) {
 	if cut {
 		if n, err := l.to.Write([]byte{'\n'}); n < 1 {

@@ -8,16 +8,16 @@ import (
 	"extauthz/keystore/yamlfile"
 )
 
-// A batch is some keys of a file, which are written together.
+// A batch is a number of keys of a file that are written together.
 type batch struct {
 	keys   []*keystore.Key
-	offset int  // how many bytes of the file had been read by then
+	offset int  // how many bytes of the file have been read
 	passed bool // whether the key after which the import starts was seen
 	err    error
 }
 
-// batches collects the parts of a file into batches of at least size keys, without those up to
-// the key with the id after. It ends at the first error.
+// batches collects the parts of a file into batches of at least size keys, without the keys up to
+// the one with the id after. It ends at the first error.
 func batches(parts iter.Seq2[yamlfile.Part, error], size int, after string) iter.Seq[batch] {
 	return func(yield func(batch) bool) {
 		b := batch{passed: after == ""}
@@ -46,8 +46,8 @@ func batches(parts iter.Seq2[yamlfile.Part, error], size int, after string) iter
 	}
 }
 
-// readAhead reads the next batch while the current one is written. When ctx is done it ends with
-// an error, even while it waits for more of the file.
+// readAhead reads the next batch while the current one is written. When ctx is done, it ends with
+// an error, even while it waits for input.
 func readAhead(ctx context.Context, batches iter.Seq[batch]) iter.Seq[batch] {
 	return func(yield func(batch) bool) {
 		reading, cancel := context.WithCancel(ctx)

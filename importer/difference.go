@@ -12,7 +12,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A Difference is a key that is not the same in the file and in the store.
+// A Difference is a key that differs between the file and the store.
 type Difference struct {
 	Stored, File *keystore.Key
 }
@@ -49,8 +49,9 @@ func same(stored, file *keystore.Key) bool {
 	return stored.Broken == nil && len(Difference{stored, file}.Fields()) == 0
 }
 
-// Restored returns what overwriting the key allows at a time that the key in the store refuses,
-// each in a few words; none where the key in the file is not usable at that time itself.
+// Restored returns the reasons, each in a few words, why overwriting the key makes it work again for
+// requests that the key in the store refuses at that time. It returns none if the key in the file is
+// itself not usable at that time.
 func (d Difference) Restored(now time.Time) []string {
 	was, is := d.Stored, d.File
 	if !is.Enabled || is.ExpiredAt(now) {
@@ -104,13 +105,13 @@ func covers(a, b keystore.Whitelist) bool {
 	})
 }
 
-// sameTime compares times as stores hold them, to the microsecond.
+// sameTime compares times with the precision of stores, microseconds.
 func sameTime(a, b time.Time) bool {
 	return a.Truncate(time.Microsecond).Equal(b.Truncate(time.Microsecond))
 }
 
-// sameJSON compares JSON by its meaning: a store may change the order of fields, the space
-// between them and how a number is written.
+// sameJSON compares JSON by its meaning: a store may change the order of fields, white space and the
+// format of numbers.
 func sameJSON(a, b json.RawMessage) bool {
 	if bytes.Equal(a, b) {
 		return true

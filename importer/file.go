@@ -62,10 +62,10 @@ func openPath(path string) (*File, error) {
 	return newFile(path, f)
 }
 
-// pipeTimeout is how long a named pipe may take until something is written to it.
+// pipeTimeout is how long to wait for data from a named pipe.
 const pipeTimeout = 3 * time.Second
 
-// openPipe opens a named pipe that something is written to.
+// openPipe opens a named pipe, and waits for a writer.
 func openPipe(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // otherwise this waits for a writer
 	if err != nil {
@@ -118,9 +118,9 @@ func newFile(name string, f *os.File) (*File, error) {
 	return &File{unchangedFile{f, info}, name, info.Size() - offset}, nil
 }
 
-// An unchangedFile is a file that must have the same size and modification time at its end as at
-// its start. A file that is written while it is read would yield some of its keys, or a mix of
-// old keys and new ones.
+// An unchangedFile returns an error at the end of a file whose size or modification time has changed
+// since its start. A file that is written while it is read would yield some of its keys, or a mix of
+// old and new ones.
 type unchangedFile struct {
 	*os.File
 	before fs.FileInfo

@@ -1,6 +1,5 @@
-// Package importer writes the keys of a key file into a store. A key whose id is in the store
-// already is left alone unless the caller asks to overwrite it: an old file must not undo a
-// revocation.
+// Package importer writes the keys of a key file to a store. A key whose id is already in the store
+// is left unchanged unless the caller sets Overwrite: an old file must not undo a revocation.
 package importer
 
 import (
@@ -21,11 +20,11 @@ type Options struct {
 	BatchSize int           // keys that are written together, and perhaps again after an interrupted import
 	Writers   int           // parts of a batch that are written at the same time
 	Timeout   time.Duration // for one batch; 0: none
-	After     string        // leave out the file's keys up to the one with this id; "": none
+	After     string        // skip the file's keys up to the one with this id; "": none
 	Overwrite bool          // also write keys that differ from those in the store
 
 	// OnDifferent, if non-nil, is called for each key that differs from the one in the store
-	// with its id, once the key was overwritten or left alone.
+	// with its id, after it was overwritten or left unchanged.
 	OnDifferent func(Difference)
 	// OnProgress, if non-nil, is called after each batch with the result so far and the number
 	// of bytes of the file that were read.
@@ -36,16 +35,16 @@ type Options struct {
 type Result struct {
 	Added     int    // keys whose id was not in the store
 	Same      int    // keys that are in the store as they are in the file
-	Different int    // keys that differ in the store: overwritten or left alone
-	Last      string // the id of the last key of the last batch that was written whole; "": none
-	Passed    bool   // whether the key that After names was found
+	Different int    // keys that differ in the store: overwritten or left unchanged
+	Last      string // the id of the last key of the last complete batch; "": none
+	Passed    bool   // whether the key with the id After was found
 }
 
-// Keys returns how many keys of the file were looked at.
+// Keys returns how many keys of the file were processed.
 func (r Result) Keys() int { return r.Added + r.Same + r.Different }
 
-// Run imports a file. It ends at the first error: the keys before [Result.Last], that key
-// included, are in the store then, and some of the next batch may be.
+// Run imports a file. It ends at the first error: the keys up to and including [Result.Last] are
+// then in the store, and some of the next batch may be.
 func Run(ctx context.Context, file *File, o Options) (Result, error) {
 	i := &importer{Options: o}
 	parts := yamlfile.Parts(file.Name, file)
@@ -107,7 +106,7 @@ func (i *importer) writeBatch(ctx context.Context, keys []*keystore.Key) error {
 	return nil
 }
 
-// A partResult is what writing one part of a batch did.
+// A partResult is the result of writing one part of a batch.
 type partResult struct {
 	added, same int
 	different   []Difference

@@ -1,5 +1,5 @@
-// Package polltest waits in tests for something that another goroutine, process or machine does
-// in its own time.
+// Package polltest waits in tests for conditions that another goroutine, process or machine
+// fulfills.
 package polltest
 
 import (
@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Patience is how long anything may take before a test fails. It bounds a failure alone: a test
-// that passes waits no longer than it has to.
+// Patience is how long to wait before a test fails. A test that passes waits no longer than
+// necessary.
 const Patience = time.Minute
 
 const interval = 5 * time.Millisecond
 
-// Until calls holds until it returns true. The test fails after [Patience], naming what it waited
-// for.
+// Until calls holds until it returns true. After [Patience] it fails the test with a message that
+// describes the condition.
 func Until(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	notYet := errors.New(what)
@@ -27,7 +27,7 @@ func Until(t testing.TB, what string, holds func() bool) {
 	})
 }
 
-// NoError calls f until it returns nil. The test fails after [Patience], with the last error.
+// NoError calls f until it returns nil. After [Patience] it fails the test with the last error.
 func NoError(t testing.TB, f func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(Patience); ; time.Sleep(interval) {

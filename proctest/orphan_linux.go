@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// killWithParent has the kernel kill the program when the test binary ends without its clean-up,
-// as at a timeout.
+// killWithParent makes the kernel kill the program when the test binary ends without cleaning up,
+// as after a timeout.
 func killWithParent(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)

@@ -1,5 +1,5 @@
-// Package proctest runs programs in tests. Each ends with its test, and its output is shown where
-// the test failed.
+// Package proctest runs programs in tests. Each ends with its test, and its output is logged if the
+// test failed.
 package proctest
 
 import (
@@ -19,10 +19,10 @@ import (
 )
 
 // NoExitDelay is an environment variable for programs built with the race detector: without it,
-// each sleeps for a second before it exits. A race that was seen is still reported.
+// each sleeps for a second before it exits. Races that were detected are still reported.
 const NoExitDelay = "GORACE=atexit_sleep_ms=0"
 
-// A Process is a program that a test started. Its methods may be called by several goroutines.
+// A Process is a program that a test started. It is safe for concurrent use.
 type Process struct {
 	t      testing.TB
 	name   string
@@ -31,9 +31,9 @@ type Process struct {
 	exited chan struct{} // closed when it has ended
 }
 
-// Start starts cmd and waits until ready returns nil; a nil ready does not wait. name is what the
-// test's output calls the program. It is killed when the test ends, which fails where the program
-// reported a data race.
+// Start starts cmd and waits until ready, if non-nil, returns nil. name is the program's name in the
+// test's output. The program is killed when the test ends; the test fails if the program reported a
+// data race.
 func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
 	p := &Process{t: t, name: name, cmd: cmd, log: new(Buffer), exited: make(chan struct{})}
@@ -59,7 +59,7 @@ func Start(t testing.TB, name string, cmd *exec.Cmd, ready func() error) *Proces
 	return p
 }
 
-// Await waits until ready returns nil; the test fails where the program ends before.
+// Await waits until ready returns nil. It fails the test if the program ends earlier.
 func (p *Process) Await(ready func() error) {
 	p.t.Helper()
 	polltest.NoError(p.t, func() error {
@@ -84,13 +84,13 @@ func (p *Process) end() {
 	}
 }
 
-// Log returns the output so far: of standard output and standard error, what cmd did not send elsewhere.
+// Log returns the output so far: standard output and standard error, unless cmd redirects them.
 func (p *Process) Log() string { return p.log.String() }
 
 // Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Running reports whether the program has not ended.
+// Running reports whether the program is running.
 func (p *Process) Running() bool {
 	select {
 	case <-p.exited:
@@ -100,7 +100,7 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Signal sends a signal; to a program that has ended it does nothing.
+// Signal sends a signal to the program, unless it has ended.
 func (p *Process) Signal(s os.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -114,14 +114,14 @@ func (p *Process) Kill() {
 	<-p.exited
 }
 
-// Stop sends SIGTERM, waits for the end, and returns the exit code; -1 where a signal ended it.
+// Stop sends SIGTERM, waits for the end, and returns the exit code, or -1 if a signal ended it.
 func (p *Process) Stop() int {
 	p.t.Helper()
 	p.Signal(syscall.SIGTERM)
 	return p.Wait()
 }
 
-// Wait waits for the end and returns the exit code; -1 where a signal ended it.
+// Wait waits for the end and returns the exit code, or -1 if a signal ended it.
 func (p *Process) Wait() int {
 	p.t.Helper()
 	select {

@@ -9,23 +9,23 @@ import (
 	"extauthz/keystore"
 )
 
-// MaxCost is the most that one request may cost under one limit.
+// MaxCost is the highest cost of one request under one limit.
 const MaxCost = 1_000_000_000
 
-// maxCosts is the length, in bytes, up to which costs are read.
+// maxCosts is the maximum length of costs.
 const maxCosts = 1000
 
-// Costs are what a request costs under limits, by their names, as its route says. They are
-// immutable and safe for concurrent use. Nil names none.
+// Costs are the costs of a request under the limits that its route names. They are immutable and
+// safe for concurrent use. Nil names no limits.
 type Costs []Cost
 
-// A Cost is what a request costs under the limit with a name.
+// A Cost is the cost of a request under the limit with a name.
 type Cost struct {
 	Name string
 	Cost int64
 }
 
-// Of returns the cost under the limit with this name, and whether there is one.
+// Of returns the cost under the limit with this name, and whether the name is listed.
 func (c Costs) Of(name string) (cost int64, named bool) {
 	for _, one := range c {
 		if one.Name == name {
@@ -35,7 +35,7 @@ func (c Costs) Of(name string) (cost int64, named bool) {
 	return 0, false
 }
 
-// String returns the costs as [ParseCosts] reads them.
+// String returns the costs in the form that [ParseCosts] parses.
 func (c Costs) String() string {
 	parts := make([]string, len(c))
 	for i, one := range c {
@@ -44,13 +44,13 @@ func (c Costs) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// ParseCosts reads costs such as "exports=1, requests=5": names of limits, each with a whole
-// number from 0 to [MaxCost], and commas between them. A name alone costs 1, as a request does
-// under a limit that no route names. At most 1,000 characters; each name once; spaces do not
-// matter. Every error gives its column, from 1, in characters.
+// ParseCosts parses costs such as "exports=1, requests=5": comma-separated names of limits, each
+// with a whole number from 0 to [MaxCost]. The default cost of a name is 1. The text has at most
+// 1,000 characters, and each name appears once; spaces are ignored. Every error has its column, from
+// 1, in characters.
 //
-// A name that a key has no limit of does not limit that key: the names are those of every kind
-// of key that the route serves.
+// A key without a limit of a listed name is not limited by it, so that a route can list the limits
+// of different kinds of keys.
 func ParseCosts(text string) (Costs, error) {
 	if len(text) > maxCosts {
 		return nil, fmt.Errorf("column %d: the costs are longer than %d characters: write only those that differ from 1", maxCosts+1, maxCosts)

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// A Header is one HTTP field of an answer.
+// A Header is an HTTP field of a response.
 type Header struct{ Name, Value string }
 
-// A HeaderStyle is the form in which callers are informed about their limits. The zero value is
-// the common one, with X-RateLimit fields.
+// A HeaderStyle is the form in which limits are reported to callers. The zero value is the common
+// one, with X-RateLimit fields.
 type HeaderStyle uint8
 
 // The styles.
@@ -19,7 +19,7 @@ const (
 	IETF                          // ratelimit-policy, ratelimit: draft-ietf-httpapi-ratelimit-headers-10
 )
 
-// headerStyles is the table of the styles' names and fields.
+// headerStyles holds the styles' names and fields.
 var headerStyles = [...]struct {
 	name   string
 	fields []field
@@ -44,7 +44,7 @@ var headerStyles = [...]struct {
 	}},
 }
 
-// A field is one header; an empty value leaves it out.
+// A field is one header. It is omitted if its value is empty.
 type field struct {
 	name  string
 	value func(Result) string
@@ -63,9 +63,9 @@ func ParseHeaderStyle(name string) (HeaderStyle, bool) {
 // String returns the style's name.
 func (s HeaderStyle) String() string { return headerStyles[s].name }
 
-// Headers returns the fields for an answer to a request with this result, in lower case;
-// none for a request under no limit. All times are whole seconds, rounded up. Retry-After (RFC
-// 9110 section 10.2.3), which is at least 1, is there only where the request was refused.
+// Headers returns the fields of the response to a request with this result, with lower-case names,
+// or none if no limit applies. All times are whole seconds, rounded up. Retry-After (RFC 9110
+// section 10.2.3), which is at least 1, is set only if the request was refused.
 func (s HeaderStyle) Headers(r Result) []Header {
 	if len(r.Limits) == 0 {
 		return nil
@@ -87,8 +87,8 @@ func ofTightest(number func(Status) int64) func(Result) string {
 	}
 }
 
-// ofEach writes a list (RFC 9651 section 3.1) of the names of the limits with their parameters.
-// The names have no character that a string would escape.
+// ofEach returns a list (RFC 9651 section 3.1) of the names of the limits with their parameters.
+// The names contain no characters that need an escape.
 func ofEach(parameters func(Status) string) func(Result) string {
 	return func(r Result) string {
 		items := make([]string, len(r.Limits))
@@ -111,5 +111,5 @@ const maxInteger = 999_999_999_999_999
 
 func integer(n int64) string { return strconv.FormatInt(min(n, maxInteger), 10) }
 
-// seconds rounds up.
+// seconds returns d in seconds, rounded up.
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }

@@ -1,5 +1,5 @@
 // Package redisclient connects to Redis 7 or Valkey: one server, one behind sentinels, or a
-// cluster. What is kept there is the business of the packages that use it.
+// cluster.
 package redisclient
 
 import (
@@ -15,35 +15,35 @@ import (
 
 const (
 	dialTimeout  = 2 * time.Second
-	writeTimeout = 3 * time.Second // also how long a silent connection is waited for
+	writeTimeout = 3 * time.Second // also how long to wait for a silent connection
 
 	retryFirst = 100 * time.Millisecond
 	retryLast  = time.Second
 
-	// maxWaiting is how many calls may wait for a Redis that does not answer; about as many as
-	// fit into its connections.
+	// maxWaiting is how many calls may wait for a Redis that does not answer. It is about the
+	// capacity of the connections.
 	maxWaiting = 4096
 )
 
-// ErrBusy says that a call was not made, because as many as may be are waiting for an answer.
-var ErrBusy = fmt.Errorf("%d calls wait for an answer already", maxWaiting)
+// ErrBusy means that a call was not made, because too many are waiting for an answer.
+var ErrBusy = fmt.Errorf("%d calls are already waiting for an answer", maxWaiting)
 
 var errClosed = errors.New("the connection is closed")
 
-// A Client is a client of Redis. It connects by itself as soon as it can, and again when it must.
-// Make one with [Connect]. It is safe for concurrent use. Its errors hold no password.
+// A Client is a client of Redis. It connects in the background, and reconnects when the connection
+// breaks. Create one with [Connect]. It is safe for concurrent use. Its errors contain no password.
 type Client struct {
 	closing chan struct{}
 	waiting atomic.Int64 // calls that are not answered
 
 	mu     sync.Mutex
-	client rueidis.Client // nil until connected: rueidis makes none while the server is down
-	err    error          // why there is none
+	client rueidis.Client // nil until connected: rueidis creates none while the server is down
+	err    error          // why client is nil
 }
 
-// Connect returns a client of the Redis that the URL names. It returns when the first attempt to
-// connect ended or ctx did; an error says that the URL cannot be used, not that the server is
-// down. The client must be closed. The URL is one of
+// Connect returns a client of the Redis with this URL. It returns when the first attempt to connect
+// or ctx has ended. An error means that the URL is invalid, not that the server is down. The client
+// must be closed. The URL is one of
 //
 //	redis://[user:password@]host[:6379][/db]        one server
 //	redis://…@host:6379,host2:6379,host3:6379       a cluster; one host is enough to find it
@@ -51,7 +51,7 @@ type Client struct {
 //	unix:///run/redis/redis.sock[?db=N]             a unix socket
 //
 // rediss:// is the same over TLS; valkey:// and valkeys:// are other names for the two.
-// What is not a letter or a digit in a password is percent-encoded. Parameters:
+// Characters of a password that are not letters or digits are percent-encoded. Parameters:
 //
 //	sentinel_username, sentinel_password   for the sentinels; the user is the server's
 //	ca_file, cert_file, key_file           PEM: the authorities, our certificate and its key; read
@@ -86,8 +86,8 @@ func Connect(ctx context.Context, url string) (*Client, error) {
 	return c, nil
 }
 
-// attempt tries to connect, and reports whether that is done with: rueidis itself repairs what
-// breaks afterwards.
+// attempt tries to connect, and reports whether no further attempt is needed: rueidis itself
+// reconnects afterwards.
 func (c *Client) attempt(option rueidis.ClientOption) (done bool) {
 	client, err := rueidis.NewClient(option)
 	c.mu.Lock()
@@ -108,7 +108,7 @@ func (c *Client) attempt(option rueidis.ClientOption) (done bool) {
 	return true
 }
 
-// Close ends all connections. Calls that are under way fail, and so do later ones.
+// Close ends all connections. Calls in progress and later ones fail.
 func (c *Client) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -124,18 +124,18 @@ func (c *Client) Close() {
 	c.client, c.err = nil, errClosed
 }
 
-// Connected returns the client that calls go to, or why there is none yet. It is for connections
-// of the caller's own; calls are made through [Client.Do].
+// Connected returns the underlying client, or an error if it is not connected yet. It is for
+// dedicated connections; use [Client.Do] for calls.
 func (c *Client) Connected() (rueidis.Client, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.client, c.err
 }
 
-// Do makes one call, on another goroutine, and waits for its answer until ctx ends. The call gets
-// a context without that end, for rueidis does not look at it while another caller dials, or while
-// too much is under way on a connection that is stuck. It is over when the server answers or the
-// connection breaks. Where too many calls are under way, Do returns [ErrBusy] at once.
+// Do makes one call, in another goroutine, and waits for its answer until ctx ends. The call gets a
+// context without that end, because rueidis ignores it while another caller dials, or while too many
+// calls wait on a hanging connection. The call ends when the server answers or the connection
+// breaks. If too many calls are in progress, Do returns [ErrBusy] at once.
 func (c *Client) Do(ctx context.Context, call func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult {
 	client, err := c.Connected()
 	if err == nil {
@@ -161,15 +161,15 @@ func (c *Client) Do(ctx context.Context, call func(context.Context, rueidis.Clie
 	}
 }
 
-// Get returns the answer of GET.
+// Get returns the reply to GET.
 func (c *Client) Get(ctx context.Context, name string) rueidis.RedisResult {
 	return c.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Get().Key(name).Build())
 	})
 }
 
-// A detached context ends no call that is under way, and no attempt to connect, which others
-// wait for too; but once its parent has ended, nothing is tried again.
+// A detached context ends neither a call in progress nor an attempt to connect, for which others
+// may wait too. But once its parent has ended, nothing is retried.
 type detached struct{ context.Context } //nolint:containedctx // it is one
 
 func (detached) Deadline() (time.Time, bool) { return time.Time{}, false }

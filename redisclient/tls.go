@@ -13,12 +13,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// tlsFiles are the files of a URL for TLS; each may be empty. They are read for each new
-// connection, so that what is replaced on disk is used without a restart.
+// tlsFiles are the names of the files of a URL for TLS; each may be empty. They are read for each
+// new connection, so that replaced files are used without a restart.
 type tlsFiles struct{ ca, cert, key string }
 
-// setTLS makes each connection use TLS as the parameters say, where the URL is one for TLS. It
-// returns an error where the files cannot be used now.
+// setTLS configures TLS from the parameters, if the URL is one for TLS. It returns an error if the
+// files cannot be used now.
 func setTLS(option *rueidis.ClientOption, q url.Values) error {
 	if option.TLSConfig == nil {
 		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name", "skip_verify"} {
@@ -51,7 +51,7 @@ func setTLS(option *rueidis.ClientOption, q url.Values) error {
 	return err
 }
 
-// read returns the configuration with what the files hold now.
+// read returns the configuration with the present contents of the files.
 func (f tlsFiles) read(c *tls.Config) (*tls.Config, error) {
 	c = c.Clone()
 	if f.ca != "" {

@@ -19,13 +19,13 @@ var (
 	}
 )
 
-// badURL returns an error that repeats nothing of the URL: a password with a character that should
+// badURL returns an error that contains nothing of the URL: a password with a character that should
 // have been encoded may be anywhere in it.
 func badURL(format string, args ...any) error {
 	return fmt.Errorf("redis: the url "+format, args...)
 }
 
-// parseURL reads a URL as [Connect] describes it.
+// parseURL parses a URL as described at [Connect].
 func parseURL(s string) (rueidis.ClientOption, error) {
 	var none rueidis.ClientOption
 	if scheme, _, ok := strings.Cut(s, ":"); !ok || !slices.Contains(schemes, scheme) {
@@ -64,7 +64,7 @@ func parseURL(s string) (rueidis.ClientOption, error) {
 }
 
 // splitHosts removes all hosts but the first from a URL whose hosts are separated by commas, which
-// net/url does not read.
+// net/url does not support.
 func splitHosts(s string) (first string, more []string) {
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok || scheme == "unix" {
@@ -83,14 +83,14 @@ func splitHosts(s string) (first string, more []string) {
 func setHosts(u *url.URL, q url.Values, more []string) error {
 	if u.Scheme == "unix" {
 		if u.Path == "" || u.Host != "" || q.Has("addr") || q.Has("master_set") {
-			return badURL("names no socket: write one such as unix:///run/redis/redis.sock")
+			return badURL("has no socket: write one such as unix:///run/redis/redis.sock")
 		}
 		return nil
 	}
 	port := "6379"
 	if q.Has("master_set") {
 		if port = "26379"; q.Get("master_set") == "" {
-			return badURL("has an empty master_set: write the name that the sentinels know the master by")
+			return badURL("has an empty master_set: write the name of the master in the sentinels' configuration")
 		}
 	}
 	hosts := slices.Concat([]string{u.Host}, more, q["addr"])
@@ -110,7 +110,7 @@ func setHosts(u *url.URL, q url.Values, more []string) error {
 	}
 	path := strings.Trim(u.Path, "/")
 	if several := len(hosts) > 1 && !q.Has("master_set"); several && (path != "" && path != "0" || q.Has("db")) {
-		return badURL("names several hosts and a database: a cluster has none")
+		return badURL("has several hosts and a database: a cluster has no databases: omit the database")
 	}
 	if path == "" {
 		u.Path = ""

@@ -2,11 +2,11 @@ package usage
 
 import "net/netip"
 
-// Why an address may be a bad one to list.
+// The reasons why an address may not belong in a whitelist.
 const (
-	Private       = "private"       // seen by everyone behind the same network (RFC 1918, RFC 4193)
+	Private       = "private"       // used by other hosts in other networks (RFC 1918, RFC 4193)
 	CGNAT         = "cgnat"         // shared by a provider's customers (RFC 6598)
-	LinkLocal     = "link-local"    // means something on one link only
+	LinkLocal     = "link-local"    // valid on one link only
 	Loopback      = "loopback"      // the machine itself
 	Documentation = "documentation" // never routed (RFC 5737, RFC 3849)
 	Shared        = "shared"        // used by keys of other owners too: a NAT, or a VPN exit
@@ -31,7 +31,7 @@ func prefixes(list ...string) []netip.Prefix {
 	return p
 }
 
-// SpecialPurpose returns what is special about a network, such as [Private], or "".
+// SpecialPurpose returns the special purpose of a network, such as [Private], or "".
 func SpecialPurpose(network netip.Prefix) string {
 	for _, s := range special {
 		for _, p := range s.networks {

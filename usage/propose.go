@@ -10,25 +10,25 @@ import (
 	"extauthz/keystore"
 )
 
-// ProposalOptions say what a proposal may hold.
+// ProposalOptions limit a proposal.
 type ProposalOptions struct {
 	Since       time.Time // addresses that were not allowed since then are too old
 	MinRequests uint64    // addresses with fewer allowed requests are left out; 0 counts as 1
 	MinDays     int       // addresses that were allowed on fewer days are left out; 0 counts as 1
 	MaxEntries  int       // of more entries, those with the fewest requests are left out; 0: no bound
 
-	// Widen4 and Widen6 are the shortest prefix lengths that a range may grow to so that fewer
-	// ranges are needed; 0: a range holds nothing but addresses that were seen.
+	// Widen4 and Widen6 are the shortest prefix lengths to which ranges may grow so that fewer are
+	// needed; 0: ranges contain only addresses that were seen.
 	Widen4, Widen6 int
 }
 
-// MinWiden4 and MinWiden6 bound how far ranges may grow.
+// MinWiden4 and MinWiden6 are the smallest values of Widen4 and Widen6.
 const (
 	MinWiden4 = 8
 	MinWiden6 = 16
 )
 
-// Validate reports what is wrong with the options and what to write instead.
+// Validate returns an error that describes what is wrong with the options and what to write instead.
 func (o ProposalOptions) Validate() error {
 	var errs []error
 	if o.Widen4 != 0 && (o.Widen4 < MinWiden4 || o.Widen4 > 32) {
@@ -43,7 +43,7 @@ func (o ProposalOptions) Validate() error {
 	return errors.Join(errs...)
 }
 
-// A Proposal is a whitelist that would have let through the requests it covers.
+// A Proposal is a whitelist that would have allowed the requests that it covers.
 type Proposal struct {
 	Entries  []Entry // in order, IPv4 first
 	LeftOut  []LeftOut
@@ -57,7 +57,7 @@ type Coverage struct {
 	Adds      uint64 // addresses that are in an entry and were not seen; IPv6 counts by /64
 }
 
-// An Entry is one range of a proposal, and what it stands for.
+// An Entry is one range of a proposal, with the use that it covers.
 type Entry struct {
 	Prefix    netip.Prefix
 	Addresses int    // networks in it that were seen
@@ -66,7 +66,7 @@ type Entry struct {
 	Adds      uint64 // addresses in it that were not seen; IPv6 counts by /64
 }
 
-// LeftOut is a network that was allowed and is in no entry.
+// A LeftOut is a network from which the key was allowed and that is in no entry.
 type LeftOut struct {
 	Network  netip.Prefix
 	Requests uint64
@@ -82,8 +82,8 @@ const (
 )
 
 // Propose returns the smallest set of ranges that covers the networks from which the key was
-// allowed, under the options. u must hold all rows that are to be looked at, also those from
-// before [ProposalOptions.Since].
+// allowed, within the options. u must contain all rows to consider, including those from before
+// [ProposalOptions.Since].
 func Propose(u *KeyUsage, o ProposalOptions) Proposal {
 	var p Proposal
 	var chosen []Address
@@ -118,7 +118,7 @@ func Propose(u *KeyUsage, o ProposalOptions) Proposal {
 	return p
 }
 
-// recentPart returns what of the address was last seen at since or later.
+// recentPart returns the part of the address's use that was last seen at since or later.
 func recentPart(u *KeyUsage, a *Address, since time.Time) Address {
 	if since.IsZero() || !a.First.Before(since) {
 		return *a
@@ -184,7 +184,7 @@ func (p *Proposal) limit(n int, seen []Address) {
 	p.Entries = slices.DeleteFunc(p.Entries, left)
 }
 
-// Prefixes returns the entries' ranges, as they would stand in a whitelist.
+// Prefixes returns the entries' ranges, as in a whitelist.
 func (p *Proposal) Prefixes() []netip.Prefix {
 	prefixes := make([]netip.Prefix, len(p.Entries))
 	for i := range p.Entries {
@@ -193,17 +193,17 @@ func (p *Proposal) Prefixes() []netip.Prefix {
 	return prefixes
 }
 
-// Ranges returns the smallest set of ranges that holds all the networks, which are as [Network]
-// returns them. A range that holds anything else is no larger than the widen lengths allow, and
-// no larger than it must be; with a length of 0 there is no such range.
+// Ranges returns the smallest set of ranges that contains all the networks, which must be as
+// [Network] returns them. A range that contains anything else is no larger than the widen lengths
+// allow, and no larger than necessary; with a length of 0 there is no such range.
 func Ranges(networks []netip.Prefix, widen4, widen6 int) []netip.Prefix {
 	sorted := slices.Clone(networks)
 	slices.SortFunc(sorted, netip.Prefix.Compare)
 	return widen(aggregate(slices.Compact(sorted)), widen4, widen6)
 }
 
-// aggregate merges neighbours until no two ranges make up a larger one. No network of the
-// result holds an address that the sorted, distinct ones do not.
+// aggregate merges adjacent ranges until no two of them form a larger one. The result contains only
+// the addresses of the sorted, distinct networks.
 func aggregate(networks []netip.Prefix) []netip.Prefix {
 	var stack []netip.Prefix
 	for _, p := range networks {
@@ -222,8 +222,8 @@ func siblings(a, b netip.Prefix) bool {
 
 func parent(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked() }
 
-// widen puts one range in the place of all those that are in the same network of the widen
-// length: the smallest that holds them.
+// widen replaces all ranges that are in the same network of the widen length with the smallest range
+// that contains them.
 func widen(ranges []netip.Prefix, widen4, widen6 int) []netip.Prefix {
 	var result []netip.Prefix
 	for _, p := range ranges {
@@ -242,7 +242,7 @@ func widen(ranges []netip.Prefix, widen4, widen6 int) []netip.Prefix {
 	return result
 }
 
-// commonPrefix returns the smallest range that holds both, unless it is larger than one of the
+// commonPrefix returns the smallest range that contains both, unless it is larger than one of the
 // given length.
 func commonPrefix(a, b netip.Prefix, length int) (netip.Prefix, bool) {
 	if a.Addr().BitLen() != b.Addr().BitLen() {
@@ -256,7 +256,7 @@ func commonPrefix(a, b netip.Prefix, length int) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// covers reports whether r holds the whole network.
+// covers reports whether r contains all of the network.
 func covers(r, network netip.Prefix) bool {
 	return r.Bits() <= network.Bits() && r.Contains(network.Addr())
 }
@@ -273,21 +273,21 @@ func size(r netip.Prefix) uint64 {
 	return 1 << (bits - r.Bits())
 }
 
-// An Evaluation is what a whitelist would have done to the requests that were allowed.
+// An Evaluation is the effect that a whitelist would have had on the requests that were allowed.
 type Evaluation struct {
-	Refused         []LeftOut // the networks that it does not hold whole
+	Refused         []LeftOut // the networks that it does not completely contain
 	RefusedRequests uint64
 	Requests        uint64 // all that were allowed
 }
 
-// PartlyListed is the reason of a /64 of which the whitelist holds a part: which of its
-// addresses called is not known.
+// PartlyListed is the reason of a /64 that the whitelist partly contains: its individual addresses
+// are not recorded.
 const PartlyListed = "partly listed"
 
 // NotListed is the reason of a network that is not in the whitelist.
 const NotListed = "not listed"
 
-// Evaluate tries the whitelist on the requests that were allowed since then.
+// Evaluate applies the whitelist to the requests that were allowed since then.
 func Evaluate(u *KeyUsage, list keystore.Whitelist, since time.Time) Evaluation {
 	var e Evaluation
 	for _, a := range u.Addresses(since) {
@@ -308,7 +308,7 @@ func Evaluate(u *KeyUsage, list keystore.Whitelist, since time.Time) Evaluation 
 	return e
 }
 
-// Listed reports whether the whitelist holds the whole network.
+// Listed reports whether the whitelist contains all of the network.
 func Listed(list keystore.Whitelist, network netip.Prefix) bool {
 	if !list.Restricted() {
 		return true
@@ -317,7 +317,7 @@ func Listed(list keystore.Whitelist, network netip.Prefix) bool {
 	if slices.ContainsFunc(list.Prefixes(), within) {
 		return true
 	}
-	// Several ranges may make up the network.
+	// Several ranges may cover the network together.
 	var parts []netip.Prefix
 	for _, p := range list.Prefixes() {
 		if network.Overlaps(p) {
@@ -328,7 +328,7 @@ func Listed(list keystore.Whitelist, network netip.Prefix) bool {
 	return slices.ContainsFunc(aggregate(disjoint(parts)), within)
 }
 
-// disjoint drops the ranges that another one holds from sorted ranges.
+// disjoint removes ranges that are within another one from sorted ranges.
 func disjoint(sorted []netip.Prefix) []netip.Prefix {
 	var result []netip.Prefix
 	for _, p := range sorted {

@@ -12,11 +12,12 @@ import (
 )
 
 const (
-	// shards divide the buffer, so that few requests wait for each other. A power of two.
+	// shards is the number of parts of the buffer, so that few requests wait for each other. It is
+	// a power of two.
 	shards = 64
 
-	// maxBuffered is how many rows a [Recorder] holds at most, by default: what is counted
-	// between two flushes, and as much again while the store cannot be reached.
+	// maxBuffered is the default for how many rows a [Recorder] holds at most: those between two
+	// flushes, and as many again while the store is unreachable.
 	maxBuffered = 1 << 19
 )
 
@@ -30,7 +31,7 @@ type Event struct {
 	Time        time.Time
 }
 
-// RecorderConfig sets up a [Recorder]. Zero fields have the defaults that they name.
+// RecorderConfig configures a [Recorder]. Zero fields have the given defaults.
 type RecorderConfig struct {
 	Store           Store
 	Flush           time.Duration // how often the buffer is written to the store; 10 s
@@ -42,8 +43,8 @@ type RecorderConfig struct {
 	OnFlush func(rows int, err error)
 }
 
-// A Recorder counts decisions in memory and writes them to a store now and then, so that a
-// decision waits for no store. It is safe for concurrent use.
+// A Recorder counts decisions in memory and writes them to a store regularly, so that decisions do
+// not wait for the store. It is safe for concurrent use.
 type Recorder struct {
 	cfg     RecorderConfig
 	seed    maphash.Seed
@@ -51,12 +52,12 @@ type Recorder struct {
 	dropped atomic.Uint64
 
 	flushing sync.Mutex // guards what follows
-	waiting  *table     // what the store has not taken yet
+	waiting  *table     // not written to the store yet
 }
 
-// RecorderStats are figures of a [Recorder] since it was made.
+// RecorderStats are counters of a [Recorder] since it was created.
 type RecorderStats struct {
-	Dropped uint64 // events whose address was not kept, because the buffer or the key's share of it was full
+	Dropped uint64 // events whose address was dropped, because the buffer or the key's share of it was full
 }
 
 // NewRecorder returns a Recorder. Nothing is written until [Recorder.Run] runs.
@@ -77,7 +78,7 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 	return r
 }
 
-// Stats returns the figures as they are now.
+// Stats returns the current values.
 func (r *Recorder) Stats() RecorderStats { return RecorderStats{Dropped: r.dropped.Load()} }
 
 // Record counts one decision. It allocates nothing once the buffer has grown, and never waits
@@ -118,7 +119,7 @@ func (r *Recorder) flushWithin(ctx context.Context, timeout time.Duration) {
 	_ = r.Flush(ctx) // reported by OnFlush
 }
 
-// Flush writes the buffer to the store now. What the store does not take stays in the buffer.
+// Flush writes the buffer to the store now. What cannot be written stays in the buffer.
 func (r *Recorder) Flush(ctx context.Context) error {
 	r.flushing.Lock()
 	defer r.flushing.Unlock()
@@ -142,7 +143,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 	return err
 }
 
-// drain moves what the shard has counted to r.waiting.
+// drain moves the counts of the shard to r.waiting.
 func (r *Recorder) drain(s *shard) {
 	s.mu.Lock()
 	counted := s.active
@@ -159,10 +160,10 @@ func (r *Recorder) drain(s *shard) {
 		}
 	}
 	counted.reset()
-	s.spare = counted // r.flushing is held: nobody else swaps
+	s.spare = counted // r.flushing is held, so there is no concurrent swap
 }
 
-// total returns how many requests the row stands for.
+// total returns how many requests the row counts.
 func (c *Counts) total() uint64 { return c.Allowed + c.RefusedTotal() }
 
 // A shard is the part of the buffer for some of the keys.
@@ -202,7 +203,7 @@ func tableOf(b *Batch) *table {
 	return t
 }
 
-// keptRows is how large an empty table may be and keep its memory: a burst must not hold
+// keptRows is the largest size at which an empty table keeps its memory: a burst must not hold
 // memory forever.
 const keptRows = 1 << 10
 
@@ -248,8 +249,8 @@ func (t *table) mergeRow(row *Row, maxRows int) bool {
 	return true
 }
 
-// Merge adds o to r, which is about the same key, network and day: counts add up, the earliest
-// First and the latest Last win.
+// Merge adds o to r, which is about the same key, network and day: it adds the counts, and keeps the
+// earliest First and the latest Last.
 func (r *Row) Merge(o *Row) {
 	r.Add(&o.Counts)
 	if o.First.Before(r.First) {

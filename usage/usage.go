@@ -1,6 +1,6 @@
-// Package usage records from which addresses each key is really used, so that a whitelist can
-// be proposed from it and tried before it refuses anyone. It holds key ids, client addresses,
-// times and counts, and never a secret, a hash or a path.
+// Package usage records from which addresses each key is used, proposes whitelists, and evaluates
+// them before they refuse anyone. It stores key ids, client addresses, times and counts, and never a
+// secret, a hash or a path.
 package usage
 
 import (
@@ -14,7 +14,7 @@ import (
 	"extauthz/authz"
 )
 
-// A Day is a day in UTC, counted from 1970-01-01. Counts are kept by day.
+// A Day is a day in UTC, counted from 1970-01-01. Counts are stored by day.
 type Day int32
 
 // DayOf returns the day that t is in.
@@ -50,7 +50,7 @@ func (c *Counts) Add(o *Counts) {
 	}
 }
 
-// RefusedTotal returns how many requests were refused, for whatever reason.
+// RefusedTotal returns how many requests were refused, with any code.
 func (c *Counts) RefusedTotal() uint64 {
 	var total uint64
 	for _, n := range c.Refused {
@@ -75,12 +75,12 @@ func (c *Counts) RefusedByCode() map[string]uint64 {
 	return m
 }
 
-// IPv6Bits is the length of the network by which IPv6 addresses are counted: hosts change the
-// other 64 bits at will (RFC 8981).
+// IPv6Bits is the length of the network by which IPv6 addresses are counted: hosts can choose the
+// other 64 bits (RFC 8981).
 const IPv6Bits = 64
 
-// Network returns the network by which addr is counted: an IPv4 address by itself, an IPv6
-// address by its /64. It returns the zero Prefix for an address that is not valid.
+// Network returns the network by which addr is counted: the address itself for IPv4, its /64 for
+// IPv6. It returns the zero Prefix for an invalid address.
 func Network(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap()
 	bits := addr.BitLen()
@@ -112,22 +112,22 @@ type Row struct {
 	First, Last time.Time
 }
 
-// A Summary says when a key was last used, whichever addresses are kept.
+// A Summary records when a key was last used, independent of the stored addresses.
 type Summary struct {
 	KeyID       string
-	LastUsed    time.Time    // allowed or refused; zero: never, as far as is known
+	LastUsed    time.Time    // allowed or refused; zero: no recorded use
 	LastNetwork netip.Prefix // where LastUsed was; the zero Prefix if unknown
 
 	// LastCurrent and LastPrevious are when the key's secret, and the one before its rotation,
-	// were last used; zero: never, as far as is known.
+	// were last used; zero: no recorded use.
 	LastCurrent, LastPrevious time.Time
 
 	// Dropped is when addresses were last dropped because there were too many; zero: never.
-	// What is known of the time before it is incomplete.
+	// The rows of the time before it are incomplete.
 	Dropped time.Time
 }
 
-// Merge brings s up to date with o, which is about the same key: the latest of each time wins.
+// Merge merges o, which is about the same key, into s: the latest of each time is kept.
 func (s *Summary) Merge(o *Summary) {
 	if o.LastUsed.After(s.LastUsed) {
 		s.LastUsed, s.LastNetwork = o.LastUsed, o.LastNetwork
@@ -144,8 +144,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// A Batch is what was recorded since the last one. No two of its rows are about the same key,
-// network and day, and no two of its summaries about the same key.
+// A Batch holds the use that was recorded since the last one. No two of its rows are about the same
+// key, network and day, and no two of its summaries about the same key.
 type Batch struct {
 	Rows      []Row
 	Summaries []Summary
@@ -161,13 +161,13 @@ func (b *Batch) Remove(n int) {
 	b.Summaries = b.Summaries[n:]
 }
 
-// A KeyUsage is what is known of one key's use.
+// A KeyUsage is the recorded use of one key.
 type KeyUsage struct {
 	Summary
 	Rows []Row // in order of network, then day
 }
 
-// Complete reports whether all addresses since then are known.
+// Complete reports whether no address since then was dropped.
 func (u *KeyUsage) Complete(since time.Time) bool {
 	return u.Dropped.IsZero() || u.Dropped.Before(since)
 }
@@ -180,8 +180,8 @@ type Address struct {
 	Days        []Day // on which a request was allowed, in order
 }
 
-// Addresses adds up the rows by network, in order of network. Rows that were last seen before
-// since are left out.
+// Addresses sums the rows by network, in order of network, without rows that were last seen before
+// since.
 func (u *KeyUsage) Addresses(since time.Time) []Address {
 	var addresses []Address
 	for i := range u.Rows {
@@ -215,38 +215,38 @@ func SortRows(rows []Row) {
 	})
 }
 
-// A ServerReport says that a server records usage, and how it is.
+// A ServerReport is a server's report that it is up.
 type ServerReport struct {
 	Name      string // of the machine and the listener
 	Version   string
-	ChannelUp bool // it is notified of changes of keys, so that they are live at once
+	ChannelUp bool // its channel that reports changes of keys is up
 	Time      time.Time
 }
 
-// ForgetServersAfter is how long a store keeps the report of a server that is gone.
+// ForgetServersAfter is how long a store keeps the report of a server that has stopped.
 const ForgetServersAfter = 24 * time.Hour
 
-// Limits bound what a [Store] keeps.
+// Limits limit what a [Store] keeps.
 type Limits struct {
-	// AddressesPerKey is how many networks are kept of one key. Of more, one half is kept
-	// because it was used most, the other because it was used last.
+	// AddressesPerKey is how many networks of one key are kept: if there are more, half of them are
+	// the most used, the other half the last used.
 	AddressesPerKey int
 
 	// Retention is how long a row is kept after its day.
 	Retention time.Duration
 }
 
-// A Store keeps usage where commands and other replicas can read it. All its methods are safe
-// for concurrent use, by several processes too.
+// A Store stores usage where commands and other replicas can read it. Its methods are safe for
+// concurrent use, also by several processes.
 type Store interface {
-	// Add adds the batch to what is there: counts add up, and of times the earliest First and
-	// the latest of every other wins. It holds the store's [Limits]. What it added it removes
-	// from the batch, so that an error leaves there what is still to be added. If the connection
-	// breaks while the store confirms a part, that part may have been added and stay in the batch.
+	// Add merges the batch into the store: it adds the counts, and keeps the earliest First and the
+	// latest of every other time. It enforces the store's [Limits]. It removes what it has added
+	// from the batch, so that after an error the batch holds the rest. If the connection breaks
+	// while the store confirms a part, that part may have been added and still be in the batch.
 	Add(ctx context.Context, b *Batch) error
 
-	// Key returns what is known of a key: its summary and the rows that were last seen at
-	// since or later. A key that was never used has only an id.
+	// Key returns the usage of a key: its summary and the rows that were last seen at since or
+	// later. A key that was never used has only an id.
 	Key(ctx context.Context, id string, since time.Time) (*KeyUsage, error)
 
 	// Summaries yields the summary of each key that was used, whose id is after the given one,
@@ -264,18 +264,18 @@ type Store interface {
 	// newest first.
 	Refusals(ctx context.Context, since time.Time, limit int) ([]Row, error)
 
-	// ReportServer says that a server is up. What it said before is replaced.
+	// ReportServer records that a server is up. It replaces the server's previous report.
 	ReportServer(ctx context.Context, s ServerReport) error
 
 	// Servers returns the servers that reported at since or later, in order of their names.
 	Servers(ctx context.Context, since time.Time) ([]ServerReport, error)
 
-	// Close releases what the store holds.
+	// Close releases the store's resources.
 	Close() error
 }
 
-// Surplus returns the networks that are to be dropped so that no more than n are left: one half
-// of those kept, or one more, were used most, the others were used last.
+// Surplus returns the networks to drop so that no more than n are left: half of those kept, or one
+// more, are the most used, the others the last used.
 func Surplus(addresses []Address, n int) map[netip.Prefix]bool {
 	if len(addresses) <= n {
 		return nil

@@ -202,7 +202,7 @@ func TestTLSMistakes(t *testing.T) {
 	file := pki.file("extauthz.yaml")
 	for _, c := range []struct{ fields, want string }{
 		{", client_ca_file: " + pki.file("none.crt"), "tls.client_ca_file: " + pki.file("none.crt") + ": no such file or directory"},
-		{", client_ca_file: " + pki.file("tls.key"), "the file holds no certificate in PEM form"},
+		{", client_ca_file: " + pki.file("tls.key"), "the file contains no certificate in PEM form"},
 		{", client_names: [a]", "client_names requires client_ca_file"},
 	} {
 		write(t, file, pki.config(t, c.fields))

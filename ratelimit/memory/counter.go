@@ -6,20 +6,20 @@ import (
 	"extauthz/ratelimit"
 )
 
-// A counter holds what was spent under one limit. A nil one holds nothing. Times are in
-// microseconds since the limiter's start.
+// A counter holds the charges under one limit. A nil counter is empty. Times are in microseconds
+// since the limiter's start.
 type counter struct {
-	slots []slot // of what still counts, the oldest first
+	slots []slot // those that still count, the oldest first
 	spent int64  // their sum
 }
 
-// A slot is what was spent in a stretch of time that ends at end.
+// A slot is the sum of the charges in a period that ends at end.
 type slot struct{ end, cost int64 }
 
-// until returns when what was spent in a slot no longer counts.
+// until returns the time from which a slot no longer counts.
 func (s slot) until(duration time.Duration) int64 { return s.end + duration.Microseconds() }
 
-// at returns how much counts now, and removes what does not.
+// at returns how much counts now, and removes slots that do not.
 func (c *counter) at(now int64, duration time.Duration) int64 {
 	if c == nil {
 		return 0
@@ -35,12 +35,12 @@ func (c *counter) at(now int64, duration time.Duration) int64 {
 	return c.spent
 }
 
-// add spends what the charge costs now.
+// add adds the cost of a charge now.
 func (c *counter) add(now int64, charge *ratelimit.Charge) {
 	width := ratelimit.SlotWidth(charge.Limit, charge.Duration).Microseconds()
 	end := (now + width - 1) / width * width
 	c.spent += charge.Cost
-	if last := len(c.slots) - 1; last >= 0 && c.slots[last].end >= end { // it may be wider, or the clock went back
+	if last := len(c.slots) - 1; last >= 0 && c.slots[last].end >= end { // later if the slot is wider, or the clock went back
 		c.slots[last].cost += charge.Cost
 		return
 	}
@@ -50,7 +50,7 @@ func (c *counter) add(now int64, charge *ratelimit.Charge) {
 	c.slots = append(c.slots, slot{end, charge.Cost})
 }
 
-// status returns the limit's state, after at has removed what no longer counts.
+// status returns the limit's state, after at has removed old slots.
 func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 	s := ratelimit.Status{Charge: charge, Remaining: charge.Limit}
 	if !charge.Fits(0) {
@@ -73,8 +73,8 @@ func (c *counter) status(charge ratelimit.Charge, now int64) ratelimit.Status {
 	return s
 }
 
-// paid returns the state for a charge that was spent, which has nothing to wait for, whether or not
-// there is room for it again.
+// paid returns the state for a charge that was already spent, which therefore fits even if there is
+// no room for another one.
 func (c *counter) paid(charge ratelimit.Charge, now int64) ratelimit.Status {
 	c.at(now, charge.Duration)
 	s := c.status(charge, now)

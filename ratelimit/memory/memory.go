@@ -1,4 +1,4 @@
-// Package memory counts what is spent under rate limits in the memory of one process.
+// Package memory is a rate limiter with counters in the memory of one process.
 package memory
 
 import (
@@ -17,9 +17,9 @@ const (
 	sweepEvery = 10 * time.Second // each shard, while there are requests
 )
 
-// A Limiter counts in memory. A counter that was used once takes about 150 bytes, and one that
-// is used all the time at most 1.3 kB; TestMemory measures the first. A counter that no longer
-// holds anything is dropped within 10 s, as long as there are any requests at all.
+// A Limiter counts in memory. A counter that was used once takes about 150 bytes, and one in steady
+// use at most 1.3 kB; TestMemory measures the former. An empty counter is dropped within 10 s, as
+// long as there are any requests.
 type Limiter struct {
 	now    func() time.Time
 	start  time.Time
@@ -33,8 +33,8 @@ type Limiter struct {
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
 
-// New returns a Limiter without counters. now is its clock: [time.Now] in production, which is
-// not affected when the time of the machine is set.
+// New returns a Limiter without counters. now is its clock: [time.Now] in production, whose
+// monotonic time is not affected when the machine's time is set.
 func New(now func() time.Time) *Limiter {
 	l := &Limiter{now: now, start: now(), seed: maphash.MakeSeed()}
 	for i := range l.shards {
@@ -43,17 +43,17 @@ func New(now func() time.Time) *Limiter {
 	return l
 }
 
-// A shard holds all counters of some subjects, so that one lock is enough for one request: a
-// subject's own counters and those it shares are found by its owner, where it has one.
+// A shard holds all counters of some subjects, so that a request needs one lock: a subject with an
+// owner is in the shard of its owner, with its own counters and the shared ones.
 type shard struct {
 	mu       sync.Mutex
 	counters map[name]*counter
-	peak     int // how many there were since the map was made
+	peak     int // the largest number of counters since the map was created
 }
 
 // A name identifies a counter.
 type name struct {
-	key, owner string // one of them for counters of a key without an owner, or shared ones
+	key, owner string // one is empty for counters of a key without an owner, and for shared ones
 	limit      string
 	duration   time.Duration
 }
@@ -132,8 +132,8 @@ func (s *shard) counter(n name) *counter {
 	return c
 }
 
-// sweep drops the counters that hold nothing. A map keeps the memory for all that ever
-// were in it, so one that has become much too large is replaced.
+// sweep drops empty counters. A map never releases memory, so a map that has become much too large
+// is replaced.
 func (s *shard) sweep(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

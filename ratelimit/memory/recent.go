@@ -7,7 +7,7 @@ import (
 	"extauthz/ratelimit"
 )
 
-// recent remembers which requests were charged recently: about the last 65,536, in half a megabyte.
+// recent records which requests were charged recently: about the last 65,536, in half a megabyte.
 // An entry is a hash of a request and its charges, whose lowest bits are its index and are replaced
 // by the time. A newer entry may overwrite it; the request is then charged again.
 type recent [1 << ticksBits]atomic.Uint64
@@ -29,7 +29,7 @@ func (r *recent) has(hash uint64, now int64) bool {
 	return e>>ticksBits == hash>>ticksBits && age <= ticks(ratelimit.RepeatWithin.Microseconds())
 }
 
-// hash returns the hash of a request with its charges; 0 where the request is not known.
+// hash returns the hash of a request with its charges, or 0 if the request is unknown.
 func (l *Limiter) hash(s *ratelimit.Subject, charges []ratelimit.Charge) uint64 {
 	if s.Request == "" {
 		return 0

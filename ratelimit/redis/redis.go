@@ -1,5 +1,4 @@
-// Package redis counts what is spent under rate limits in Redis or Valkey, for all replicas
-// together.
+// Package redis is a rate limiter with counters in Redis or Valkey, which all replicas share.
 package redis
 
 import (
@@ -20,7 +19,7 @@ import (
 	"extauthz/redisclient"
 )
 
-// What an Options leaves out.
+// The defaults of [Options].
 const (
 	DefaultPrefix  = "extauthz:ratelimit:"
 	DefaultTimeout = 50 * time.Millisecond
@@ -28,16 +27,16 @@ const (
 
 // Options configure a [Limiter].
 type Options struct {
-	URL     string        // as redisclient.Connect describes it
+	URL     string        // see redisclient.Connect
 	Prefix  string        // of every counter's name, without braces; empty: DefaultPrefix
-	Timeout time.Duration // of one request, well under that of Envoy's call; 0: DefaultTimeout
+	Timeout time.Duration // of one request, well below that of Envoy's call; 0: DefaultTimeout
 }
 
-// A Limiter counts in Redis. One request is one round trip, in which one script looks at all
-// counters and charges all or none, by the server's clock; a counter that no longer holds anything
-// expires. It works on a cluster: the names of a key's own counters and of those that it shares
-// with its owner's other keys have the same hash tag, that of the owner (else of the key), and so
-// are in one slot. The counters of a key that gets another owner start at zero.
+// A Limiter counts in Redis. A request takes one round trip, in which one script reads all counters
+// and charges all or none, by the server's clock. Empty counters expire. It works with a cluster:
+// the names of a key's own counters and of those that it shares with its owner's other keys have the
+// same hash tag, that of the owner (or, without one, of the key), and so are in one slot. The
+// counters of a key whose owner changes start at zero.
 //
 // Lua counts exactly up to 2⁵³. A request that was not answered in time may have been charged.
 type Limiter struct {
@@ -45,7 +44,7 @@ type Limiter struct {
 	prefix  string
 	timeout time.Duration
 	breaker breaker
-	now     func() time.Time // the server's clock where nil; tests set another
+	now     func() time.Time // nil: the server's clock; tests set another
 }
 
 var _ ratelimit.Limiter = (*Limiter)(nil)
@@ -53,22 +52,22 @@ var _ ratelimit.Limiter = (*Limiter)(nil)
 //go:embed take.lua
 var source string
 
-// A script that changes nothing, or that Redis recognizes when it comes again, may be sent once more
-// where its connection breaks before the answer.
+// A script that changes nothing, or whose repetition Redis recognizes, may be sent again if its
+// connection breaks before the answer.
 var (
 	script       = rueidis.NewLuaScript(source)
 	repeatable   = rueidis.NewLuaScriptRetryable(source)
 	repeatWithin = strconv.FormatInt(ratelimit.RepeatWithin.Milliseconds(), 10)
 )
 
-// Open returns a Limiter. It does not fail because Redis is out of reach, only because the
-// options cannot be used: the Limiter answers as soon as Redis does.
+// Open returns a Limiter. It fails only if the options are invalid, not if Redis is unreachable: the
+// Limiter works as soon as Redis answers.
 func Open(ctx context.Context, o Options) (*Limiter, error) {
 	if o.Prefix == "" {
 		o.Prefix = DefaultPrefix
 	}
 	if strings.ContainsAny(o.Prefix, "{}") {
-		return nil, errors.New("redis: the prefix has a brace in it, which would change where a cluster keeps the counters: write one without")
+		return nil, errors.New("redis: the prefix contains a brace, which would change the slot of the counters in a cluster: write one without braces")
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = DefaultTimeout
@@ -151,7 +150,7 @@ func (l *Limiter) arguments(s ratelimit.Subject, charges []ratelimit.Charge, spe
 	if tag == "" {
 		tag = s.Key
 	}
-	// Escaped, because a brace would end the hash tag. Nothing after it has a slash in it.
+	// Escape it, because a brace would end the hash tag. Nothing after it contains a slash.
 	tag = l.prefix + "{" + url.QueryEscape(tag) + "}"
 	keys = make([]string, len(charges), len(charges)+1)
 	args = append(make([]string, 0, 3+4*len(charges)), now, spend, repeatWithin)

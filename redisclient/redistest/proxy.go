@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A Proxy passes TCP connections on until it is cut. It is safe for concurrent use.
+// A Proxy forwards TCP connections until it is cut. It is safe for concurrent use.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -92,7 +92,7 @@ func (p *Proxy) Cut(silent bool) {
 	}
 }
 
-// Mend ends what Cut did. Connections that were silent go on.
+// Mend undoes Cut. Silent connections work again.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

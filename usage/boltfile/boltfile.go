@@ -1,6 +1,6 @@
-// Package boltfile keeps usage in one file, an embedded database, for servers whose keys are in
-// files. The file is opened for each batch and each question and closed again, so that commands
-// can read it while servers run, and several servers can share it on one machine.
+// Package boltfile stores usage in one file, an embedded database, for servers whose keys are in
+// files. The file is open only during a batch or a query, so that commands can read it while servers
+// run, and several servers on one machine can share it.
 package boltfile
 
 import (
@@ -22,7 +22,7 @@ import (
 	"extauthz/usage"
 )
 
-// A Store is a [usage.Store] in a file. Make one with [Open].
+// A Store is a [usage.Store] in a file. Create one with [Open].
 type Store struct {
 	path   string
 	limits usage.Limits
@@ -33,7 +33,7 @@ type Store struct {
 }
 
 const (
-	lockTimeout = 5 * time.Second // to wait for another process that has the file open
+	lockTimeout = 5 * time.Second // how long to wait for another process that has the file open
 	pruneEvery  = time.Hour
 	fileMode    = 0o600 // addresses are personal data
 )
@@ -44,13 +44,12 @@ var (
 	serversBucket   = []byte("servers")
 )
 
-// Open returns a store in the file, which is made when something is first added. Its folder
-// must be there.
+// Open returns a store in the file, which the first Add creates. Its folder must exist.
 func Open(path string, limits usage.Limits) *Store {
 	return &Store{path: path, limits: limits, now: time.Now}
 }
 
-// Close does nothing: the file is open during calls alone.
+// Close does nothing: the file is only open during calls.
 func (s *Store) Close() error { return nil }
 
 // Add implements [usage.Store]. The batch is on the disk when it returns.
@@ -82,8 +81,7 @@ func (s *Store) Add(_ context.Context, b *usage.Batch) error {
 	return nil
 }
 
-// view calls read in a transaction. A file that is not there yet holds nothing, and read is not
-// called.
+// view calls read in a transaction, unless the file does not exist yet.
 func (s *Store) view(read func(rows, summaries *bolt.Bucket) error) error {
 	return s.viewTx(func(tx *bolt.Tx) error {
 		rows, summaries := tx.Bucket(rowsBucket), tx.Bucket(summariesBucket)

@@ -45,7 +45,7 @@ func encodeRow(r *usage.Row) []byte {
 	return binary.AppendVarint(b, r.Last.UnixNano())
 }
 
-var errBadRecord = errors.New("a record cannot be read: the file is damaged, or a newer version wrote it; remove it to start anew")
+var errBadRecord = errors.New("a record cannot be read: the file is damaged, or a newer version wrote it; remove the file to start again")
 
 func decodeRow(k, v []byte) (usage.Row, error) {
 	n := len(k) - suffixLen
@@ -73,7 +73,7 @@ func decodeRow(k, v []byte) (usage.Row, error) {
 	return r, nil
 }
 
-// A storedSummary is a summary with how many networks of the key are kept.
+// A storedSummary is a summary with the number of stored networks of the key.
 type storedSummary struct {
 	usage.Summary
 	networks uint64

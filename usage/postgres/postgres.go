@@ -1,5 +1,5 @@
-// Package postgres keeps usage in a PostgreSQL database, beside the keys. The tables are made by
-// the migrations of keystore/postgres. A server that records usage needs
+// Package postgres stores usage in the PostgreSQL database of the keys. The migrations of
+// keystore/postgres create the tables. A server that records usage needs
 //
 //	GRANT USAGE ON SCHEMA extauthz TO …;
 //	GRANT SELECT, INSERT, UPDATE ON extauthz.usage, extauthz.usage_keys, extauthz.servers TO …;
@@ -26,7 +26,7 @@ const (
 	pruneEvery = time.Hour
 )
 
-// A Store is a [usage.Store] in a database. Make one with [New].
+// A Store is a [usage.Store] in a database. Create one with [New].
 type Store struct {
 	pool    *pgxpool.Pool
 	failure func(error) error
@@ -36,8 +36,8 @@ type Store struct {
 	pruned time.Time // guarded by mu
 }
 
-// New returns a store on the pool, which it closes in the end. Errors go through failure, which
-// must remove secrets from them, and keep nil.
+// New returns a store that uses the pool, and closes it in Close. It passes errors through failure,
+// which must remove secrets from them, and return nil for nil.
 func New(pool *pgxpool.Pool, failure func(error) error, limits usage.Limits) *Store {
 	return &Store{pool: pool, failure: failure, limits: limits}
 }
@@ -47,7 +47,8 @@ func (s *Store) Close() error { s.pool.Close(); return nil }
 
 // Add implements [usage.Store].
 func (s *Store) Add(ctx context.Context, b *usage.Batch) error {
-	// In order of the keys: replicas that add at once wait for each other, and do not deadlock.
+	// Keep the order of the keys, so that concurrent replicas wait for each other and do not
+	// deadlock.
 	slices.SortFunc(b.Summaries, func(a, b usage.Summary) int { return strings.Compare(a.KeyID, b.KeyID) })
 	slices.SortFunc(b.Rows, func(a, b usage.Row) int {
 		return cmp.Or(strings.Compare(a.KeyID, b.KeyID), a.Network.Compare(b.Network), cmp.Compare(a.Day, b.Day))
@@ -93,7 +94,7 @@ func (s *Store) add(ctx context.Context, summaries []usage.Summary, rows []usage
 	})
 }
 
-// prune removes old rows now and then.
+// prune removes old rows from time to time.
 func (s *Store) prune(ctx context.Context) error {
 	s.mu.Lock()
 	due := time.Since(s.pruned) >= pruneEvery

@@ -27,7 +27,7 @@ func parseTime(s string) (time.Time, error) {
 	return time.UnixMicro(n).UTC(), nil
 }
 
-// formatEntry returns the row without its key and network, as add.lua reads it.
+// formatEntry returns the row without its key and network, in the form that add.lua reads.
 func formatEntry(r *usage.Row) string {
 	b := strconv.AppendInt(nil, int64(r.Day), 10)
 	for _, n := range append([]uint64{r.Allowed, r.WouldRefuse}, r.Refused[:]...) {
@@ -84,8 +84,8 @@ func parseEntry(r *usage.Row, numbers []string) (err error) {
 	return err
 }
 
-// readSummary reads a summary's hash, and the last address where there is one. What was last
-// used before the oldest moment has none.
+// readSummary reads a summary's hash, and the last address if there is one. A key that was last used
+// before the oldest time has none.
 func readSummary(s *usage.Summary, oldest time.Time, hash, last rueidis.RedisResult) error {
 	fields, err := hash.AsStrMap()
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package redis keeps usage in Redis or Valkey, beside the keys. What is older than the
-// retention expires by itself.
+// Package redis stores usage in Redis or Valkey. Entries older than the retention expire.
 package redis
 
 import (
@@ -18,18 +17,18 @@ import (
 	"extauthz/usage"
 )
 
-// A Conn is a connection to Redis that connects by itself as soon as it can. Do runs ask on
-// another goroutine and waits for its result until ctx ends; ask is given a context of its own.
+// A Conn is a connection to Redis that connects in the background. Do runs ask in another goroutine
+// and waits for its result until ctx ends; ask gets another context.
 type Conn interface {
 	Do(ctx context.Context, ask func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult
 	Close()
 }
 
-// A Store is a [usage.Store] in Redis. Make one with [New].
+// A Store is a [usage.Store] in Redis. Create one with [New].
 //
-// All of it stands in one slot of a cluster, in entries whose names begin with the prefix:
-// a hash of networks and a summary for each key, the sorted set of their ids, and that of the
-// refusals of the last days.
+// It is in one slot of a cluster, in entries whose names begin with the prefix: a hash of networks
+// and a summary for each key, the sorted set of their ids, and that of the refusals of the last
+// days.
 type Store struct {
 	conn   Conn
 	prefix string
@@ -42,8 +41,8 @@ var addSource string
 
 var addScript = rueidis.NewLuaScript(addSource)
 
-// New returns a store on the connection, which it closes in the end. The prefix begins the
-// names of all entries and has a hash tag in it, such as {extauthz}:usage:.
+// New returns a store that uses the connection, and closes it in Close. The names of all entries
+// begin with the prefix, which contains a hash tag, such as {extauthz}:usage:.
 func New(conn Conn, prefix string, limits usage.Limits) *Store {
 	return &Store{conn: conn, prefix: prefix, limits: limits, now: time.Now}
 }
@@ -58,11 +57,11 @@ func (s *Store) idsName() string               { return s.prefix + "ids" }
 func (s *Store) refusalsName() string          { return s.prefix + "refusals" }
 
 const (
-	keysAtOnce  = 256    // whose counts are sent, or read, in one go
-	maxRefusals = 100000 // that are kept to be listed
+	keysAtOnce  = 256    // keys whose counts are sent or read at once
+	maxRefusals = 100000 // refusals that are stored
 )
 
-// Add implements [usage.Store]. Each key is added in one step.
+// Add implements [usage.Store]. Each key is added atomically.
 func (s *Store) Add(ctx context.Context, b *usage.Batch) error {
 	rows := make(map[string][]int)
 	for i := range b.Rows {
@@ -266,7 +265,7 @@ func (s *Store) SummariesOf(ctx context.Context, ids []string) (map[string]*usag
 	return found, nil
 }
 
-// Sharers implements [usage.Store]. It asks for the networks at each key that was used.
+// Sharers implements [usage.Store]. It queries the networks of each key that was used.
 func (s *Store) Sharers(ctx context.Context, networks []netip.Prefix, since time.Time) (map[netip.Prefix][]string, error) {
 	sharers := make(map[netip.Prefix][]string)
 	if len(networks) == 0 {
@@ -321,4 +320,4 @@ func allowedSince(id, network string, field *rueidis.RedisMessage, since time.Ti
 	return slices.ContainsFunc(rows, func(r usage.Row) bool { return r.Allowed > 0 && !r.Last.Before(since) }), nil
 }
 
-var errBadRecord = errors.New("an entry cannot be read: something else wrote it, or a newer version")
+var errBadRecord = errors.New("an entry cannot be read: another program or a newer version wrote it")

@@ -1,4 +1,4 @@
-// Package usagetest holds a store of usage to the contract of [usage.Store].
+// Package usagetest is the conformance test of stores of usage, for the contract of [usage.Store].
 package usagetest
 
 import (
@@ -15,17 +15,17 @@ import (
 	"extauthz/usage"
 )
 
-// Open opens a store that is empty, or, with the name of an earlier call in the same test, the
-// one that was opened then, as another process would. The store is closed when the test ends.
+// Open opens an empty store or, with the name of an earlier call in the same test, the same store
+// again, as another process would. The store is closed when the test ends.
 type Open func(t *testing.T, name string, limits usage.Limits) usage.Store
 
-// Now is the moment around which all times of these tests are: a moment ago, as stores keep
-// nothing that is older than their retention.
+// Now is the time around which all times of these tests are. It is recent, since stores keep nothing
+// that is older than their retention.
 var Now = time.Now().UTC().Truncate(time.Second)
 
 var limits = usage.Limits{AddressesPerKey: 256, Retention: 30 * 24 * time.Hour}
 
-// Run runs the tests. Each opens a store of its own.
+// Run runs the tests. Each opens its own store.
 func Run(t *testing.T, open Open) {
 	for _, c := range []struct {
 		name string
