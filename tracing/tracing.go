@@ -86,27 +86,20 @@ func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 }
 
 // client returns what sends spans. Certificates and headers come from the standard OTEL_EXPORTER_OTLP_
-// variables.
+// variables, but the endpoint, and whether it is TLS, never does.
 func client(cfg Config) otlptrace.Client {
-	plain := cfg.Endpoint.Scheme == "http"
+	endpoint := cfg.Endpoint.String()
+	const first, most = time.Second, 2 * time.Second // between two attempts
 	if cfg.HTTP {
-		options := []otlptracehttp.Option{
-			otlptracehttp.WithEndpoint(cfg.Endpoint.Host), otlptracehttp.WithURLPath(cfg.Endpoint.Path), otlptracehttp.WithTimeout(exportTimeout),
-			otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: 2 * time.Second, MaxElapsedTime: exportTimeout}),
-		}
-		if plain {
-			options = append(options, otlptracehttp.WithInsecure())
-		}
-		return otlptracehttp.NewClient(options...)
+		return otlptracehttp.NewClient(
+			otlptracehttp.WithEndpointURL(endpoint), otlptracehttp.WithTimeout(exportTimeout),
+			otlptracehttp.WithRetry(otlptracehttp.RetryConfig{Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportTimeout}),
+		)
 	}
-	options := []otlptracegrpc.Option{
-		otlptracegrpc.WithEndpoint(cfg.Endpoint.Host), otlptracegrpc.WithTimeout(exportTimeout),
-		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: time.Second, MaxInterval: 2 * time.Second, MaxElapsedTime: exportTimeout}),
-	}
-	if plain {
-		options = append(options, otlptracegrpc.WithInsecure())
-	}
-	return otlptracegrpc.NewClient(options...)
+	return otlptracegrpc.NewClient(
+		otlptracegrpc.WithEndpointURL(endpoint), otlptracegrpc.WithTimeout(exportTimeout),
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: first, MaxInterval: most, MaxElapsedTime: exportTimeout}),
+	)
 }
 
 // Close exports what is queued, but does not wait for long.

@@ -2,7 +2,13 @@ package tracing
 
 import (
 	"encoding/binary"
+	"net"
+	"net/url"
 	"testing"
+	"time"
+
+	"extauthz/check"
+	"extauthz/traceparent"
 )
 
 // The ratio is the share of the checks that begin a trace, and the ids of the traces alone decide: a
@@ -32,5 +38,38 @@ func TestRatio(t *testing.T) {
 		if _, ok := all.sample(); ok != want {
 			t.Errorf("ratio %v: %t", ratio, ok)
 		}
+	}
+}
+
+// Spans for an https endpoint are encrypted, whatever the environment says.
+func TestEndpointKeepsTLS(t *testing.T) {
+	for name, overHTTP := range map[string]bool{"grpc": false, "http": true} {
+		t.Run(name, func(t *testing.T) {
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer lis.Close()
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+lis.Addr().String())
+			t.Setenv("OTEL_EXPORTER_OTLP_INSECURE", "true")
+			tracer, err := Open(t.Context(), Config{Endpoint: &url.URL{Scheme: "https", Host: lis.Addr().String(), Path: "/v1/traces"}, HTTP: overHTTP})
+			if err != nil {
+				t.Fatal(err)
+			}
+			parent := traceparent.Parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+			tracer.End(tracer.Begin(t.Context(), parent, ""), new(check.Observation))
+			conn, err := lis.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			first := make([]byte, 1)
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
+			if _, err := conn.Read(first); err != nil || first[0] != 0x16 { // a TLS handshake
+				t.Errorf("the first byte is %#x, %v", first, err)
+			}
+			_ = lis.Close()
+			tracer.Close()
+		})
 	}
 }
