@@ -67,7 +67,10 @@ func (r result) code() string {
 func TestReportMode(t *testing.T) {
 	t.Parallel()
 	for kind, store := range reportStores(t) {
-		t.Run(kind, func(t *testing.T) { testReportMode(t, store(t)) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			testReportMode(t, store(t))
+		})
 	}
 }
 
