@@ -49,8 +49,8 @@ func TestModuleRejectsConfigurations(t *testing.T) {
 	}
 }
 
-// An Envoy that does not tell the connection's own remote address is refused, since every other address that
-// it tells may be the caller's.
+// An Envoy that does not report the direct remote address of a connection is refused: every other address that
+// it reports may be chosen by the caller.
 func TestModuleRefusesAnOlderEnvoy(t *testing.T) {
 	t.Parallel()
 	config := gateway{Module: newModule(t, keys, "").config(), Upstream: "127.0.0.1:1"}.bootstrap(t)
@@ -67,10 +67,10 @@ func TestModuleRefusesAnOlderEnvoy(t *testing.T) {
 // such faults is in the same process.
 func TestModulePanics(t *testing.T) {
 	t.Parallel()
-	harness.MistakenModule(t)
+	harness.PanickingModule(t)
 	addr, upstream := harness.FreeAddr(t), harness.StartUpstream(t)
 	g := gateway{Module: newModule(t, keys, "admin: {listen: "+addr+"}\n").config(), Upstream: upstream.Addr}
-	envoy := harness.StartEnvoy(t, strings.ReplaceAll(g.bootstrap(t), "{name: extauthz,", "{name: extauthz_mistake,"), "--concurrency", "2")
+	envoy := harness.StartEnvoy(t, strings.ReplaceAll(g.bootstrap(t), "{name: extauthz,", "{name: extauthz_panicking,"), "--concurrency", "2")
 	for range 20 {
 		if r := send(t, envoy.Addr("front"), withKey(open)); r.status != 503 || !strings.Contains(r.body, "UNAVAILABLE") {
 			t.Errorf("got %d %s", r.status, r.body)
@@ -147,7 +147,7 @@ func TestModuleReloadsUnderLoad(t *testing.T) {
 			envoy := gateway{Module: m.config(), Upstream: harness.StartUpstream(t).Addr, AccessLog: "-"}.start(t, "--concurrency", workers)
 			front := envoy.Addr("front")
 			always, never := load(t, front, open, 4), load(t, front, "acme_never", 2)
-			for i := range 20 {
+			for i := range 8 {
 				added := keystore.Secret(fmt.Sprintf("acme_added_%d", i))
 				m.write(t, "keys.yaml", keys+record("key_added", added))
 				polltest.Until(t, "the added key is known", func() bool { return send(t, front, withKey(added)).status == 200 })

@@ -1,6 +1,6 @@
 //go:build cgo
 
-// The hooks that Envoy calls, all in C but for the decision itself: Go is entered once for each request, by
+// The hooks that Envoy calls. Only the decision itself is in Go, which is entered once for each request, by
 // extauthzCheck, and once for each configuration.
 //
 // Envoy calls the hooks of one stream on one thread, its worker's. A stream whose answer has to wait is
@@ -27,7 +27,7 @@ struct suspended {
 	void *scheduler;       // NULL once the stream has ended
 	bool answered;         // reply is set
 	reply reply;
-	int holders;
+	int references;
 };
 
 static const char unavailable[] = "{\"meta\":{\"requestId\":\"\"},\"data\":{\"valid\":false,\"code\":\"UNAVAILABLE\"}}";
@@ -46,16 +46,16 @@ suspended *extauthz_suspend(request *r) {
 		return NULL;
 	}
 	s->scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(r->filter);
-	s->holders = 2;
+	s->references = 2;
 	r->suspended = s;
 	return s;
 }
 
-// let_go unlocks s, and frees it if nobody else holds it.
-static void let_go(suspended *s) {
-	int holders = --s->holders;
+// release unlocks s, drops one reference, and frees s if it was the last.
+static void release(suspended *s) {
+	int references = --s->references;
 	pthread_mutex_unlock(&s->mutex);
-	if (holders > 0) {
+	if (references > 0) {
 		return;
 	}
 	pthread_mutex_destroy(&s->mutex);
@@ -68,11 +68,11 @@ void extauthz_resume(suspended *s, reply *r) {
 	s->reply = *r;
 	s->answered = true;
 	if (s->scheduler != NULL) {
-		// Under the mutex, so that the worker, and with it the scheduler's dispatcher, is still there:
-		// it would first wait in end_suspension.
+		// Under the mutex, so that the worker and its dispatcher still exist: the worker ends the stream
+		// first, and waits for the mutex in end_suspension.
 		envoy_dynamic_module_callback_http_filter_scheduler_commit(s->scheduler, 0);
 	}
-	let_go(s);
+	release(s);
 }
 
 // take_reply moves the reply to r, and reports whether there is one.
@@ -93,7 +93,7 @@ static void end_suspension(suspended *s) {
 	pthread_mutex_lock(&s->mutex);
 	envoy_dynamic_module_callback_http_filter_scheduler_delete(s->scheduler);
 	s->scheduler = NULL;
-	let_go(s);
+	release(s);
 }
 
 // ---- replies
@@ -113,7 +113,7 @@ static void refuse(void *filter, reply *r) {
 	envoy_dynamic_module_callback_http_send_response(filter, r->status, r->response, r->response_count, r->body, r->details);
 }
 
-// change changes the request as the reply says, and reports whether all of that was done.
+// change makes the reply's changes to the request, and reports whether all of them succeeded.
 static bool change(void *filter, const reply *r) {
 	for (size_t i = 0; i < r->remove_count; i++) {
 		if (!envoy_dynamic_module_callback_http_set_header(filter, REQUEST_HEADERS, r->remove[i].name, (bytes){NULL, 0})) {
@@ -128,8 +128,8 @@ static bool change(void *filter, const reply *r) {
 	return true;
 }
 
-// keep_response keeps the headers that the response is to have, in memory of the stream's own.
-static bool keep_response(stream *s, const reply *r) {
+// save_response_headers copies the headers of the response into memory of the stream's own.
+static bool save_response_headers(stream *s, const reply *r) {
 	if (r->response_count == 0) {
 		return true;
 	}
@@ -157,17 +157,17 @@ static bool keep_response(stream *s, const reply *r) {
 	return true;
 }
 
-// carry_out does what the reply says, and reports whether the request goes on. If it does not, the stream may
-// have ended, and must not be used afterwards.
-static bool carry_out(void *filter, stream *s, reply *r) {
+// apply applies the reply, and reports whether the request continues. If it does not, the stream may have
+// ended, and must not be used afterwards.
+static bool apply(void *filter, stream *s, reply *r) {
 	if (r->metadata_count > 0) {
 		envoy_dynamic_module_callback_http_set_dynamic_metadata_string_batch(filter,
 			LITERAL("envoy.filters.http.ext_authz"), r->metadata, r->metadata_count);
 	}
-	if (r->allowed && change(filter, r) && keep_response(s, r)) {
+	if (r->allowed && change(filter, r) && save_response_headers(s, r)) {
 		return true;
 	}
-	refuse(filter, r); // also if only part of the changes was made: a secret might go on. The status is then 0
+	refuse(filter, r); // also after a change that failed: the secret may still be there. r->status is 0 then
 	return false;
 }
 
@@ -188,8 +188,8 @@ const char *envoy_dynamic_module_on_program_init(void) {
 		envoy_dynamic_module_callback_http_filter_scheduler_commit == NULL ||
 		envoy_dynamic_module_callback_http_filter_scheduler_delete == NULL ||
 		envoy_dynamic_module_callback_http_filter_continue_decoding == NULL) {
-		const char message[] = "extauthz: this Envoy is too old for the module, since it does not tell the "
-							   "connection's own remote address: use Envoy 1.40 or the sidecar";
+		const char message[] = "extauthz: this Envoy is too old for the module: it does not report the direct "
+							   "remote address of a connection. Use Envoy 1.40, or run extauthz as a server";
 		extauthz_log(message, sizeof message - 1);
 		return NULL;
 	}
@@ -286,7 +286,7 @@ int envoy_dynamic_module_on_http_filter_request_headers(void *filter, const void
 	if (r.reply.suspended) {
 		s->suspended = r.suspended;
 		status = STOP_ALL_AND_WATERMARK;
-	} else if (carry_out(filter, s, &r.reply)) {
+	} else if (apply(filter, s, &r.reply)) {
 		status = CONTINUE;
 	}
 	free(r.reply.owned);
@@ -301,7 +301,7 @@ void envoy_dynamic_module_on_http_filter_scheduled(void *filter, const void *mod
 	if (s->suspended == NULL || !take_reply(s->suspended, &r)) {
 		return;
 	}
-	if (carry_out(filter, s, &r)) {
+	if (apply(filter, s, &r)) {
 		envoy_dynamic_module_callback_http_filter_continue_decoding(filter);
 	}
 	free(r.owned);

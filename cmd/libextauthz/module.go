@@ -148,7 +148,7 @@ func (s stream) Suspend() envoymodule.Suspended {
 	return nil
 }
 
-// suspended is a stream that waits, which C holds for this side until Resume.
+// suspended is a stream that waits. This side has a reference to it until Resume.
 type suspended struct{ s *C.suspended }
 
 func (s suspended) Resume(r *envoymodule.Reply) {

@@ -1,4 +1,4 @@
-// What passes between the hooks, in C, and the decision, in Go.
+// The types and functions that the hooks, in C, and the decision, in Go, share.
 #ifndef EXTAUTHZ_MODULE_H
 #define EXTAUTHZ_MODULE_H
 
@@ -26,8 +26,8 @@ typedef struct {
 	void *owned; // to be freed
 } reply;
 
-// A suspended stream waits for its reply. Two sides hold it, the filter and the goroutine that looks up; the
-// one that lets go last frees it.
+// A suspended stream waits for its reply. It has two references: the filter's, until the stream ends, and that
+// of the goroutine that looks up the key, until extauthz_resume. The last one to be dropped frees it.
 typedef struct suspended suspended;
 
 // A request is what the decision is made of, and where its reply goes. Its memory is valid during the call.
@@ -50,8 +50,8 @@ typedef struct {
 // no memory. It must be called during the call that has the request.
 suspended *extauthz_suspend(request *r);
 
-// extauthz_resume gives the stream its reply, whose memory it takes over, and lets go of s. It may be called
-// on any thread, once.
+// extauthz_resume gives the stream its reply, takes ownership of the reply's memory, and drops the goroutine's
+// reference to s. It may be called on any thread, once.
 void extauthz_resume(suspended *s, reply *r);
 
 // extauthz_log writes an error to Envoy's log.

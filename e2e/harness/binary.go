@@ -37,12 +37,12 @@ func Module(t testing.TB) string {
 	})
 }
 
-// MistakenModule is Module, but each check of it dereferences a nil pointer. Its name to Envoy is
-// extauthz_mistake.
-func MistakenModule(t testing.TB) string {
+// PanickingModule returns the path of a module whose checks all dereference a nil pointer. Its name in an Envoy
+// configuration is extauthz_panicking.
+func PanickingModule(t testing.TB) string {
 	t.Helper()
-	return builtAs(t, "libextauthz_mistake.so", "cmd/libextauthz", func(root, folder string) (string, error) {
-		return buildAs(root, folder, "libextauthz_mistake.so", "-trimpath", "-buildmode=c-shared", "-tags=mistake")
+	return builtAs(t, "libextauthz_panicking.so", "cmd/libextauthz", func(root, folder string) (string, error) {
+		return buildAs(root, folder, "libextauthz_panicking.so", "-trimpath", "-buildmode=c-shared", "-tags=panicking")
 	})
 }
 
