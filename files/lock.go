@@ -12,9 +12,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Lock locks a file or a folder, which need not exist yet, against others who call Lock, in other
-// processes too, until unlock is called. It waits for them until ctx ends. The lock is a hidden
-// file beside the file, or in the folder.
+// Lock locks a file or a folder, which need not exist yet, against other callers of Lock, also in
+// other processes, until unlock is called. It waits for them until ctx ends. The lock is a hidden
+// file next to the file, or in the folder.
 func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -38,13 +38,13 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 	return nil, notWritten(name, err)
 }
 
-// Resolve returns the file or folder that path leads to, by links or not, or path itself if there
-// is none yet.
+// Resolve returns the file or folder that path refers to, following links, or path itself if it does
+// not exist yet.
 func Resolve(path string) (string, error) {
 	target, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(path); err == nil {
-			return "", fmt.Errorf("%s is a link that leads nowhere: correct it, or remove it", path)
+			return "", fmt.Errorf("%s is a broken link: correct it, or remove it", path)
 		}
 		return path, nil
 	}

@@ -1,5 +1,5 @@
-// Package files opens, locks and replaces the files that an operator names: configurations and key
-// files. Its errors say what is in the way, and what to do about it.
+// Package files opens, watches, locks and replaces the operator's files: configurations and key
+// files. Its errors describe the obstacle, and what to do about it.
 package files
 
 import (
@@ -26,8 +26,8 @@ func Read(path string) ([]byte, error) {
 
 // Open opens the file at path for reading. It refuses what [Check] does, and a named pipe, which
 // may have no writer; the pipes of a shell, such as those of <(command), have one. Its errors do
-// not name path. One for lack of permission names the user, and the owner and mode of what is in
-// the way.
+// not contain path. An error for lack of permission contains the user, and the owner and mode of
+// the obstacle.
 func Open(path string) (*os.File, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func Open(path string) (*os.File, error) {
 	if info.Mode()&fs.ModeNamedPipe != 0 && !isAnonymousPipe(path) {
 		return nil, errors.New("it is a named pipe, which may never have a writer: name a file")
 	}
-	// The flag has no effect on a file. It is for a pipe that took the file's place just now.
+	// The flag has no effect on a file. It is for a pipe that has just replaced the file.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, Explain(path, err)
@@ -61,15 +61,15 @@ func Check(info fs.FileInfo) error {
 	return nil
 }
 
-// isAnonymousPipe reports whether path leads to a pipe without a name, as /dev/fd/N may.
+// isAnonymousPipe reports whether path refers to an anonymous pipe, as /dev/fd/N may.
 func isAnonymousPipe(path string) bool {
 	const pipefsMagic = 0x50495045 // PIPEFS_MAGIC of linux/magic.h
 	var fs unix.Statfs_t
 	return unix.Statfs(path, &fs) == nil && int64(fs.Type) == pipefsMagic //nolint:unconvert // its type depends on the system
 }
 
-// Explain returns err, which came of reading the file or folder at path, without the path. An
-// error for lack of permission says who lacks it and where.
+// Explain returns err, the error of reading the file or folder at path, without the path. An error
+// for lack of permission contains the user and the obstacle.
 func Explain(path string, err error) error {
 	err = withoutPath(err)
 	if !errors.Is(err, fs.ErrPermission) {
@@ -85,13 +85,12 @@ func Explain(path string, err error) error {
 	return denied("it", info, 0o444, "read it", err)
 }
 
-// explainWrite returns err, which came of replacing the file at path by a new one, without paths,
-// and says what can be done about it.
+// explainWrite returns err, the error of replacing the file at path, without paths and with advice.
 func explainWrite(path string, err error) error {
 	err = withoutPath(err)
 	switch {
 	case errors.Is(err, syscall.EBUSY):
-		return explanation{"it is mounted by itself, and cannot be replaced: mount its folder, and name the file in it", err}
+		return explanation{"it is a mount point, and cannot be replaced: mount its folder, and name the file in it", err}
 	case errors.Is(err, syscall.EROFS):
 		return explanation{"the file system is read-only: edit the file where it comes from, such as the ConfigMap", err}
 	case errors.Is(err, fs.ErrPermission):
@@ -112,7 +111,7 @@ func withoutPath(err error) error {
 	return err
 }
 
-// An explanation is an error in other words.
+// An explanation is an error with another text.
 type explanation struct {
 	text  string
 	cause error
@@ -121,21 +120,21 @@ type explanation struct {
 func (e explanation) Error() string { return e.text }
 func (e explanation) Unwrap() error { return e.cause }
 
-// denied explains an error for lack of permission: what is in the way, the permissions that are
-// enough for anyone, and what the user needs to be able to do.
+// denied explains an error for lack of permission. what is the obstacle, enough the permissions that
+// suffice for anyone, and need what the user must be able to do.
 func denied(what string, info fs.FileInfo, enough fs.FileMode, need string, cause error) error {
 	user := fmt.Sprintf("user %d", os.Geteuid())
 	text := fmt.Sprintf("permission denied for %s: %s belongs to %s, and its mode is %04o: ", user, what, owner(info), info.Mode().Perm())
 	if info.Mode().Perm()&enough == enough {
-		text += "that allows it, so look at the system's security policy, such as SELinux"
+		text += "that allows it, so check the system's security policy, such as SELinux"
 	} else {
 		text += fmt.Sprintf("let %s %s, by chmod or chown", user, need)
 	}
 	return explanation{text, cause}
 }
 
-// obstacle returns the file or folder that is in the way to path: the nearest folder that
-// cannot be searched, or else what path leads to.
+// obstacle returns the file or folder that prevents access to path: the nearest folder that cannot
+// be searched, or otherwise the target of path.
 func obstacle(path string) (string, fs.FileInfo) {
 	for range 40 { // links, as many as the system follows
 		target, err := os.Readlink(path)

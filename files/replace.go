@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Replace writes the file that path leads to, by links or not, so that every reader finds the old
-// contents or the new ones. It keeps the file's mode, owner and access control list, so that
-// whoever could read it still can. A new file gets those of the file like, or, if there is none or
-// its owner cannot be had, is for its owner only. The new contents are on the disk when Replace
-// returns. Its errors name path, and say what to do.
+// Replace atomically replaces the contents of the file at path, following links. It keeps the file's
+// mode, owner and access control list, so that whoever could read it still can. A new file gets
+// those of the file like. If there is no such file, or its owner cannot be set, only its owner can
+// read the new file. The new contents are on the disk when Replace returns. Its errors contain path,
+// and say what to do.
 func Replace(path, like string, data []byte) error {
 	target, err := Resolve(path)
 	if err != nil {

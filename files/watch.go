@@ -17,15 +17,15 @@ import (
 
 const (
 	quietTime    = 100 * time.Millisecond // how long nothing must change before a change is reported
-	maxDelay     = 400 * time.Millisecond // how long it is held back for that at most
+	maxDelay     = 400 * time.Millisecond // how long a report is delayed for that at most
 	pollInterval = 500 * time.Millisecond
 )
 
-// A Watcher notices when a file changes, or the files in a folder do: by writes, renames, links that
-// lead elsewhere, files that come and go in the folder, and a folder that is replaced. It gets
-// notifications from the system, and also polls twice a second, for changes without one. A poll
-// compares inodes, sizes, and times of modification and of status change. If a file system keeps
-// none of these up to date, a change goes unnoticed.
+// A Watcher detects changes of a file or of the files in a folder: writes, renames, changed links,
+// files that are added or removed, and a folder that is replaced. It gets notifications from the
+// system, and also polls twice a second for changes without a notification. A poll compares inodes,
+// sizes, and times of modification and of status change. A change that a file system shows in none
+// of these is not detected.
 type Watcher struct {
 	Path string
 
@@ -39,17 +39,17 @@ type Watcher struct {
 	// OnPoll is called at each poll, and reports whether to call OnChange even without a change.
 	OnPoll func() bool
 
-	// OnPolling, if non-nil, is called when some changes will come without a notification, so that
-	// polling alone finds them.
+	// OnPolling, if non-nil, is called when there will be no notification of some changes, so that
+	// only polling finds them.
 	OnPolling func(error)
 
-	// PollOnly makes it poll alone, as on a system without notifications.
+	// PollOnly makes it only poll, as on a system without notifications.
 	PollOnly bool
 
 	notifier *fsnotify.Watcher // nil if the system has none
 	dirs     map[string]string // the folders that are watched, with their identities
-	stamp    string            // of the files when they were last looked at
-	polling  bool              // some changes come without a notification
+	stamp    string            // of the files at the last check
+	polling  bool              // there are no notifications of some changes
 }
 
 // Run watches until ctx ends, and returns ctx's error.
@@ -117,8 +117,7 @@ func (w *Watcher) concerns(e fsnotify.Event) bool {
 	return w.changed() || named // any other may be a folder or a link on the way to them
 }
 
-// watchDirs watches the folders that the files are in, those of their links, and of what these
-// lead to.
+// watchDirs watches the folders of the files, of their links, and of the links' targets.
 func (w *Watcher) watchDirs() {
 	if w.notifier == nil {
 		if w.PollOnly {
@@ -162,8 +161,8 @@ func (w *Watcher) watchDirs() {
 	w.report(failed)
 }
 
-// report calls OnPolling with err, because of which some changes come without a notification,
-// unless there was one the last time too. If err is nil, all come with one.
+// report calls OnPolling with err, the reason why there are no notifications of some changes, unless
+// there was one the last time too. A nil err means that there are notifications of all changes.
 func (w *Watcher) report(err error) {
 	if err != nil && !w.polling && w.OnPolling != nil {
 		w.OnPolling(err)
@@ -171,8 +170,8 @@ func (w *Watcher) report(err error) {
 	w.polling = err != nil
 }
 
-// takeStamp returns a text that differs when the files have changed, unless two writes of the same
-// length were within one tick of the file system's clock.
+// takeStamp returns a string that changes when the files change, except for two writes of the same
+// length within one tick of the file system's clock.
 func (w *Watcher) takeStamp() string {
 	var b strings.Builder
 	paths, err := w.List()
@@ -183,7 +182,7 @@ func (w *Watcher) takeStamp() string {
 	return b.String()
 }
 
-// identity returns a text that differs for different files and folders.
+// identity returns a string that identifies the file or folder.
 func identity(path string) string {
 	var s unix.Stat_t
 	if err := unix.Stat(path, &s); err != nil {
@@ -192,8 +191,8 @@ func identity(path string) string {
 	return fmt.Sprint(s.Dev, s.Ino)
 }
 
-// Stamp returns a text that differs when the file at path has changed, or another one has taken its
-// place, unless two writes of the same length were within one tick of the file system's clock.
+// Stamp returns a string that changes when the file at path is changed or replaced, except for two
+// writes of the same length within one tick of the file system's clock.
 func Stamp(path string) string {
 	var s unix.Stat_t
 	if err := unix.Stat(path, &s); err != nil {

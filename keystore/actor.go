@@ -4,13 +4,12 @@ import "context"
 
 type actorKey struct{}
 
-// WithActor returns a context that names who makes the changes that are made with it, for the
-// trail of edits.
+// WithActor returns a context whose changes are recorded as made by the actor.
 func WithActor(ctx context.Context, actor string) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
 
-// Actor returns who makes the changes that are made with ctx; empty if nobody said.
+// Actor returns the actor of ctx, or "" if it is not set.
 func Actor(ctx context.Context) string {
 	actor, _ := ctx.Value(actorKey{}).(string)
 	return actor

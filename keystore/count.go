@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Counts are how many keys of a store someone should look at.
+// Counts are the numbers of keys that may need attention.
 type Counts struct {
-	Report        int // with a whitelist that only reports
+	Report        int // in report mode
 	ExpiringWeek  int // that expire within the next 7 days
 	ExpiringMonth int // that expire within the next 30 days
 }
@@ -34,17 +34,17 @@ func (c *Counts) Add(k *Key, now time.Time) {
 	}
 }
 
-// A Counter is an [Editor] that counts its keys faster than by reading each of them.
+// A Counter is an [Editor] that can count its keys without reading all of them.
 type Counter interface {
 	// Count returns the counts at now.
 	Count(ctx context.Context, now time.Time) (Counts, error)
 }
 
-// countStep is how many keys Count reads before it rests.
+// countStep is how many keys Count reads before it pauses.
 const countStep = 200
 
-// Count returns the counts at now. If the editor is not a [Counter], it reads the keys one after the
-// other, and rests in between for the given time, so that others can use the store.
+// Count returns the counts at now. If the editor is not a [Counter], Count reads all keys, with
+// pauses of the given length, so that others can use the store.
 func Count(ctx context.Context, e Editor, now time.Time, rest time.Duration) (Counts, error) {
 	if c, ok := e.(Counter); ok {
 		return c.Count(ctx, now)

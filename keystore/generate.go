@@ -16,7 +16,7 @@ const (
 
 var secretPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$`)
 
-// ValidateSecretPrefix checks what a new secret is to begin with.
+// ValidateSecretPrefix checks the prefix of a new secret.
 func ValidateSecretPrefix(prefix string) error {
 	if !secretPrefix.MatchString(prefix) {
 		return errors.New("not 1 to 32 letters, digits, - or _, with a letter or a digit first")
@@ -24,10 +24,10 @@ func ValidateSecretPrefix(prefix string) error {
 	return nil
 }
 
-// NewSecret returns a fresh secret of 160 random bits in base58, after the prefix and a _.
+// NewSecret returns a new secret of 160 random bits in base58, after the prefix and a _.
 func NewSecret(prefix string) Secret { return Secret(prefix + "_" + randomText(secretBytes)) }
 
-// NewID returns a fresh id of a key, key_ and random characters.
+// NewID returns a new id for a key: key_ and random characters.
 func NewID() string { return "key_" + randomText(idBytes) }
 
 // randomText returns n random bytes in base58, whose characters are hard to mistake.
@@ -37,8 +37,8 @@ func randomText(n int) string {
 	return base58.Encode(b)
 }
 
-// Rotate gives the key another secret. The one before goes on until the given moment; the zero
-// Time ends it at once. A secret that was still working from an earlier rotation ends.
+// Rotate replaces the key's secret. The old one works until the given time; the zero Time ends it at
+// once. A previous secret from an earlier rotation stops working.
 func (k *Key) Rotate(secret Hash, until time.Time) {
 	if until.IsZero() {
 		k.Previous = PreviousSecret{}

@@ -7,25 +7,24 @@ import (
 	"time"
 )
 
-// A Query says which keys are searched for. The zero value finds all; every field that is set
-// leaves out keys.
+// A Query describes the keys to search for. The zero value matches all keys; every field that is set
+// excludes some.
 type Query struct {
-	// Text is what an id, a name or an external id begins with, whatever the case of its ASCII
+	// Text is the prefix of an id, a name or an external id, without regard to the case of ASCII
 	// letters.
 	Text string
 
-	// Address is one from which the keys found may be used because their list holds it. Keys
-	// without a list are not found.
+	// Address is in the whitelists of the keys. Keys without a whitelist do not match.
 	Address netip.Addr
 
 	State State
 
-	// ExpiresAfter and ExpiresBefore find keys that expire, at a moment after the one and no
-	// later than the other; the zero Time is no bound.
+	// ExpiresAfter and ExpiresBefore match keys that expire after the one and not after the other;
+	// the zero Time is no bound.
 	ExpiresAfter, ExpiresBefore time.Time
 
-	After string // the ids of the keys found are after this one
-	Limit int    // at most so many keys; 0: no bound
+	After string // the ids of the keys are greater than this
+	Limit int    // the largest number of keys; 0: no limit
 }
 
 // A State is a kind of keys to search for.
@@ -34,19 +33,19 @@ type State uint8
 // The states. The zero value is any.
 const (
 	StateAny          State = iota
-	StateDisabled           // switched off
-	StateUnrestricted       // without a list
-	StateReport             // with a list that only reports
+	StateDisabled           // disabled
+	StateUnrestricted       // without a whitelist
+	StateReport             // in report mode
 )
 
-// A Searcher is an [Editor] that searches better than by reading every key.
+// A Searcher is an [Editor] that can search without reading all keys.
 type Searcher interface {
-	// Search returns the keys that the query finds, in byte order of their ids.
+	// Search returns the keys that match the query, in byte order of their ids.
 	Search(ctx context.Context, q Query) ([]*Key, error)
 }
 
-// Search returns the keys that the query finds, in byte order of their ids. It asks the editor
-// itself if that is a [Searcher], and reads its keys otherwise.
+// Search returns the keys that match the query, in byte order of their ids. If the editor is not a
+// [Searcher], Search reads all its keys.
 func Search(ctx context.Context, e Editor, q Query) ([]*Key, error) {
 	if s, ok := e.(Searcher); ok {
 		return s.Search(ctx, q)
@@ -66,7 +65,7 @@ func Search(ctx context.Context, e Editor, q Query) ([]*Key, error) {
 	return found, nil
 }
 
-// Matches reports whether the query finds the key; After and Limit do not count.
+// Matches reports whether the key matches the query. It ignores After and Limit.
 func (q *Query) Matches(k *Key) bool {
 	if q.Text != "" && !hasPrefixFold(k.ID, q.Text) && !hasPrefixFold(k.Name, q.Text) && !hasPrefixFold(k.ExternalID, q.Text) {
 		return false

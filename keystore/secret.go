@@ -59,7 +59,7 @@ type Hash [sha256.Size]byte
 func ParseHash(s string) (Hash, error) {
 	h, err := parseHash(s)
 	if err != nil && holdsHash(s) {
-		return Hash{}, errors.New("hash has other text beside the SHA-256, such as the prefix sha256: or colons between its digits: omit that")
+		return Hash{}, errors.New("hash has other text next to the SHA-256, such as the prefix sha256: or colons between its digits: omit that")
 	}
 	return h, err
 }

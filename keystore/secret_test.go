@@ -93,7 +93,7 @@ func TestParseHash(t *testing.T) {
 		wrongHex    = "hash has 64 characters, but not all are hexadecimal digits: write the SHA-256 of the secret as `extauthz key hash` prints it"
 		wrongBase64 = "hash has 44 characters, but is not standard base64 of 32 bytes: write the SHA-256 of the secret as `extauthz key hash` prints it"
 		wrongLen    = "hash has %d characters: write the SHA-256 of the secret, as 64 hexadecimal digits or 44 characters of base64; `extauthz key hash` prints it"
-		other       = "hash has other text beside the SHA-256, such as the prefix sha256: or colons between its digits: omit that"
+		other       = "hash has other text next to the SHA-256, such as the prefix sha256: or colons between its digits: omit that"
 		zeros       = "hash is all zeros, which is no secret's: write the SHA-256 of the secret as `extauthz key hash` prints it"
 	)
 	pairs := regexp.MustCompile(`(..)`)

@@ -31,9 +31,9 @@ func TestKeyFileNotWritable(t *testing.T) {
 		attributes *syscall.SysProcAttr
 		want       string
 	}{
-		"a file that is mounted by itself": {
+		"a file that is a mount point": {
 			`mount --make-rprivate / && mount --bind "$0" "$0" && exec "$@" key disable key_0 --keys "$0"`, mounts,
-			": it is mounted by itself, and cannot be replaced: mount its folder, and name the file in it",
+			": it is a mount point, and cannot be replaced: mount its folder, and name the file in it",
 		},
 		"a folder that is mounted read-only": {
 			`dir=$(dirname "$0"); mount --make-rprivate / && mount --bind $dir $dir && mount -o remount,bind,ro $dir && exec "$@" key disable key_0 --keys "$0"`, mounts,
