@@ -179,6 +179,7 @@ const unreadable = `(() => {
     const box = e.getBoundingClientRect();
     if (e.tagName === "BUTTON" && box.height < 24) wrong.add(e.textContent + " is " + box.height + " px high");
   }
+  for (const e of document.querySelectorAll("[hidden]")) if (e.checkVisibility()) wrong.add("a hidden element is shown: " + e.outerHTML);
   if (document.querySelectorAll("h1").length !== 1) wrong.add("not one h1");
   const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
   for (const id of ids) if (ids.filter((i) => i === id).length > 1) wrong.add("the id " + id + " twice");

@@ -172,7 +172,7 @@ func TestStories(t *testing.T) {
 				p.open("/keys/key_acme")
 				return strings.Contains(p.text(), "last used")
 			})
-			p.follow(`//li[code="127.0.0.1"]//button`)
+			p.follow(`//li[.//code="127.0.0.1"]//button`)
 			p.wants("Please confirm", "127.0.0.1")
 			p.follow(`//button[text()="Change it all the same"]`)
 			p.wants("The entry was removed.")
