@@ -172,6 +172,7 @@ func (l *Log) keep(now time.Time, line func([]byte) []byte) bool {
 
 // add appends a line to the buffer if there is room; l.mu is held.
 func (l *Log) add(line func([]byte) []byte) bool {
+	l.grow()
 	before := len(l.pending)
 	l.pending = line(l.pending)
 	if len(l.pending) > l.buffer {
@@ -184,6 +185,21 @@ func (l *Log) add(line func([]byte) []byte) bool {
 		l.pending = line(l.pending)
 	}
 	return true
+}
+
+// grow makes room for a line, in two steps at most: each copy of a large buffer delays every
+// decision meanwhile. l.mu is held.
+func (l *Log) grow() {
+	if cap(l.pending)-len(l.pending) >= lineRoom {
+		return
+	}
+	size := l.buffer + lineRoom
+	if len(l.pending) < keptBuffer/2 {
+		size = min(size, keptBuffer)
+	}
+	if size > cap(l.pending) {
+		l.pending = append(make([]byte, 0, size), l.pending...)
+	}
 }
 
 // reportLost appends a line about dropped decisions, if there are any, to the buffer; l.mu is held.

@@ -5,13 +5,20 @@ import (
 	"time"
 )
 
-// keptBuffer is the size of the buffer that is kept for the next lines.
-const keptBuffer = 1 << 20
+const (
+	keptBuffer = 1 << 20 // of memory that is kept for the next lines
+	lineRoom   = 4 << 10 // for almost every line
+
+	// burstOver is how many small batches in a row, of 0.1 s each, end a burst. More memory
+	// is kept until then.
+	burstOver = 300
+)
 
 // run writes the buffer until l is closed, and then once more.
 func (l *Log) run() {
 	defer close(l.done)
 	var batch []byte
+	small := 0
 	for range l.wake {
 		select { // more lines may follow
 		case <-l.hurry:
@@ -23,8 +30,11 @@ func (l *Log) run() {
 		closed := l.closed
 		l.mu.Unlock()
 		l.write(batch)
-		if cap(batch) > keptBuffer && len(batch) < cap(batch)/4 {
-			batch = nil // a burst is over
+		if small++; len(batch) > keptBuffer/2 {
+			small = 0
+		}
+		if small > burstOver && cap(batch) > keptBuffer {
+			batch = nil
 		}
 		if l.rotate.Swap(false) {
 			l.failed(l.file.Rotate())
