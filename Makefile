@@ -50,7 +50,7 @@ fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz
 
 .PHONY: cover
-cover: .tools/envoy databases ## run every test and write the coverage to .tools/cover.html
+cover: .tools/envoy .tools/envoy-of-gateway databases ## run every test and write the coverage to .tools/cover.html
 	@scripts/test -count=1 -timeout=8m -coverpkg=./... -coverprofile=.tools/cover.out $(PKG)
 	@go tool cover -html=.tools/cover.out -o .tools/cover.html
 	@go tool cover -func=.tools/cover.out | tail -1
