@@ -35,7 +35,7 @@ func TaggedPrefix(prefix string) (string, error) {
 	case strings.ContainsFunc(prefix, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return "", errors.New("redis: the prefix contains a space or a character other than printable ASCII: write one such as extauthz: or acme:keys")
 	case !tagged && strings.ContainsAny(prefix, "{}"):
-		return "", errors.New("redis: the prefix contains a brace, but no hash tag such as {extauthz}:")
+		return "", errors.New("redis: the prefix contains a brace, but no hash tag such as {extauthz}")
 	case !tagged && strings.Trim(prefix, ":") == "":
 		return "", errors.New("redis: the prefix contains only colons: write a name before them")
 	case !tagged:
