@@ -83,7 +83,7 @@ type directLoad struct {
 
 const (
 	directConns = 2
-	directCalls = 64 // under way at once
+	directCalls = 64 // in progress at once
 )
 
 func newDirectLoad(addr string, draw func() string, allowed bool) (*directLoad, error) {

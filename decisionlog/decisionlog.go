@@ -188,7 +188,7 @@ func (l *Log) add(line func([]byte) []byte) bool {
 }
 
 // grow makes room for a line, in two steps at most: each copy of a large buffer delays every
-// decision meanwhile. l.mu is held.
+// decision in the meantime. l.mu is held.
 func (l *Log) grow() {
 	if cap(l.pending)-len(l.pending) >= lineRoom {
 		return

@@ -206,7 +206,7 @@ func TestWhatIsSetAsideWasAppended(t *testing.T) {
 	}
 }
 
-// A header is believed only from a trusted proxy, and ports only where they are set.
+// A header is trusted only from a trusted proxy, and ports only where they are set.
 func TestAddressHeaderFromTrustedProxies(t *testing.T) {
 	t.Parallel()
 	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]")

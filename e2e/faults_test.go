@@ -46,7 +46,7 @@ var unmade = map[string]string{
 }
 
 // Each fault is made on a running server. Prometheus's alerts see it in the metrics that were recorded
-// meanwhile, and not before; the commands of the runbook say what it is.
+// in the meantime, and not before; the commands of the runbook say what it is.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	pages := runbook(t)

@@ -130,7 +130,7 @@ func (s bigStore) measureImport(b *testing.B, file string) {
 }
 
 // replica starts a server over the store, with more lines of configuration. Its ttl is such that
-// nothing expires meanwhile.
+// nothing expires in the meantime.
 func (s bigStore) replica(b *testing.B, more ...string) *checked {
 	b.Helper()
 	lines := append(more, fmt.Sprintf("cache: {size: %d, ttl: 1h}", cachedRecords), "store: "+s.config)

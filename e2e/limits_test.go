@@ -202,7 +202,7 @@ func counted(t testing.TB, server *harness.Server, name string) int {
 	return n
 }
 
-// Redis goes and comes back: meanwhile on_error says what becomes of requests.
+// Redis goes and comes back: in the meantime on_error says what becomes of requests.
 func TestRedisKilled(t *testing.T) {
 	t.Parallel()
 	for _, refuse := range []bool{false, true} {

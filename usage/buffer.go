@@ -206,7 +206,7 @@ func timeOf(nanos int64) time.Time {
 // An index finds positions by hashes, with open addressing. The zero value is empty.
 type index struct {
 	slots []slot // a power of two; at least half are empty
-	at    uint32 // of the search under way
+	at    uint32 // of the search in progress
 	hash  uint32
 	found int32
 }

@@ -95,7 +95,7 @@ func rewrite(t *testing.T, file, fields string) {
 	replace(t, file, local+"store: {yaml: {path: keys.yaml}}\n"+fields, 0o600)
 }
 
-// Each field that can change while a server runs is live, and no check is lost meanwhile.
+// Each field that can change while a server runs is live, and no check is lost in the meantime.
 func TestServeReloadsConfiguration(t *testing.T) {
 	for _, c := range []struct {
 		field         string

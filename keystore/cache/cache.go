@@ -71,7 +71,7 @@ type Cache struct {
 	records *lru
 	unknown *simplelru.LRU[keystore.Hash, negative]
 	flights map[keystore.Hash]*flight // those whose result may be kept
-	running [purposes]int             // lookups under way
+	running [purposes]int             // lookups in progress
 	stats   Stats
 
 	lastStale time.Duration // when a stale record was last returned

@@ -345,7 +345,7 @@ func TestCacheLateAnswer(t *testing.T) {
 				f.Errorf("round %d waited %s", i, waited)
 			}
 		}
-		f.Invalidate(f.known.Hash) // what is under way was asked for before
+		f.Invalidate(f.known.Hash) // what is in progress was asked for before
 		f.rename("newest")
 		close(release)
 		synctest.Wait()

@@ -8,7 +8,7 @@ import (
 	"extauthz/keystore/cache"
 )
 
-// database is a store that can be out of reach.
+// database is a store that can be unreachable.
 type database struct {
 	key  keystore.Key
 	down error

@@ -238,7 +238,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 				f.store.set(nil, false)
 				f.rename("new")
 				invalidate(f)
-				f.finds("new") // does not wait for the lookup under way
+				f.finds("new") // does not wait for the lookup in progress
 				f.asked(2)
 				close(slow)
 				early.Wait()
@@ -249,7 +249,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 	}
 }
 
-// The same where the lookup under way is the last to end, and nobody else has asked.
+// The same where the lookup in progress is the last to end, and nobody else has asked.
 func TestCacheInvalidateDuringRefresh(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -366,7 +366,7 @@ func TestCacheFlood(t *testing.T) {
 	})
 }
 
-// Past the cap the answer is an error at once, except for a hash whose lookup is under way.
+// Past the cap the answer is an error at once, except for a hash whose lookup is in progress.
 // A flood leaves room for the records that are to be confirmed.
 func TestCacheBusy(t *testing.T) {
 	inBubble(t, func(f *fixture) {

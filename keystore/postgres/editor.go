@@ -156,7 +156,7 @@ func (s *Store) inBatches(ctx context.Context, keys []*keystore.Key,
 
 // Batches are written at the same time. Now and then the same new key in two of them shows first
 // in the index of hashes, which ON CONFLICT does not look at, and one of them fails, or waits for
-// the other while that waits for it: then it is tried again with no other batch under way.
+// the other while that waits for it: then it is tried again with no other batch in progress.
 const (
 	putTogether = `SELECT pg_advisory_xact_lock_shared(hashtext('extauthz put'))`
 	putAlone    = `SELECT pg_advisory_xact_lock(hashtext('extauthz put'))`

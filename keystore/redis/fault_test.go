@@ -102,7 +102,7 @@ func (r *replica) refuses(t *testing.T, k *keystore.Key) {
 	}
 }
 
-// bridges checks that a known key keeps working while the store is out of reach, and that an unknown
+// bridges checks that a known key keeps working while the store is unreachable, and that an unknown
 // one is an error.
 func (r *replica) bridges(t *testing.T, known *keystore.Key) {
 	t.Helper()

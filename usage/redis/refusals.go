@@ -41,7 +41,7 @@ func (s *Store) Refusals(ctx context.Context, since time.Time, limit int) ([]usa
 	for i, n := range names {
 		value, err := replies[i].ToString()
 		if rueidis.IsRedisNil(err) {
-			continue // dropped meanwhile
+			continue // dropped in the meantime
 		}
 		rows, err := parseRows(n.id, n.network, value)
 		if err != nil {
