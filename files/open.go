@@ -85,8 +85,9 @@ func Explain(path string, err error) error {
 	return denied("it", info, 0o444, "read it", err)
 }
 
-// explainWrite returns err, the error of replacing the file at path, without paths and with advice.
-func explainWrite(path string, err error) error {
+// ExplainWrite returns err, the error of replacing or creating the file at path, without paths and with
+// advice.
+func ExplainWrite(path string, err error) error {
 	err = withoutPath(err)
 	switch {
 	case errors.Is(err, syscall.EBUSY):

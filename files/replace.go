@@ -28,7 +28,7 @@ func Replace(path, like string, data []byte) error {
 }
 
 func notWritten(path string, err error) error {
-	return fmt.Errorf("%s: cannot be written: %w", path, explainWrite(path, err))
+	return fmt.Errorf("%s: cannot be written: %w", path, ExplainWrite(path, err))
 }
 
 func replace(path, like string, data []byte) error {

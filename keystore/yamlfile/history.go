@@ -56,7 +56,7 @@ func (t trail) append(lines []byte, maxSize int64) (undo func() error, err error
 	}
 	f, err := os.OpenFile(t.path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, files.Explain(t.path, err)
+		return nil, files.ExplainWrite(t.path, err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	end, err := t.end(f)
