@@ -77,7 +77,7 @@ func TestReportMode(t *testing.T) {
 func testReportMode(t *testing.T, store string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "extauthz.yaml")
-	config := fmt.Sprintf("store: %s\nusage: {record: true, flush: 100ms, path: %s/usage.db}\nroutes: [{path_prefix: /admin, permissions: admin}]\n", store, dir)
+	config := fmt.Sprintf("store: %s\ncache: {lookup_timeout: 2s}\nusage: {record: true, flush: 100ms, path: %s/usage.db}\nroutes: [{path_prefix: /admin, permissions: admin}]\n", store, dir)
 	writeFile(t, file, config)
 	extauthz := func(stdin string, args ...string) string {
 		t.Helper()

@@ -22,7 +22,7 @@ func TestRotationThroughTheEndOfGrace(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			file := filepath.Join(dir, "extauthz.yaml")
-			config := "store: " + store(t) + "\ncache: {ttl: 10m}\n"
+			config := "store: " + store(t) + "\ncache: {ttl: 10m, lookup_timeout: 2s}\n"
 			writeFile(t, file, config)
 			extauthz := func(args ...string) string {
 				t.Helper()

@@ -63,7 +63,7 @@ func TestDashboard(t *testing.T) {
 	for kind, store := range stores(t) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")
-			write(t, file, "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\nstore: "+store+
+			write(t, file, "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\ncache: {lookup_timeout: 2s}\nstore: "+store+
 				"\nusage: {record: true, flush: 100ms, path: usage.db}\naudit: {path: audit.log}\n")
 			command(t, "", "key", "new", "--config", file, "--id", "key_first", "--allow", "10.0.0.0/8")
 			server := serving(t, start(t, "serve", "--config", file))
@@ -179,7 +179,7 @@ func TestDashboardFilters(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
 			file, from := filepath.Join(dir, "extauthz.yaml"), filepath.Join(dir, "from.yaml")
-			write(t, file, "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\nstore: "+store+
+			write(t, file, "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\ncache: {lookup_timeout: 2s}\nstore: "+store+
 				"\nusage: {record: true, flush: 100ms, path: usage.db}\n")
 			write(t, from, keys)
 			command(t, "", "key", "import", "--config", file, "--from", from)

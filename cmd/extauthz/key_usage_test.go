@@ -28,7 +28,7 @@ func testUsage(t *testing.T, store string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "extauthz.yaml")
 	configuration := "listen: 127.0.0.1:0\nadmin: {listen: 127.0.0.1:0}\nshutdown: {drain: 0s}\nstore: " + store +
-		"\nusage: {record: true, flush: 100ms, path: usage.db}\n"
+		"\ncache: {lookup_timeout: 2s}\nusage: {record: true, flush: 100ms, path: usage.db}\n"
 	write(t, file, configuration)
 	secret := strings.TrimSpace(command(t, "", "key", "new", "--config", file, "--id", "key_acme", "--allow", "10.0.0.0/24", "--allow", "2001:db8::/32"))
 	command(t, "", "key", "new", "--config", file, "--id", "key_unused")

@@ -86,7 +86,7 @@ func TestServeWritesStale(t *testing.T) {
 	dir := t.TempDir()
 	file, keys := filepath.Join(dir, "decisions.log"), filepath.Join(dir, "keys.yaml")
 	write(t, keys, keyFile(secretOne))
-	configuration := local + `store: {redis: {url: "redis://` + rd.Addr() + `"}}` + "\ncache: {ttl: 100ms, max_stale: 10m}\ndecision_log: {path: " + file + ", allowed: 1}\n"
+	configuration := local + `store: {redis: {url: "redis://` + rd.Addr() + `"}}` + "\ncache: {ttl: 100ms, max_stale: 10m, lookup_timeout: 2s}\ndecision_log: {path: " + file + ", allowed: 1}\n"
 	config := filepath.Join(dir, "extauthz.yaml")
 	write(t, config, configuration)
 	command(t, "", "key", "import", "--config", config, "--from", keys)

@@ -26,7 +26,7 @@ func TestServeThroughAPooler(t *testing.T) {
 		{`dsn: "` + pooled + `"`, "0", "LISTEN does not work through a connection pooler in transaction mode"},
 		{`dsn: "` + pooled + `", listen: "` + direct + `"`, "1", "the key store reports changes"},
 	} {
-		p := serve(t, local+"cache: {ttl: 1s}\nstore: {postgres: {"+tt.store+"}}\n")
+		p := serve(t, local+"cache: {ttl: 1s, lookup_timeout: 2s}\nstore: {postgres: {"+tt.store+"}}\n")
 		polltest.Until(t, "ready", func() bool { status, _ := p.get(t, "/readyz"); return status == 200 })
 		polltest.Until(t, tt.log, func() bool { return strings.Contains(p.Log(), tt.log) })
 		polltest.Until(t, "channel_up is "+tt.channel, func() bool { return p.metric(t, "extauthz_store_channel_up") == tt.channel })

@@ -365,7 +365,7 @@ func TestServeReloadsCache(t *testing.T) {
 	rd := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "extauthz.yaml")
 	text := func(size int) string {
-		return fmt.Sprintf("%sstore: {redis: {url: \"redis://%s\"}}\ncache: {size: %d}\n", local, rd.Addr(), size)
+		return fmt.Sprintf("%sstore: {redis: {url: \"redis://%s\"}}\ncache: {size: %d, lookup_timeout: 2s}\n", local, rd.Addr(), size)
 	}
 	write(t, file, text(100))
 	command(t, keyFile(secretOne, secretTwo, secretOther), "key", "import", "--from", "-", "--config", file)

@@ -50,7 +50,7 @@ func stores(t *testing.T) map[string]string {
 func newHouse(t *testing.T, store string) *house {
 	t.Helper()
 	server := harness.StartExtauthz(t, harness.Settings{
-		Config: "store: " + store + "\nshutdown: {drain: 0s}\nusage: {record: true, flush: 200ms, path: usage.db}",
+		Config: "store: " + store + "\nshutdown: {drain: 0s}\ncache: {lookup_timeout: 2s}\nusage: {record: true, flush: 200ms, path: usage.db}",
 	})
 	h := &house{t: t, file: filepath.Join(server.Dir, "extauthz.yaml"), envoyUpstream: harness.StartUpstream(t)}
 	text, err := os.ReadFile(filepath.Join(harness.Root(t), "examples", "quickstart", "envoy.yaml"))
