@@ -2,9 +2,14 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
+
+	"extauthz/keystore"
 )
 
 // A Record is how the trail stands in a file or a stream: one edit of one key, or the same edit, without
@@ -27,6 +32,35 @@ type recordJSON struct {
 // Line returns the record as one line of JSON, without its end.
 func (r Record) Line() ([]byte, error) {
 	return encode(recordJSON{r.Time, r.Actor, r.KeyID, r.Action, r.Changes, r.KeyIDs})
+}
+
+// Lines returns the lines of a file, with their ends, for an edit that changes the keys in after, by
+// their ids: a key that before does not have is added, and one that is nil in after is deleted.
+func Lines(ctx context.Context, before, after map[string]*keystore.Key) ([]byte, error) {
+	now, ids := time.Now(), slices.Sorted(maps.Keys(after))
+	added := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return before[id] != nil })
+	bulk := len(added) > Detailed
+	var records []Record
+	for _, id := range ids {
+		if bulk && before[id] == nil {
+			continue
+		}
+		if edit := New(ctx, before[id], after[id], now); edit.Action != Change || len(edit.Changes) > 0 {
+			records = append(records, Record{Edit: edit})
+		}
+	}
+	if bulk {
+		records = append(records, Bulk(New(ctx, nil, after[added[0]], now), added)...)
+	}
+	var lines []byte
+	for _, r := range records {
+		line, err := r.Line()
+		if err != nil {
+			return nil, fmt.Errorf("the audit record of %s: %w", r.KeyID, err)
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	return lines, nil
 }
 
 // Of returns the edit of a key that the record is about.

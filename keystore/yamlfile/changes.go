@@ -76,14 +76,6 @@ func (c *changes) put(k *keystore.Key) {
 	c.after[k.ID] = k
 }
 
-// wanted returns the key with this id as it will be after the edit, or nil.
-func (c *changes) wanted(id string) *keystore.Key {
-	if k, ok := c.after[id]; ok {
-		return k
-	}
-	return c.before[id]
-}
-
 // apply returns the files that must be written, with their new text. It parses the parts that have
 // changed, to verify that every key is as wanted.
 func (c *changes) apply() ([]parsedFile, error) {
@@ -123,18 +115,22 @@ func (c *changes) apply() ([]parsedFile, error) {
 
 // areIn reports whether a snapshot has every key as wanted, and no other.
 func (c *changes) areIn(s *snapshot) bool {
-	want := len(c.before) + len(c.added)
+	n := len(c.before) + len(c.added)
 	for _, k := range c.after {
 		if k == nil {
-			want--
+			n--
 		}
 	}
 	for _, k := range s.all() {
-		if w := c.wanted(k.ID); w == nil || !sameKey(k, w) {
+		want, changed := c.after[k.ID]
+		if !changed {
+			want = c.before[k.ID]
+		}
+		if want == nil || !sameKey(k, want) {
 			return false
 		}
 	}
-	return s.len() == want
+	return s.len() == n
 }
 
 // checkHashes returns an error if two keys would have the same hash, or the same previous hash.

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 
+	"extauthz/audit"
+	"extauthz/audit/trailfile"
 	"extauthz/files"
 	"extauthz/keystore"
 )
@@ -27,7 +29,7 @@ type Editor struct {
 	written func() error // called after each write; may be nil
 }
 
-var _ keystore.Editor = (*Editor)(nil)
+var _ audit.Editor = (*Editor)(nil)
 
 // NewEditor returns an editor of the file or folder at path, which need not exist yet: only the
 // methods read it.
@@ -42,14 +44,7 @@ func (e *Editor) Keys(ctx context.Context, after string) iter.Seq2[*keystore.Key
 			return
 		}
 		for _, id := range slices.Sorted(maps.Keys(keys)) {
-			if id <= after {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				yield(nil, err)
-				return
-			}
-			if !yield(keys[id], nil) {
+			if id > after && !yield(keys[id], nil) {
 				return
 			}
 		}
@@ -178,7 +173,9 @@ func (e *Editor) edit(ctx context.Context, plan func(*changes) error) error {
 	if err != nil || len(changed) == 0 {
 		return err
 	}
-	undo, err := e.record(ctx, c)
+	// First the trail: after a crash in between, it has an edit that was not made, rather than the
+	// other way round.
+	undo, err := trailfile.Record(ctx, e.path, c.before, c.after)
 	if err != nil {
 		return err
 	}
@@ -196,20 +193,8 @@ func (e *Editor) edit(ctx context.Context, plan func(*changes) error) error {
 	return nil
 }
 
-// record writes the changes to the trail, before the edit: after a crash between the two, the trail has
-// an edit that was not made, rather than the other way round. It returns a function that takes them
-// back.
-func (e *Editor) record(ctx context.Context, c *changes) (undo func() error, err error) {
-	lines, err := c.edits(ctx)
-	if err != nil {
-		return nil, err
-	}
-	t, err := trailOf(e.path)
-	if err != nil {
-		return nil, err
-	}
-	if undo, err = t.append(lines, maxTrail); err != nil {
-		return nil, fmt.Errorf("the edit cannot be recorded in %s, so it was not made: %w", t.path, err)
-	}
-	return undo, nil
+// History implements [audit.Trail]. It has the edits of the last 16 to 32 MiB of the trail, and not
+// those that people made by hand.
+func (e *Editor) History(ctx context.Context, keyID string, limit int) ([]audit.Edit, error) {
+	return trailfile.History(ctx, e.path, keyID, limit)
 }

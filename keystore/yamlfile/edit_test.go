@@ -468,8 +468,12 @@ func FuzzEdit(f *testing.F) {
 			t.Fatalf("error %v, %d keys of %d in\n%s", err, set.len(), n, changed[0].data)
 		}
 		for _, k := range set.all() {
-			if !sameKey(k, c.wanted(k.ID)) {
-				t.Errorf("got %+v, want %+v", k, c.wanted(k.ID))
+			want, changed := c.after[k.ID]
+			if !changed {
+				want = c.before[k.ID]
+			}
+			if !sameKey(k, want) {
+				t.Errorf("got %+v, want %+v", k, want)
 			}
 		}
 	})

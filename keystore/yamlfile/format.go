@@ -98,16 +98,9 @@ func formatRatelimit(l keystore.Ratelimit) string {
 }
 
 // formatDuration returns d without zeros at its end: 1h0m0s is 1h.
-func formatDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}
+func formatDuration(d time.Duration) string { return zerosAtEnd.Replace(d.String()) }
+
+var zerosAtEnd = strings.NewReplacer("h0m0s", "h", "m0s", "m")
 
 func formatMeta(meta json.RawMessage) string {
 	return strings.TrimPrefix(strictyaml.FormatJSON(meta), "null") // which is as good as nothing

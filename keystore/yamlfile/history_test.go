@@ -2,7 +2,6 @@ package yamlfile
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,35 +31,6 @@ func TestTornTrail(t *testing.T) {
 	}
 }
 
-// The trail has two files of a bounded size.
-func TestTrailIsBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "keys.yaml")
-	tr, err := trailOf(path)
-	must(t, err)
-	for i := range 100 {
-		_, err := tr.append(fmt.Appendf(nil, `{"actor":"a","keyId":"key_a","action":"add","time":"2027-01-31T00:00:%02d.%03dZ"}`+"\n", i%60, i), 1000)
-		must(t, err)
-	}
-	entries, err := os.ReadDir(filepath.Dir(path))
-	must(t, err)
-	total := 0
-	for _, e := range entries {
-		info, err := e.Info()
-		must(t, err)
-		if total += int(info.Size()); info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v", e.Name(), info.Mode())
-		}
-	}
-	if len(entries) != 2 || total > 2300 {
-		t.Errorf("%d files of %d bytes", len(entries), total)
-	}
-	edits, err := NewEditor(path).History(t.Context(), "key_a", 100)
-	must(t, err)
-	if len(edits) < 10 || edits[0].Time.Nanosecond() != 99e6 || edits[1].Time.Nanosecond() != 98e6 {
-		t.Errorf("%d edits, the newest %v", len(edits), edits[:2])
-	}
-}
-
 // An edit that is not made is not in the trail, and one that cannot be recorded is not made.
 func TestTrailAndKeysAgree(t *testing.T) {
 	s, path := open(t, "keys: []\n", Options{})
@@ -77,18 +47,6 @@ func TestTrailAndKeysAgree(t *testing.T) {
 	}
 	must(t, os.Remove(path+".audit"))
 	write(t, path+".audit", before)
-
-	tr, err := trailOf(path)
-	must(t, err)
-	undo, err := tr.append([]byte("{}\n"), maxTrail)
-	must(t, err)
-	if got := content(t, path+".audit"); got != before+"{}\n" {
-		t.Errorf("the trail is %s", got)
-	}
-	must(t, undo())
-	if got := content(t, path+".audit"); got != before {
-		t.Errorf("the trail is %s, want %s", got, before)
-	}
 }
 
 // The trail of a folder is in it, and that of a link beside what it leads to.

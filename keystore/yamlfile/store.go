@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"extauthz/audit"
 	"extauthz/files"
 	"extauthz/keystore"
 	"extauthz/strictyaml"
@@ -62,7 +63,7 @@ type Store struct {
 
 var (
 	_ keystore.Store   = (*Store)(nil)
-	_ keystore.Editor  = (*Store)(nil)
+	_ audit.Editor     = (*Store)(nil)
 	_ keystore.Counter = (*Store)(nil)
 	_ keystore.Watcher = (*Store)(nil)
 )

@@ -1,4 +1,7 @@
-package yamlfile
+// Package trailfile keeps the trail of edits in a file beside the keys: a line of JSON for each edit,
+// oldest first, in two files of a bounded size. A line that a crash left incomplete is ignored by
+// readers, and removed by the next writer.
+package trailfile
 
 import (
 	"bytes"
@@ -7,33 +10,44 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 
 	"extauthz/audit"
 	"extauthz/files"
+	"extauthz/keystore"
 )
 
-var (
-	_ audit.Editor = (*Editor)(nil)
-	_ audit.Editor = (*Store)(nil)
-)
+// maxSize is the size from which the file is renamed, and replaces the one before.
+const maxSize = 16 << 20
 
-// maxTrail is how large the file of the trail becomes before it is renamed, and takes the place of
-// the one before.
-const maxTrail = 16 << 20
-
-// A trail is the file with the edits of a key file or a folder, a line of JSON for each, oldest first.
-type trail struct {
-	path, old string // old: the one before
-	like      string // whose owner a new file gets
+// Record records an edit of the key file or folder at path, as [audit.Lines] describes it, and returns
+// a function that removes the record again. What it wrote is on disk. Only one caller at a time may edit
+// the keys.
+func Record(ctx context.Context, path string, before, after map[string]*keystore.Key) (undo func() error, err error) {
+	lines, err := audit.Lines(ctx, before, after)
+	if err != nil {
+		return nil, err
+	}
+	t, err := trailOf(path)
+	if err != nil {
+		return nil, err
+	}
+	if undo, err = t.append(lines, maxSize); err != nil {
+		return nil, fmt.Errorf("the edit cannot be recorded in %s, so it was not made: %w", t.path, err)
+	}
+	return undo, nil
 }
 
-// trailOf returns the trail of the file or folder at path: keys.yaml.audit beside keys.yaml, or
+// A trail is the trail of a key file or a folder.
+type trail struct {
+	path, old string // old: the file before
+	keys      string // whose owner a new file gets
+}
+
+// trailOf returns the trail of the key file or folder at path: keys.yaml.audit beside keys.yaml, or
 // keys.audit in the folder.
 func trailOf(path string) (trail, error) {
 	target, err := files.Resolve(path)
@@ -44,10 +58,10 @@ func trailOf(path string) (trail, error) {
 	if info, err := os.Stat(target); err == nil && info.IsDir() {
 		name = filepath.Join(target, "keys.audit")
 	}
-	return trail{path: name, old: name + ".old", like: target}, nil
+	return trail{path: name, old: name + ".old", keys: target}, nil
 }
 
-// append writes lines, and returns a function that takes them back. The caller holds the lock.
+// append writes lines, and returns a function that removes them again.
 func (t trail) append(lines []byte, maxSize int64) (undo func() error, err error) {
 	if info, err := os.Stat(t.path); err == nil && info.Size() > maxSize {
 		if err := os.Rename(t.path, t.old); err != nil {
@@ -101,7 +115,7 @@ const maxLine = 1 << 20
 // own gives a new file the owner of the keys, if root makes it: whoever may edit the keys can then
 // record it.
 func (t trail) own(f *os.File) {
-	like, err := os.Stat(t.like)
+	like, err := os.Stat(t.keys)
 	if err != nil {
 		return
 	}
@@ -110,18 +124,17 @@ func (t trail) own(f *os.File) {
 	}
 }
 
-// History implements [audit.Trail]. It has the edits of the last 16 to 32 MiB of the trail, and not
-// those that people made by hand.
-func (e *Editor) History(ctx context.Context, keyID string, limit int) ([]audit.Edit, error) {
-	t, err := trailOf(e.path)
+// History returns the last edits of a key in the file or folder at path, as [audit.Trail] does.
+func History(ctx context.Context, path, keyID string, limit int) ([]audit.Edit, error) {
+	t, err := trailOf(path)
 	if err != nil {
 		return nil, err
 	}
-	newest, info, err := readTrail(t.path)
+	newest, info, err := read(t.path)
 	if err != nil {
 		return nil, err
 	}
-	older, oldInfo, err := readTrail(t.old)
+	older, oldInfo, err := read(t.old)
 	if err != nil {
 		return nil, err
 	}
@@ -147,8 +160,8 @@ func (e *Editor) History(ctx context.Context, keyID string, limit int) ([]audit.
 	return edits, nil
 }
 
-// readTrail returns the contents of a file of the trail; nothing if there is none.
-func readTrail(path string) ([]byte, fs.FileInfo, error) {
+// read returns the contents of a file of the trail; nothing if there is none.
+func read(path string) ([]byte, fs.FileInfo, error) {
 	f, err := files.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
@@ -163,33 +176,4 @@ func readTrail(path string) ([]byte, fs.FileInfo, error) {
 	}
 	data, err := io.ReadAll(f)
 	return data, info, err
-}
-
-// edits returns the lines of the trail for the changes.
-func (c *changes) edits(ctx context.Context) ([]byte, error) {
-	now := time.Now()
-	var records []audit.Record
-	var added []string
-	for _, id := range slices.Sorted(maps.Keys(c.after)) {
-		before, after := c.before[id], c.after[id]
-		if before == nil && len(c.added) > audit.Detailed {
-			added = append(added, id)
-			continue
-		}
-		if edit := audit.New(ctx, before, after, now); edit.Action != audit.Change || len(edit.Changes) > 0 {
-			records = append(records, audit.Record{Edit: edit})
-		}
-	}
-	if len(added) > 0 {
-		records = append(records, audit.Bulk(audit.New(ctx, nil, c.after[added[0]], now), added)...)
-	}
-	var lines []byte
-	for _, r := range records {
-		line, err := r.Line()
-		if err != nil {
-			return nil, fmt.Errorf("the audit record of %s: %w", r.KeyID, err)
-		}
-		lines = append(append(lines, line...), '\n')
-	}
-	return lines, nil
 }
