@@ -46,6 +46,9 @@ func (d *decoder) fields(n int) iter.Seq2[protowire.Number, int] {
 // 0 if there is none. The caller reads or skips that length.
 func (d *decoder) next(end int) (number protowire.Number, length int) {
 	for d.err == nil && d.offset() < end {
+		if number, n := d.shortField(end); number != 0 {
+			return number, n
+		}
 		number, kind := d.tag(end)
 		if kind != protowire.BytesType {
 			d.skipValue(number, kind, end, protowire.DefaultRecursionLimit)
@@ -56,6 +59,20 @@ func (d *decoder) next(end int) (number protowire.Number, length int) {
 		}
 	}
 	return 0, 0
+}
+
+// shortField is next for a field that begins here with a tag and a length of one byte each, as nearly all
+// do. Otherwise it returns 0, and does not advance.
+func (d *decoder) shortField(end int) (number protowire.Number, length int) {
+	if d.pos+2 > len(d.buffer) || d.offset()+2 > end {
+		return 0, 0
+	}
+	tag, n := d.buffer[d.pos], d.buffer[d.pos+1]
+	if tag < 0x08 || tag >= 0x80 || protowire.Type(tag&7) != protowire.BytesType || n >= 0x80 || int(n) > end-d.offset()-2 {
+		return 0, 0
+	}
+	d.pos += 2
+	return protowire.Number(tag >> 3), int(n)
 }
 
 func (d *decoder) tag(end int) (protowire.Number, protowire.Type) {
