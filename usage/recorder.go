@@ -79,7 +79,15 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 }
 
 // Stats returns the current values.
-func (r *Recorder) Stats() RecorderStats { return RecorderStats{Dropped: r.dropped.Load()} }
+func (r *Recorder) Stats() RecorderStats {
+	for i := range r.shards {
+		s := &r.shards[i]
+		s.mu.Lock()
+		r.count(s)
+		s.mu.Unlock()
+	}
+	return RecorderStats{Dropped: r.dropped.Load()}
+}
 
 // Record counts one decision. It allocates nothing once the buffer has grown, and never waits
 // for the store.
@@ -90,11 +98,22 @@ func (r *Recorder) Record(e *Event) {
 	hash := maphash.String(r.seed, e.KeyID)
 	s := &r.shards[hash%shards]
 	s.mu.Lock()
-	kept := s.active.record(e, uint32(hash>>32), r.cfg.AddressesPerKey, r.cfg.MaxBuffered/shards)
-	s.mu.Unlock()
-	if !kept {
-		r.dropped.Add(1)
+	s.pending[s.n] = pendingEvent{*e, uint32(hash >> 32)}
+	if s.n++; s.n == len(s.pending) {
+		r.count(s)
 	}
+	s.mu.Unlock()
+}
+
+// count moves the pending events of a shard to its buffer; s.mu is held.
+func (r *Recorder) count(s *shard) {
+	for i := range s.pending[:s.n] {
+		e := &s.pending[i]
+		if !s.active.record(&e.Event, e.hash, r.cfg.AddressesPerKey, r.cfg.MaxBuffered/shards) {
+			r.dropped.Add(1)
+		}
+	}
+	s.n = 0
 }
 
 // Run writes the buffer to the store every [RecorderConfig.Flush] until ctx ends, and then once
@@ -146,6 +165,7 @@ func (r *Recorder) Flush(ctx context.Context) error {
 // drain moves the counts of the shard to r.waiting.
 func (r *Recorder) drain(s *shard) {
 	s.mu.Lock()
+	r.count(s)
 	counted := s.active
 	s.active, s.spare = s.spare, nil
 	s.mu.Unlock()
@@ -167,11 +187,21 @@ func (r *Recorder) drain(s *shard) {
 func (c *Counts) total() uint64 { return c.Allowed + c.RefusedTotal() }
 
 // A shard is the part of the buffer for some of the keys.
+//
+// Events are counted many at a time: between two checks other work evicts the buffer from the CPU's caches,
+// so that counting each event by itself would wait for memory each time.
 type shard struct {
-	mu     sync.Mutex
-	active *buffer // guarded by mu
-	spare  *buffer // empty; takes the place of active while that is drained
-	_      [64]byte
+	mu      sync.Mutex
+	n       int              // of pending; guarded by mu
+	active  *buffer          // guarded by mu
+	spare   *buffer          // empty; takes the place of active while that is drained
+	pending [64]pendingEvent // guarded by mu
+}
+
+// A pendingEvent is not in a buffer yet.
+type pendingEvent struct {
+	Event
+	hash uint32 // of the key
 }
 
 // A table is a batch with its indices. Its memory is used again after reset.
