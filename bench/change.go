@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -16,19 +17,17 @@ type change struct {
 // patience is how long a change may take.
 const patience = time.Minute
 
-// until asks until the answer is as wanted, and returns how long that took.
+// until asks until the answer is as wanted, and returns how long that took. It asks again after an error: an
+// Envoy whose listener is being replaced may reset a connection.
 func until(ctx context.Context, want bool, ask func() (bool, error)) (time.Duration, error) {
 	for began := time.Now(); ; {
 		got, err := ask()
-		if err != nil {
-			return 0, err
-		}
 		took := time.Since(began)
-		if got == want {
+		if err == nil && got == want {
 			return took, nil
 		}
 		if took > patience || ctx.Err() != nil {
-			return 0, fmt.Errorf("no change after %s", took)
+			return 0, errors.Join(fmt.Errorf("no change after %s", took), err)
 		}
 		time.Sleep(500 * time.Microsecond)
 	}
