@@ -1,8 +1,6 @@
 package config
 
 import (
-	"path/filepath"
-
 	"gopkg.in/yaml.v3"
 
 	"extauthz/strictyaml"
@@ -25,17 +23,6 @@ const (
 func (r *reader) audit(n *yaml.Node) {
 	a := &r.c.Audit
 	r.Mapping(n, strictyaml.Fields{
-		"path": func(n *yaml.Node) {
-			s, ok := value(r, n, r.String)
-			switch {
-			case !ok:
-			case s == "":
-				r.Errorf(n, "path is empty: write a file such as audit.log, stderr, or none")
-			case s == AuditNowhere, s == AuditStderr, filepath.IsAbs(s):
-				a.Path = s
-			default:
-				a.Path = filepath.Join(filepath.Dir(r.File), s)
-			}
-		},
+		"path": func(n *yaml.Node) { r.logPath(n, &a.Path, "audit.log", AuditStderr, AuditNowhere) },
 	})
 }

@@ -138,14 +138,17 @@ func (r *reader) text(n *yaml.Node, to *string, example string) {
 // path reads a path, which starts from the configuration file's folder if it is relative.
 func (r *reader) path(n *yaml.Node, to *string, example string) {
 	var s string
-	r.text(n, &s, example)
-	switch {
-	case s == "":
-	case filepath.IsAbs(s):
-		*to = s
-	default:
-		*to = filepath.Join(filepath.Dir(r.File), s)
+	if r.text(n, &s, example); s != "" {
+		*to = r.resolve(s)
 	}
+}
+
+// resolve returns a path in the file, which starts from the configuration file's folder if it is relative.
+func (r *reader) resolve(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(r.File), path)
 }
 
 // textList reads a list of text, none of it empty.

@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"math"
-	"path/filepath"
 	"strconv"
 
 	"gopkg.in/yaml.v3"
@@ -51,24 +50,27 @@ func defaultDecisionLog() DecisionLog {
 func (r *reader) decisionLog(n *yaml.Node) {
 	d := &r.c.DecisionLog
 	r.Mapping(n, strictyaml.Fields{
-		"path": func(n *yaml.Node) {
-			s, ok := value(r, n, r.String)
-			switch {
-			case !ok:
-			case s == "":
-				r.Errorf(n, "path is empty: write a file such as decisions.log, stdout, or none")
-			case s == DecisionsStdout, s == DecisionsNowhere, filepath.IsAbs(s):
-				d.Path = s
-			default:
-				d.Path = filepath.Join(filepath.Dir(r.File), s)
-			}
-		},
+		"path":     func(n *yaml.Node) { r.logPath(n, &d.Path, "decisions.log", DecisionsStdout, DecisionsNowhere) },
 		"allowed":  func(n *yaml.Node) { r.share(n, &d.Allowed) },
 		"refused":  func(n *yaml.Node) { r.share(n, &d.Refused) },
 		"max_size": func(n *yaml.Node) { r.maxSize(n, &d.MaxSize) },
 		"keep":     func(n *yaml.Node) { r.number(n, &d.Keep, 1, 100_000) },
 		"on_full":  func(n *yaml.Node) { r.oneOf(n, &d.OnFull, OnFullDrop, OnFullRefuse) },
 	})
+}
+
+// logPath reads the path of a log, or one of the two words for a stream and for no log.
+func (r *reader) logPath(n *yaml.Node, to *string, example, stream, nowhere string) {
+	s, ok := value(r, n, r.String)
+	switch {
+	case !ok:
+	case s == "":
+		r.Errorf(n, "path is empty: write a file such as %s, %s, or %s", example, stream, nowhere)
+	case s == stream, s == nowhere:
+		*to = s
+	default:
+		*to = r.resolve(s)
+	}
 }
 
 var errShare = errors.New("not a share: write a number from 0 to 1, such as 0.01")

@@ -2,7 +2,6 @@ package config
 
 import (
 	"maps"
-	"path/filepath"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -81,10 +80,7 @@ func (r *reader) store(n *yaml.Node) {
 
 func (r *reader) yamlStore(n *yaml.Node) {
 	r.where(n, "yaml", "path", "keys.yaml", func(path string) {
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(r.File), path)
-		}
-		r.c.Store.YAML = &YAMLStore{Path: path}
+		r.c.Store.YAML = &YAMLStore{Path: r.resolve(path)}
 	}, nil)
 }
 

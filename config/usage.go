@@ -1,7 +1,6 @@
 package config
 
 import (
-	"path/filepath"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -36,10 +35,8 @@ func (r *reader) usage(n *yaml.Node) {
 			case !ok:
 			case s == "":
 				r.Errorf(n, "path is empty: write one such as usage.db, or omit the field")
-			case filepath.IsAbs(s):
-				u.Path = s
 			default:
-				u.Path = filepath.Join(filepath.Dir(r.File), s)
+				u.Path = r.resolve(s)
 			}
 		},
 	})
