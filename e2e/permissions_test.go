@@ -58,7 +58,7 @@ func TestPermissionsOfARoute(t *testing.T) {
 		if n := logged(t, server, "the requirements of a route cannot be parsed"); n != 1 {
 			t.Errorf("the mistake was logged %d times", n)
 		}
-		if n := counted(t, server, "extauthz_bad_route_texts_total"); n != 1 {
+		if n := counted(t, server, "extauthz_invalid_route_settings_total"); n != 1 {
 			t.Errorf("the mistake was counted %d times", n)
 		}
 	})

@@ -35,7 +35,7 @@ type metrics struct {
 
 	owners ownerCount
 
-	badRoutes     prometheus.Counter
+	invalidRoutes prometheus.Counter
 	limiterFailed prometheus.Counter
 }
 
@@ -69,7 +69,7 @@ func newMetrics(o Options) *metrics {
 	m.keys = newReloadMetrics(m.registry, "extauthz", "the keys")
 	m.config = newReloadMetrics(m.registry, "extauthz_config", "the configuration")
 	m.dryRun = gauge("extauthz_dry_run", "1 if every request is let through, whatever the decision.")
-	m.badRoutes = counter("extauthz_bad_route_texts_total", "Distinct permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
+	m.invalidRoutes = counter("extauthz_invalid_route_settings_total", "Distinct permissions and ratelimits of routes that could not be parsed, so that their requests are refused.")
 	m.limiterFailed = counter("extauthz_ratelimit_failures_total", "Checks for which the rate limiter did not answer.")
 	lost := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "extauthz_log_lines_dropped_total", Help: "Log lines that were lost because writing them failed or took too long.",
@@ -79,7 +79,7 @@ func newMetrics(o Options) *metrics {
 		ConstLabels: prometheus.Labels{"version": o.Version, "revision": o.Revision, "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 	m.registry.MustRegister(decisions, letThrough, m.wouldRefuse, m.duration, &m.owners, m.panics, m.noAddress, unread,
-		m.dryRun, m.badRoutes, m.limiterFailed, lost, build,
+		m.dryRun, m.invalidRoutes, m.limiterFailed, lost, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -12,7 +12,7 @@ type routeLog struct {
 }
 
 func (l *routeLog) bad(err error) {
-	l.metrics.badRoutes.Inc()
+	l.metrics.invalidRoutes.Inc()
 	l.log.Error("the requirements of a route cannot be parsed, so its requests are refused as UNAVAILABLE", "error", clip(oneLine(err)))
 }
 
