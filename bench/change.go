@@ -14,10 +14,10 @@ type change struct {
 	Took series `json:"ms"`
 }
 
-// patience is how long a change may take.
+// patience is the maximum time for a change to take effect.
 const patience = time.Minute
 
-// until asks until the answer is as wanted, and returns how long that took. It asks again after an error: an
+// until polls until the answer is as wanted, and returns how long that took. It retries after an error: an
 // Envoy whose listener is being replaced may reset a connection.
 func until(ctx context.Context, want bool, ask func() (bool, error)) (time.Duration, error) {
 	for began := time.Now(); ; {
@@ -33,7 +33,7 @@ func until(ctx context.Context, want bool, ask func() (bool, error)) (time.Durat
 	}
 }
 
-// changes measures it for each kind of store. The key goes off and on again; both count.
+// changes measures this for each kind of store. The key is disabled and enabled; both are measured.
 func (s *stage) changes(ctx context.Context) ([]*change, error) {
 	last := s.plan.native[len(s.plan.native)-1]
 	var all []*change
@@ -106,8 +106,7 @@ func (s *stage) setNative(name string, keys int, rules rulesWriter) func(bool) e
 	}
 }
 
-// askEnvoy asks on a connection of its own each time: the old ones keep the old listener for
-// a while.
+// askEnvoy uses a new connection each time: existing ones stay on the old listener for a while.
 func (s *stage) askEnvoy(name string) func() (bool, error) {
 	return func() (bool, error) {
 		c, err := dialHTTP(s.envoy(name).envoy.addr)

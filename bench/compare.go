@@ -34,8 +34,8 @@ func (c *directCase) measure(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// alternate measures the cases in turn, so that what befalls the machine befalls all of them.
-// A first turn warms up.
+// alternate measures the cases alternately, so that other load on the machine affects all of them.
+// The first round is a warm-up.
 func alternate(ctx context.Context, cases []*directCase, rounds int, d time.Duration) error {
 	for _, c := range cases {
 		if _, err := c.load.run(ctx, d/2); err != nil {
@@ -52,8 +52,8 @@ func alternate(ctx context.Context, cases []*directCase, rounds int, d time.Dura
 	return nil
 }
 
-// compare holds several programs against each other and against the stock server, each written
-// as NAME=COMMAND.
+// compare compares several programs with each other and with the stock server. Each is given as
+// NAME=COMMAND.
 func compare(ctx context.Context, b *bed, programs []string, rounds int, d time.Duration) error {
 	keys := keySet{10_000, 3}
 	stock, err := b.peer("stock", "tcp", keys)

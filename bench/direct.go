@@ -22,13 +22,13 @@ import (
 // checkMethod is what Envoy calls.
 const checkMethod = "/envoy.service.auth.v3.Authorization/Check"
 
-// A template is an encoded CheckRequest in which one secret can be put in another's place.
+// A template is an encoded CheckRequest whose secret can be replaced.
 type template struct {
 	bytes []byte
 	at    int
 }
 
-// newTemplate returns a request as a browser makes it through Envoy from this address.
+// newTemplate returns a browser's request from this address, as Envoy sends it.
 func newTemplate(client string) (template, error) {
 	placeholder := secret(0)
 	b, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
@@ -59,7 +59,7 @@ func (t template) with(secret string) []byte {
 	return b
 }
 
-// rawCodec takes requests that are encoded already, and leaves replies as they are.
+// rawCodec sends requests that are already encoded, and does not decode responses.
 type rawCodec struct{}
 
 func (rawCodec) Name() string { return "proto" }
@@ -73,7 +73,7 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// A directLoad calls a server as Envoy does: many calls at once over few connections.
+// A directLoad calls a server as Envoy does: many concurrent calls over few connections.
 type directLoad struct {
 	conns    []*grpc.ClientConn
 	template template
@@ -119,7 +119,7 @@ func (l *directLoad) check(ctx context.Context, worker int, secret string) (bool
 		return false, err
 	}
 	var resp authv3.CheckResponse
-	if len(reply) > 3 && reply[0] == 1<<3|2 && reply[1] == 0 { // an empty status: as good as all that allow
+	if len(reply) > 3 && reply[0] == 1<<3|2 && reply[1] == 0 { // an empty status, as in nearly every response that allows
 		return true, nil
 	}
 	if err := proto.Unmarshal(reply, &resp); err != nil {
@@ -128,7 +128,7 @@ func (l *directLoad) check(ctx context.Context, worker int, secret string) (bool
 	return resp.GetStatus().GetCode() == 0, nil
 }
 
-// run makes calls for the duration, each worker one after another, and returns how many.
+// run makes calls for the duration and returns how many. Each worker has one call in progress.
 func (l *directLoad) run(ctx context.Context, d time.Duration) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d+10*time.Second)
 	defer cancel()

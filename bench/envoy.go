@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// bootstrap is an Envoy that answers every request itself, so that what differs between two
-// of them is their filters alone. The listener is read from a file, and again when it changes.
+// bootstrap is an Envoy that answers every request itself, so that two of them differ only in their
+// filters. The listener is read from a file, and reloaded when the file changes.
 const bootstrap = `
 node: {id: bench, cluster: bench}
 dynamic_resources: {lds_config: {resource_api_version: V3, path_config_source: {path: %q}}}
@@ -61,7 +61,7 @@ type envoyServer struct {
 	addr, listenerFile string
 }
 
-// envoyWith starts an Envoy that asks the server; one without a filter where it is nil.
+// envoyWith starts an Envoy that calls the server, or, if server is nil, one without a filter.
 func (b *bed) envoyWith(name string, s *server) (*envoyServer, error) {
 	if s == nil {
 		return b.startEnvoy(name, "", "")
@@ -133,7 +133,7 @@ type envoyCase struct {
 	Half       flow   `json:"half"` // at half the rate of saturation
 
 	envoy  *envoyServer
-	server *server // nil where Envoy decides by itself
+	server *server // nil if Envoy itself decides
 	load   *httpLoad
 }
 

@@ -81,9 +81,9 @@ func (c *httpConn) get(secret string) (int, error) {
 	}
 }
 
-// run sends requests for the duration and returns how long each took. At a rate of 0 each
-// connection sends the next at once; else they share the rate between them. A request that
-// has to wait for the one before it has begun when it was due.
+// run sends requests for the duration and returns the latency of each. At a rate of 0, each
+// connection sends the next request immediately; otherwise they share the rate. The latency of a
+// request that is delayed by the previous one is measured from when it was due.
 func (l *httpLoad) run(ctx context.Context, d time.Duration, rate float64) ([]time.Duration, error) {
 	return paced(ctx, httpConns, d, rate, func(_ context.Context, worker int) error {
 		status, err := l.conns[worker].get(l.draw())
@@ -94,8 +94,8 @@ func (l *httpLoad) run(ctx context.Context, d time.Duration, rate float64) ([]ti
 	})
 }
 
-// paced has workers call for the duration, or until ctx ends, at the rate, and returns how
-// long each call took.
+// paced has workers call at the rate for the duration, or until ctx ends, and returns the latency
+// of each call.
 func paced(ctx context.Context, workers int, d time.Duration, rate float64, call func(context.Context, int) error) ([]time.Duration, error) {
 	took, errs := make([][]time.Duration, workers), make([]error, workers)
 	began := time.Now()
@@ -112,7 +112,7 @@ func paced(ctx context.Context, workers int, d time.Duration, rate float64, call
 				if rate > 0 {
 					if wait := due.Sub(start); wait > 0 {
 						time.Sleep(wait)
-						start = time.Now() // that a timer is late is not the server's doing
+						start = time.Now() // a late timer is not the server's latency
 					} else {
 						start = due
 					}

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// inside measures the dynamic module beside an Envoy without a filter, one that asks a sidecar, and one
-// that holds the keys in its own filters.
+// inside compares the dynamic module with an Envoy without a filter, one that calls a sidecar, and one
+// with the keys in its own filters.
 func inside(ctx context.Context, b *bed, p plan) (*results, error) {
 	s := &stage{bed: b, plan: p, servers: map[string]*server{}}
 	var err error
@@ -32,7 +32,7 @@ func inside(ctx context.Context, b *bed, p plan) (*results, error) {
 	return r, ctx.Err()
 }
 
-// envoyOf returns the case with this name; an empty one if it was not measured.
+// envoyOf returns the case with this name, or an empty one if it was not measured.
 func (r *results) envoyOf(name string) *envoyCase {
 	for _, c := range r.Envoy {
 		if c.Name == name {
@@ -51,7 +51,7 @@ func (r *results) memoryOf(name string) float64 {
 	return 0
 }
 
-// insideTargets are those of the dynamic module.
+// insideTargets are the targets of the dynamic module.
 func (r *results) insideTargets(p plan) []target {
 	none, module, sidecar := r.envoyOf(nameNoFilter), r.envoyOf(nameInside), r.envoyOf(nameUnix)
 	matcher := matcherOf(slices.Max(p.native))
@@ -67,7 +67,7 @@ func (r *results) insideTargets(p plan) []target {
 	}
 }
 
-// insideMarkdown returns the results of inside as tables.
+// insideMarkdown returns the results of inside as Markdown tables.
 func (r *results) insideMarkdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Load average at the start: %s.\n", r.Machine.LoadAvg)
@@ -88,7 +88,7 @@ func (r *results) insideMarkdown() string {
 	return b.String()
 }
 
-// showInside measures the dynamic module and prints what it found.
+// showInside measures the dynamic module and prints the results.
 func showInside(ctx context.Context, b *bed, p plan) error {
 	r, err := inside(ctx, b, p)
 	if err == nil {

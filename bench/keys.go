@@ -16,8 +16,8 @@ import (
 	"extauthz/keystore/postgres/pgtest"
 )
 
-// secret is the i-th secret. All are equally long, so that one can stand in another's place in
-// an encoded request. Those of keys are numbered from 0.
+// secret is the i-th secret. All have the same length, so that one can replace another in an encoded
+// request. The secrets of keys are numbered from 0.
 func secret(i int) string { return fmt.Sprintf("sk_%021d", i) }
 
 func hash(secret string) string {
@@ -25,14 +25,13 @@ func hash(secret string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// client is the address that requests come from. The last range of every whitelist
-// holds it.
+// client is the client address of requests. Only the last range of each whitelist contains it.
 const client = "127.0.0.1"
 
-// stranger is an address that no whitelist holds.
+// stranger is an address that no whitelist contains.
 const stranger = "198.51.100.1"
 
-// whitelist returns n ranges, of which one holds the client.
+// whitelist returns n ranges, one of which contains the client.
 func whitelist(n int) []string {
 	ranges := make([]string, 0, n)
 	for i := range n - 1 {
@@ -41,12 +40,12 @@ func whitelist(n int) []string {
 	return append(ranges, "127.0.0.0/8")
 }
 
-// A keySet is what one server holds.
+// A keySet describes the keys of one server.
 type keySet struct{ keys, ranges int }
 
 func (s keySet) String() string { return fmt.Sprintf("%d keys × %d ranges", s.keys, s.ranges) }
 
-// writeYAML writes a key file. A key named as disabled is.
+// writeYAML writes a key file. The key with the number disabled is disabled.
 func (s keySet) writeYAML(path string, disabled int) error {
 	f, err := os.Create(path + ".new")
 	if err != nil {
@@ -64,10 +63,10 @@ func (s keySet) writeYAML(path string, disabled int) error {
 	return errors.Join(w.Flush(), f.Close(), os.Rename(path+".new", path))
 }
 
-// noKey is the number of no key.
+// noKey is a number that no key has.
 const noKey = -1
 
-// A database is a Postgres server with one database a key set.
+// A database is a Postgres server with one database for each key set.
 type database struct{ server *pgtest.Server }
 
 func startDatabase() (*database, error) {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A machine says where and with what a run was made.
+// A machine describes the hardware and the programs of a run.
 type machine struct {
 	CPU      string            `json:"cpu"`
 	Cores    int               `json:"cores"`
@@ -52,7 +52,7 @@ func thisMachine(b *bed) machine {
 	return m
 }
 
-// fieldOf returns the value of the first line that begins with name, as /proc has them.
+// fieldOf returns the value of the first line that begins with name, in the format of /proc.
 func fieldOf(file, name string) string {
 	b, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(b)) {

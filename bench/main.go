@@ -1,5 +1,5 @@
-// Command bench measures extauthz beside what else could stand in its place, in one run, in
-// turn. `make bench` runs it.
+// Command bench compares extauthz with its alternatives, alternating between them in one run.
+// `make bench` runs it.
 package main
 
 import (

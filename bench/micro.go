@@ -18,7 +18,7 @@ type micro struct {
 	Allocs series `json:"allocations"`
 }
 
-// The micro-benchmarks that the targets are about.
+// The micro-benchmarks that have targets.
 const (
 	microAuthorize = "BenchmarkAuthorize/cached/allow"
 	microCheck     = "BenchmarkCheckBytes/wire/allow"
@@ -26,7 +26,7 @@ const (
 
 var benchLine = regexp.MustCompile(`^(Benchmark\S+?)(?:-\d+)?\s+\d+\s+([\d.]+) ns/op.*?(\d+) allocs/op`)
 
-// micros runs the benchmarks beside the code, once a round.
+// micros runs the benchmarks of the packages, once per round.
 func micros(ctx context.Context, rounds int) ([]*micro, error) {
 	cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-bench=^(BenchmarkAuthorize|BenchmarkCheckBytes)$", "-benchmem",
 		"-benchtime=200ms", "-count="+strconv.Itoa(rounds), "./authz", "./envoy")

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// A rulesWriter writes what holds each key to its addresses.
+// A rulesWriter writes the filter that restricts each key to its addresses.
 type rulesWriter func(*strings.Builder, keySet)
 
-// native returns Envoy's own filters for the keys: api_key_auth finds the key, which holds the
-// secrets in plain text, and rbac holds it to its addresses. A key named as absent is left out.
+// native returns Envoy's own filters for the keys: api_key_auth, which has the secrets in plain text,
+// finds the key, and rbac restricts it to its addresses. The key with the number absent is omitted.
 func native(s keySet, rules rulesWriter, absent int) string {
 	var b strings.Builder
 	b.WriteString(`        - name: envoy.filters.http.api_key_auth
@@ -32,7 +32,7 @@ func native(s keySet, rules rulesWriter, absent int) string {
 	return b.String()
 }
 
-// cidrs returns a whitelist as Envoy writes it, each range by the format.
+// cidrs returns a whitelist in Envoy's syntax, with each range in this format.
 func cidrs(n int, format string) string {
 	var list []string
 	for _, r := range whitelist(n) {
@@ -42,7 +42,7 @@ func cidrs(n int, format string) string {
 	return strings.Join(list, ", ")
 }
 
-// rbacPolicies writes one policy a key. They are tried one after another.
+// rbacPolicies writes one policy for each key. Envoy evaluates them sequentially.
 func rbacPolicies(b *strings.Builder, s keySet) {
 	ranges := cidrs(s.ranges, "{direct_remote_ip: {address_prefix: %s, prefix_len: %s}}")
 	b.WriteString("            rules:\n              policies:\n")

@@ -10,7 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
-// policy finds the key by its secret's hash and holds the address against its ranges.
+// policy finds the key by the hash of its secret and compares the address with its ranges.
 const policy = `package keys_policy
 
 default decision := {"allow": false}
@@ -23,8 +23,8 @@ decision := {"allow": true, "id": key.id} if {
 }
 `
 
-// opa is what one writes with OPA's Go library: the query is prepared once, and the keys are
-// in its store as values that need no conversion on reading.
+// opa is a typical use of OPA's Go library: the query is prepared once, and the keys are in its store
+// as values that need no conversion when they are read.
 type opa struct {
 	authv3.UnimplementedAuthorizationServer
 

@@ -17,8 +17,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// peers are the servers that extauthz is compared with, by the name after `bench peer`. Each
-// is a stock grpc-go server with the generated code.
+// peers are the servers that extauthz is compared with, by the name after `bench peer`. Each is a
+// plain grpc-go server with the generated code.
 var peers = map[string]func(keyFile string) (authv3.AuthorizationServer, error){
 	"stock": func(string) (authv3.AuthorizationServer, error) { return stock{}, nil },
 	"naive": newNaive,
@@ -45,7 +45,7 @@ func servePeer(kind, addr, keyFile string) error {
 	return s.Serve(l)
 }
 
-// stock always allows: the floor.
+// stock always allows, as a lower bound.
 type stock struct {
 	authv3.UnimplementedAuthorizationServer
 }
@@ -76,7 +76,7 @@ func readRecords(path string) ([]record, error) {
 	return f.Keys, yaml.Unmarshal(b, &f)
 }
 
-// naive is what one writes in an afternoon: a map by hash, and a scan of the whitelist.
+// naive is a simple implementation: a map by hash, and a linear scan of the whitelist.
 type naive struct {
 	authv3.UnimplementedAuthorizationServer
 

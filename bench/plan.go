@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// A plan is how much of everything a run does.
+// A plan sets the sizes and durations of a run.
 type plan struct {
 	rounds     int
 	time       time.Duration // of one measurement
-	native     []int         // how many keys Envoy's own filters are given
+	native     []int         // the numbers of keys in Envoy's own filters
 	million    int           // the most keys in Postgres
 	yamlKeys   []int         // the numbers of keys in a file
 	ranges     []int         // the numbers of ranges on one key
@@ -29,14 +29,13 @@ var (
 	}
 )
 
-// usual is what the servers hold, where nothing else is said.
+// usual is the default key set of the servers.
 var usual = keySet{keys: 10_000, ranges: 3}
 
-// hot is how many of the keys in Postgres are asked for: fewer than the cache holds by
-// default.
+// hot is the number of keys in Postgres that the load uses. They fit the cache's default size.
 const hot = 50_000
 
-// The names of what the targets are about.
+// The names of the cases that have targets.
 const (
 	nameStock     = "stock, always allows, TCP"
 	nameStockUnix = "stock, always allows, unix socket"
@@ -51,7 +50,7 @@ const (
 	nameForbidden = "extauthz, address refused"
 )
 
-// A stage is all that is set up to be measured.
+// A stage is everything that is measured.
 type stage struct {
 	bed    *bed
 	plan   plan
@@ -66,7 +65,7 @@ type stage struct {
 	servers map[string]*server
 }
 
-// A memory is what a server takes after it has worked.
+// A memory is the memory of a server after the load.
 type memory struct {
 	Name string  `json:"name"`
 	MiB  float64 `json:"mib"`
@@ -87,7 +86,7 @@ func newStage(ctx context.Context, b *bed, p plan) (*stage, error) {
 	return s, nil
 }
 
-// setServers starts what is measured both directly and through Envoy.
+// setServers starts the servers that are measured both directly and through Envoy.
 func (s *stage) setServers(ctx context.Context) error {
 	for _, c := range []struct {
 		name  string
@@ -112,7 +111,7 @@ func (s *stage) setServers(ctx context.Context) error {
 	return nil
 }
 
-// setDirect makes the cases of a direct load.
+// setDirect adds the cases of a direct load.
 func (s *stage) setDirect(context.Context) error {
 	for _, name := range []string{nameStock, nameStockUnix, nameOPA, nameNaive, nameTCP, nameUnix, namePostgres} {
 		if err := s.add(&s.direct, name, s.servers[name], among(usual.keys), true); err != nil {
@@ -141,7 +140,7 @@ func (s *stage) add(to *[]*directCase, name string, server *server, draw func() 
 	return err
 }
 
-// The names of what grows, by how far it has grown.
+// The names of the cases that differ in one size, by that size.
 func fileOf(keys int) string     { return fmt.Sprintf("key file, %d keys", keys) }
 func postgresOf(keys int) string { return fmt.Sprintf("Postgres cached, %d keys", keys) }
 func rangesOf(n int) string      { return fmt.Sprintf("%d ranges on the key", n) }
@@ -177,7 +176,7 @@ func (s *stage) setGrowth(ctx context.Context) error {
 	return nil
 }
 
-// The names of Envoy's own filters, by how many keys they hold.
+// The names of Envoy's own filters, by the number of their keys.
 const nameNoFilter = "Envoy, no filter"
 
 func policiesOf(keys int) string { return fmt.Sprintf("api_key_auth + rbac policies, %d keys", keys) }
@@ -209,7 +208,7 @@ func (s *stage) addEnvoy(name string, e *envoyServer, err error, server *server,
 	return err
 }
 
-// setInside starts an Envoy that decides nothing, and one that has the dynamic module.
+// setInside starts an Envoy without a filter, and one with the dynamic module.
 func (s *stage) setInside() error {
 	e, err := s.bed.envoyWith("none", nil)
 	if err := s.addEnvoy(nameNoFilter, e, err, nil, usual.keys); err != nil {
@@ -224,7 +223,7 @@ func (s *stage) setMatcher(keys int) error {
 	return s.addEnvoy(matcherOf(keys), e, err, nil, keys)
 }
 
-// setAsking starts Envoys that ask these servers.
+// setAsking starts Envoys that call these servers.
 func (s *stage) setAsking(names ...string) error {
 	for _, name := range names {
 		e, err := s.bed.envoyWith("asks-"+strings.Map(letters, name), s.servers[name])

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A plot draws itself.
+// A plot can be drawn as SVG.
 type plot interface{ svg() string }
 
 // plots returns the plots by the names of their files.
@@ -37,7 +37,7 @@ func (r *results) plots() map[string]plot {
 	}
 }
 
-// growth draws the CPU per check over how much there is of what grows.
+// growth plots the CPU time per check over the size that differs.
 func (r *results) growth() *lines {
 	p := &lines{title: "Server CPU per check, as keys and ranges grow", unit: "µs", over: "keys, or ranges on one key"}
 	for _, kind := range []struct{ name, prefix, format string }{

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process is a server under measurement, in a process of its own.
+// A process is a server under measurement, in a separate process.
 type process struct {
 	name string
 	cmd  *exec.Cmd
@@ -22,7 +22,7 @@ type process struct {
 	done chan struct{}
 }
 
-// start runs a program and waits until ready says nil.
+// start runs a program and waits until ready returns nil.
 func start(dir, name string, args []string, ready func() error) (*process, error) {
 	log := filepath.Join(dir, name+".log")
 	f, err := os.Create(log)
@@ -84,7 +84,7 @@ func (p *process) rss() int64 {
 	return resident * int64(os.Getpagesize())
 }
 
-// listens returns a check of whether somebody listens at addr, host:port or unix:/path.
+// listens returns a function that returns nil if addr, host:port or unix:/path, accepts connections.
 func listens(addr string) func() error {
 	return func() error {
 		conn, err := net.DialTimeout(network(addr), strings.TrimPrefix(addr, "unix:"), time.Second)
@@ -102,7 +102,7 @@ func network(addr string) string {
 	return "tcp"
 }
 
-// freePort returns an address on which nobody listens now.
+// freePort returns an address with a port that is not in use.
 func freePort() string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -112,7 +112,7 @@ func freePort() string {
 	return l.Addr().String()
 }
 
-// closers are undone in reverse order.
+// closers are called in reverse order.
 type closers []func()
 
 func (c *closers) add(f func()) { *c = append(*c, f) }

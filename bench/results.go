@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// results is everything that a run has found, as the JSON has it.
+// results are all results of a run, as in the JSON file.
 type results struct {
 	Machine machine       `json:"machine"`
 	Plan    string        `json:"plan"`
@@ -24,12 +24,12 @@ type results struct {
 	Micro   []*micro      `json:"micro"`
 }
 
-// everything makes the whole run.
+// everything runs all measurements.
 func everything(ctx context.Context, b *bed, p plan, name string) (*results, error) {
 	r := &results{Machine: thisMachine(b), Plan: name}
 	began := time.Now()
 	say := func(what string) { fmt.Fprintf(os.Stderr, "%5.0fs  %s\n", time.Since(began).Seconds(), what) }
-	say("benchmarks of the code itself")
+	say("Go benchmarks")
 	var err error
 	if r.Micro, err = micros(ctx, p.rounds); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 			return nil, err
 		}
 	}
-	say("checks over gRPC, server by server in turn")
+	say("checks over gRPC, alternating between servers")
 	if err := alternate(ctx, s.direct, p.rounds, p.time); err != nil {
 		return nil, err
 	}
@@ -58,12 +58,12 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 		return nil, err
 	}
 	r.Memory = s.memories()
-	// Before the changes: those of 20,000 keys in Envoy keep a processor busy long after.
-	say("checks while a large key file is read again")
+	// Before the changes, because changes of 20,000 keys in Envoy keep a processor busy afterwards.
+	say("checks while a large key file is reloaded")
 	if r.Reload, err = s.measureReload(ctx); err != nil {
 		return nil, err
 	}
-	say("from a key's change to its effect")
+	say("time until a change of a key takes effect")
 	if r.Changes, err = s.changes(ctx); err != nil {
 		return nil, err
 	}
@@ -72,13 +72,13 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 	return r, ctx.Err()
 }
 
-// warm asks for so many keys of a server that its cache has all but a few.
+// warm uses keys of a server until nearly all are in its cache.
 func (s *stage) warm(ctx context.Context, name string, keys int) error {
 	for _, c := range slices.Concat(s.direct, s.growth) {
 		if c.Name != name {
 			continue
 		}
-		for n := 0; n < 8*keys; { // uniform draws leave e^-8 of the keys unasked
+		for n := 0; n < 8*keys; { // uniform draws miss e^-8 of the keys
 			done, err := c.load.run(ctx, time.Second/2)
 			if err != nil {
 				return fmt.Errorf("%s: %w\n%s", c.Name, err, c.server.tail())
@@ -89,7 +89,7 @@ func (s *stage) warm(ctx context.Context, name string, keys int) error {
 	return nil
 }
 
-// memories returns what each process takes now.
+// memories returns the current memory of each process.
 func (s *stage) memories() []memory {
 	var all []memory
 	seen := map[*process]bool{}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// A bed is where everything that is measured runs: a folder, and the programs.
+// A bed is the environment of all measurements: a folder, and the programs.
 type bed struct {
 	dir      string // for files, sockets and logs; short, for a socket's path may have 108 bytes
 	self     string // this program
@@ -24,7 +24,7 @@ type server struct {
 	keys keySet
 }
 
-// address returns a new address: of TCP, or of a unix socket with this name.
+// address returns a new address, of TCP or of a unix socket with this name.
 func (b *bed) address(name, network string) string {
 	if network == "unix" {
 		return "unix:" + filepath.Join(b.dir, name+".sock")
@@ -32,7 +32,7 @@ func (b *bed) address(name, network string) string {
 	return freePort()
 }
 
-// keyFile returns a key file with the keys, which is written once.
+// keyFile returns the path of a key file with the keys, which is written once.
 func (b *bed) keyFile(s keySet) (string, error) {
 	path := filepath.Join(b.dir, fmt.Sprintf("keys-%d-%d.yaml", s.keys, s.ranges))
 	if _, err := os.Stat(path); err == nil {
@@ -52,7 +52,7 @@ func (b *bed) peer(kind, network string, s keySet) (*server, error) {
 	return b.serve(name, addr, s, b.self, "peer", kind, addr, file)
 }
 
-// yaml starts extauthz over a key file. A program other than the one under test can stand in.
+// yaml starts extauthz, or another program with the same flags, over a key file.
 func (b *bed) yaml(name, network string, s keySet, program ...string) (*server, error) {
 	file, err := b.keyFile(s)
 	if err != nil {

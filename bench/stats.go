@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// median returns the middle value; 0 of none.
+// median returns the median, or 0 if there are no values.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -26,7 +26,7 @@ func quantile(durations []time.Duration, q float64) time.Duration {
 	return durations[min(len(durations)-1, int(q*float64(len(durations))))]
 }
 
-// A series is what was measured of one thing, a value a round.
+// A series has one measured value per round.
 type series struct {
 	Median float64   `json:"median"`
 	Rounds []float64 `json:"rounds"`

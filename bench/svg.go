@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// bars is a plot of one bar a name.
+// bars is a bar chart.
 type bars struct {
 	title, unit string
 	names       []string
@@ -18,7 +18,7 @@ func (p *bars) add(name string, value float64) {
 	p.names, p.values = append(p.names, name), append(p.values, value)
 }
 
-// svg draws the plot. Ours are of another colour.
+// svg draws the plot. extauthz has a different colour.
 func (p *bars) svg() string {
 	const left, row, wide = 330, 24, 430
 	height := 50 + row*len(p.names)
@@ -51,7 +51,7 @@ func head(b *strings.Builder, width, height int, title string) {
 	fmt.Fprintf(b, `<text x="12" y="22" font-size="14" font-weight="bold">%s</text>`+"\n", html.EscapeString(title))
 }
 
-// lines is a plot of values over a count, which grows by powers of ten.
+// lines is a line chart of values over a count, on a logarithmic scale.
 type lines struct {
 	title, unit, over string
 	names             []string

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// markdown returns the results as tables, which read well on a terminal too.
+// markdown returns the results as Markdown tables, which are readable on a terminal too.
 func (r *results) markdown() string {
 	var b strings.Builder
 	m := r.Machine
@@ -66,7 +66,7 @@ func directTable(b *strings.Builder, cases []*directCase, floor float64, of stri
 	table(b, rows)
 }
 
-// envoyTable writes what was measured through Envoy, also as a ratio to the rate of the case floor.
+// envoyTable writes the results through Envoy, with ratios to the rate of the case floor.
 func (r *results) envoyTable(b *strings.Builder, title, floor string, of func(*envoyCase) *flow) {
 	fmt.Fprintf(b, "\n%s:\n\n", title)
 	rows := [][]string{{"", "requests/s", "of " + strings.Split(floor, ",")[0], "p50 µs", "p99 µs", "p99.9 µs", "server CPU µs", "Envoy CPU µs"}}
@@ -79,7 +79,7 @@ func (r *results) envoyTable(b *strings.Builder, title, floor string, of func(*e
 	table(b, rows)
 }
 
-// number shows three digits or so.
+// number formats about three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:
@@ -92,7 +92,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// table writes rows, the first of which is the head, with their columns aligned.
+// table writes rows with aligned columns. The first row is the header.
 func table(b *strings.Builder, rows [][]string) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {

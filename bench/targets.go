@@ -2,24 +2,24 @@ package main
 
 import "slices"
 
-// A target is a ratio, or a figure, that a run is held against.
+// A target is a goal for a ratio or another figure of a run.
 type target struct {
 	What    string  `json:"what"`
 	Against string  `json:"against"`
 	Is      float64 `json:"is"`
 	Target  float64 `json:"target"`
-	Limit   float64 `json:"at_least"` // what is still good enough
+	Limit   float64 `json:"at_least"` // still acceptable
 	More    bool    `json:"more_is_better"`
 }
 
-// state says how the target stands.
+// state says whether the target is met.
 func (t target) state() string {
 	met := func(line float64) bool { return t.Is <= line && !t.More || t.Is >= line && t.More }
 	switch {
 	case met(t.Target):
 		return "met"
 	case met(t.Limit):
-		return "good enough"
+		return "acceptable"
 	}
 	return "missed"
 }
@@ -42,7 +42,7 @@ func (r *results) rate(name string) float64 {
 	return 0
 }
 
-// micro returns the fastest round: what else runs on the machine only adds to it.
+// micro returns the fastest round: other load on the machine only makes it slower.
 func (r *results) micro(name string) (nanos, allocs float64) {
 	for _, m := range r.Micro {
 		if m.Name == name {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// measure adds one round: at saturation, and at half the rate that the first one found.
+// measure adds one round: at saturation, and at half the saturation rate of the first round.
 func (c *envoyCase) measure(ctx context.Context, d time.Duration) error {
 	if err := c.flow(ctx, &c.Saturation, d, 0); err != nil {
 		return err
@@ -33,7 +33,7 @@ func (c *envoyCase) flow(ctx context.Context, f *flow, d time.Duration, rate flo
 	return nil
 }
 
-// through measures the cases in turn. A first turn warms up.
+// through measures the cases alternately. The first round is a warm-up.
 func through(ctx context.Context, cases []*envoyCase, rounds int, d time.Duration) error {
 	for _, c := range cases {
 		if _, err := c.load.run(ctx, d/4, 0); err != nil {
