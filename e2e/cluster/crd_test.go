@@ -28,7 +28,7 @@ type definition struct {
 }
 
 // definitions are the CustomResourceDefinitions of the projects whose kinds the chart and the examples use,
-// from their own modules: the Prometheus operator, the Gateway API and Envoy Gateway.
+// from their own modules: the Prometheus operator, the Gateway API, Envoy Gateway and Contour.
 func definitions(t *testing.T) map[schema.GroupVersionKind]definition {
 	t.Helper()
 	found := map[schema.GroupVersionKind]definition{}
@@ -36,6 +36,7 @@ func definitions(t *testing.T) map[schema.GroupVersionKind]definition {
 		"github.com/prometheus-operator/prometheus-operator": "example/prometheus-operator-crd/*.yaml",
 		"sigs.k8s.io/gateway-api":                            "config/crd/experimental/*.yaml",
 		"github.com/envoyproxy/gateway":                      "charts/gateway-helm/charts/crds/crds/generated/*.yaml",
+		"github.com/projectcontour/contour":                  "examples/contour/01-crds.yaml",
 	} {
 		out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 		dir := strings.TrimSpace(string(out))
@@ -65,7 +66,7 @@ func addDefinitions(t *testing.T, file string, doc []byte, to map[schema.GroupVe
 	}
 	for _, version := range crd.Spec.Versions {
 		kind := schema.GroupVersionKind{Group: crd.Spec.Group, Version: version.Name, Kind: crd.Spec.Names.Kind}
-		if !slices.Contains([]string{"ServiceMonitor", "PrometheusRule", "Gateway", "HTTPRoute", "ReferenceGrant", "SecurityPolicy", "ClientTrafficPolicy", "EnvoyProxy", "Backend", "GatewayClass"}, kind.Kind) {
+		if !slices.Contains([]string{"ServiceMonitor", "PrometheusRule", "Gateway", "HTTPRoute", "ReferenceGrant", "SecurityPolicy", "ClientTrafficPolicy", "EnvoyProxy", "Backend", "GatewayClass", "ExtensionService", "HTTPProxy"}, kind.Kind) {
 			continue
 		}
 		var internal apiextensions.JSONSchemaProps

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	egv1a1 "github.com/envoyproxy/gateway/api/v1alpha1"
+	contourv1 "github.com/projectcontour/contour/apis/projectcontour/v1"
+	contourv1alpha1 "github.com/projectcontour/contour/apis/projectcontour/v1alpha1"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -31,6 +33,7 @@ var known = func() *runtime.Scheme {
 	for _, add := range []func(*runtime.Scheme) error{
 		corev1.AddToScheme, appsv1.AddToScheme, batchv1.AddToScheme, policyv1.AddToScheme, autoscalingv2.AddToScheme,
 		networkingv1.AddToScheme, monitoringv1.AddToScheme, gatewayv1.Install, gatewayv1beta1.Install, egv1a1.AddToScheme,
+		contourv1.AddToScheme, contourv1alpha1.AddToScheme,
 	} {
 		if err := add(s); err != nil {
 			panic(err)
