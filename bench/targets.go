@@ -19,7 +19,7 @@ func (t target) state() string {
 	case met(t.Target):
 		return "met"
 	case met(t.Limit):
-		return "acceptable"
+		return "good enough"
 	}
 	return "missed"
 }

@@ -11,8 +11,7 @@ import (
 	"extauthz/polltest"
 )
 
-// own returns the address that Envoy appends to x-forwarded-for for a peer on loopback: that
-// of the machine itself.
+// own returns the machine's own address, which Envoy appends to x-forwarded-for for a loopback peer.
 func own(t *testing.T) string {
 	upstream := harness.StartUpstream(t)
 	server := harness.StartExtauthz(t, harness.Settings{Keys: keys})
@@ -157,8 +156,8 @@ func TestClientAddressBehindProxies(t *testing.T) {
 	})
 }
 
-// What is set aside under trusted_hops is what Envoy appended, or there is no address: each row
-// comes from a load balancer at 198.51.100.1 whose caller, 198.51.100.9, writes an entry of its own.
+// With trusted_hops, the last entry must be the one that Envoy appended; otherwise there is no address. In
+// each row the peer is a load balancer at 198.51.100.1, whose caller, 198.51.100.9, writes its own entry.
 func TestWhatIsSetAsideWasAppended(t *testing.T) {
 	t.Parallel()
 	const (
@@ -206,7 +205,7 @@ func TestWhatIsSetAsideWasAppended(t *testing.T) {
 	}
 }
 
-// A header is trusted only from a trusted proxy, and ports only where they are set.
+// A header is trusted only from a trusted proxy, and ports are accepted only if ports is set.
 func TestAddressHeaderFromTrustedProxies(t *testing.T) {
 	t.Parallel()
 	whitelisted := "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]")
@@ -249,7 +248,7 @@ func TestAddressHeaderFromTrustedProxies(t *testing.T) {
 	}
 }
 
-// A key without a whitelist does not depend on an address that cannot be found.
+// A key without a whitelist works without a client address.
 func TestUnrestrictedKeyNeedsNoAddress(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)

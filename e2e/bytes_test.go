@@ -22,20 +22,20 @@ import (
 	"extauthz/polltest"
 )
 
-// What is in this file sends bytes of a caller's choice under failure_mode_allow: whatever ended
-// in an RPC error would reach the upstream without a key.
+// The tests in this file send arbitrary bytes under failure_mode_allow: a request that caused an RPC error
+// would reach the upstream without a key.
 
 // tenantMetadata copies the header x-tenant into metadata that ext_authz sends.
 const tenantMetadata = `- {name: m, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.header_to_metadata.v3.Config, ` +
 	`request_rules: [{header: x-tenant, on_header_present: {metadata_namespace: envoy.lb, key: tenant, type: STRING}}]}}`
 
-// includeAll makes ext_authz send all that it can.
+// includeAll makes ext_authz send everything that it can.
 const includeAll = `include_tls_session: true
 include_peer_certificate: true
 metadata_context_namespaces: [envoy.lb]
 with_request_body: {max_request_bytes: 16777216}`
 
-// A caller's bytes that are not UTF-8 make no difference, wherever Envoy puts them.
+// Bytes that are not UTF-8 do not change a decision, in whichever field Envoy sends them.
 func TestCallersBytes(t *testing.T) {
 	t.Parallel()
 	for _, options := range []string{includeAll, strings.Replace(includeAll, "16777216}", "16777216, pack_as_bytes: true}", 1)} {
@@ -100,7 +100,7 @@ func TestCallersBytes(t *testing.T) {
 	}
 }
 
-// A body that Envoy sends along is no reason to let a request through without a key.
+// A request with a body that Envoy includes in the check is refused without a key.
 func TestLargeBody(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)

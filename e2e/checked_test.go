@@ -22,7 +22,7 @@ import (
 	"extauthz/polltest"
 )
 
-// A checked is a server that is asked directly, as Envoy asks it.
+// A checked is a server that the test calls directly, as Envoy does.
 type checked struct {
 	*harness.Server
 	client authv3.AuthorizationClient
@@ -38,12 +38,12 @@ func newChecked(b testing.TB, s *harness.Server) *checked {
 	return &checked{s, authv3.NewAuthorizationClient(conn)}
 }
 
-// allows reports whether a request with the secret goes through; an error is no decision.
+// allows reports whether a request with the secret is allowed. An error means that there is no decision.
 func (c *checked) allows(ctx context.Context, secret keystore.Secret) (bool, error) {
 	return c.check(ctx, secret, "/documents/17")
 }
 
-// check is allows, for another path.
+// check is allows for any path.
 func (c *checked) check(ctx context.Context, secret keystore.Secret, path string) (bool, error) {
 	peer := &corev3.SocketAddress{Address: "127.0.0.1", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 40000}}
 	reply, err := c.client.Check(ctx, &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
@@ -55,7 +55,7 @@ func (c *checked) check(ctx context.Context, secret keystore.Secret, path string
 	return err == nil && reply.GetStatus().GetCode() == 0, err
 }
 
-// must returns an error unless the secret goes through.
+// must returns an error unless the secret is allowed.
 func (c *checked) must(ctx context.Context, secret keystore.Secret) error {
 	ok, err := c.allows(ctx, secret)
 	if err == nil && !ok {
@@ -64,7 +64,7 @@ func (c *checked) must(ctx context.Context, secret keystore.Secret) error {
 	return err
 }
 
-// each checks n secrets, some at a time; each must go through.
+// each checks n secrets, some concurrently. Each must be allowed.
 func (c *checked) each(b *testing.B, n int, secret func(i int) keystore.Secret) {
 	b.Helper()
 	var wg sync.WaitGroup
@@ -85,7 +85,7 @@ func (c *checked) each(b *testing.B, n int, secret func(i int) keystore.Secret) 
 	}
 }
 
-// untilRefused asks until the secret is refused.
+// untilRefused polls until the secret is refused.
 func (c *checked) untilRefused(b *testing.B, secret keystore.Secret) {
 	for deadline := time.Now().Add(polltest.Patience); ; time.Sleep(200 * time.Microsecond) {
 		switch ok, err := c.allows(b.Context(), secret); {
@@ -101,7 +101,7 @@ func (c *checked) untilRefused(b *testing.B, secret keystore.Secret) {
 	}
 }
 
-// metric returns one figure of /metrics.
+// metric returns a value from /metrics.
 func (c *checked) metric(b *testing.B, name string) float64 {
 	b.Helper()
 	return number(b, `(?m)^`+name+` (\S+)$`, c.Metrics(b))
@@ -117,8 +117,7 @@ func (c *checked) memory(b *testing.B, field string) float64 {
 	return number(b, `(?m)^`+field+`:\s+(\d+) kB$`, string(status)) / 1024
 }
 
-// cpu returns the CPU time that the server has taken, from proc_pid_stat(5), in hundredths of a
-// second.
+// cpu returns the CPU time that the server has used, from proc_pid_stat(5), in hundredths of a second.
 func (c *checked) cpu(b *testing.B) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.Pid()))
@@ -150,7 +149,7 @@ func number(b *testing.B, pattern, text string) float64 {
 	return n
 }
 
-// A background is work that goes on until it is stopped. The zero value has none.
+// A background is work that is repeated until it is stopped. The zero value does nothing.
 type background struct {
 	wg    sync.WaitGroup
 	ended atomic.Bool
@@ -158,7 +157,7 @@ type background struct {
 	err   atomic.Pointer[error]
 }
 
-// goWith calls step about every 2 ms, on a goroutine of its own.
+// goWith calls step about every 2 ms in a new goroutine.
 func (g *background) goWith(step func(i int) error) {
 	g.wg.Go(func() {
 		for i := 0; !g.ended.Load(); i++ {
@@ -172,7 +171,7 @@ func (g *background) goWith(step func(i int) error) {
 	})
 }
 
-// stop returns how many steps there were; one that failed fails the benchmark.
+// stop returns the number of steps. The benchmark fails if a step failed.
 func (g *background) stop(b *testing.B) int64 {
 	b.Helper()
 	g.ended.Store(true)

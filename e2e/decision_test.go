@@ -102,7 +102,7 @@ func TestDecisionsThroughEnvoy(t *testing.T) {
 	})
 }
 
-// spoofable are headers that some server somewhere takes the client address from.
+// spoofable are headers from which some servers read the client address.
 var spoofable = []string{
 	"X-Forwarded-For", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "Fastly-Client-Ip",
 	"X-Cluster-Client-Ip", "X-Envoy-External-Address", "X-Original-Forwarded-For", "Forwarded", "X-Forwarded",

@@ -11,7 +11,7 @@ import (
 	"extauthz/polltest"
 )
 
-// accessLog returns the line that Envoy logged of a path.
+// accessLog returns Envoy's log line about a path.
 func accessLog(t testing.TB, envoy *harness.EnvoyProcess, path string) (found string) {
 	t.Helper()
 	polltest.NoError(t, func() error {
@@ -26,8 +26,8 @@ func accessLog(t testing.TB, envoy *harness.EnvoyProcess, path string) (found st
 	return found
 }
 
-// A dry run lets everything through, takes away what a caller pretends to be, and tells the
-// operator, not the caller, what it would have done.
+// A dry run lets every request through, removes identity headers that the caller sent, and reports what
+// it would have done to the operator, not to the caller.
 func TestDryRun(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -41,7 +41,7 @@ func TestDryRun(t *testing.T) {
 	for i := range 4 {
 		r := send(t, front, call{path: fmt.Sprintf("/metered/%d", i), header: headers("X-Api-Key", string(metered))})
 		if got := r.told(); got != "200" || r.header.Get("Retry-After") != "" {
-			t.Errorf("the caller is told %s", got)
+			t.Errorf("the caller gets %s", got)
 		}
 	}
 	for _, test := range []struct {
@@ -95,8 +95,8 @@ func TestDryRun(t *testing.T) {
 	logged(t, server, `"dry_run":true`)
 }
 
-// Envoy's own shadow_mode lets through too, but leaves what a caller pretends to be, and the
-// secret, in what it refused only in its mind.
+// Envoy's own shadow_mode also lets every request through, but removes neither the caller's identity
+// headers nor the secret from a request that it would have refused.
 func TestShadowMode(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -105,10 +105,10 @@ func TestShadowMode(t *testing.T) {
 	front := envoy.Addr("front")
 	saw := send(t, front, call{path: "/forbidden", header: headers("X-Api-Key", string(elsewhere), "x-extauthz-key-id", "key_root")}).upstreamSaw(t)
 	if got := saw.Headers["x-extauthz-key-id"]; !slices.Equal(got, []string{"key_root"}) {
-		t.Errorf("Envoy took away a made-up identity, which the documentation denies: %q", got)
+		t.Errorf("Envoy removed a forged identity, contrary to the documentation: %q", got)
 	}
 	if got := saw.Headers["x-api-key"]; !slices.Equal(got, []string{string(elsewhere)}) {
-		t.Errorf("Envoy took away the secret, which the documentation denies: %q", got)
+		t.Errorf("Envoy removed the secret, contrary to the documentation: %q", got)
 	}
 	if line := accessLog(t, envoy, "/forbidden"); !strings.Contains(line, `"code":"FORBIDDEN"`) {
 		t.Errorf("access log: %s", line)

@@ -25,7 +25,7 @@ import (
 	"extauthz/polltest"
 )
 
-// With a healthy second server, one that is killed or stopped under load loses no request.
+// With a second, healthy server, killing or stopping one under load loses no request.
 func TestServerEndsUnderLoad(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
@@ -74,7 +74,7 @@ func TestServerEndsUnderLoad(t *testing.T) {
 	}
 }
 
-// Without any server, the caller sees 503, not 403, unless the operator wants otherwise.
+// Without any server, the caller gets 503, not 403, unless it is configured otherwise.
 func TestServerGone(t *testing.T) {
 	t.Parallel()
 	for _, allow := range []bool{false, true} {
@@ -92,7 +92,7 @@ func TestServerGone(t *testing.T) {
 				t.Errorf("got %d %s, want %d", r.status, r.body, want)
 			}
 			server.Restart(t)
-			polltest.NoError(t, func() error { // Envoy's health check has to see it first
+			polltest.NoError(t, func() error { // once Envoy's health check has failed
 				r := send(t, front, call{header: headers("X-Api-Key", string(elsewhere))})
 				if r.status != 403 || !strings.Contains(r.body, "FORBIDDEN") {
 					return fmt.Errorf("got %d %s, want 403", r.status, r.body)
@@ -130,16 +130,16 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// panicking is a store with a mistake in it.
+// panicking is a store that panics.
 type panicking struct{}
 
 func (panicking) Lookup(context.Context, keystore.Hash) (*keystore.Key, error) { panic("a mistake") }
 
-// A check that panics is a denial to Envoy: whoever makes extauthz panic gets through nowhere, whatever
-// failure_mode_allow says.
+// A check that panics is a denial: a caller who makes extauthz panic is refused even under
+// failure_mode_allow.
 func TestPanicIsDenied(t *testing.T) {
 	t.Parallel()
-	cached, err := cache.New(panicking{}, cache.DefaultConfig()) // lookups have a goroutine of their own
+	cached, err := cache.New(panicking{}, cache.DefaultConfig()) // lookups run in another goroutine
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func TestPanicIsDenied(t *testing.T) {
 	}
 }
 
-// serve answers over this store, inside the test.
+// serve runs a server over this store, in the test's process.
 func serve(t *testing.T, store keystore.Store) string {
 	t.Helper()
 	checker, err := check.New(check.Config{Authorizer: authz.New(store, time.Now)})
@@ -176,7 +176,7 @@ func serve(t *testing.T, store keystore.Store) string {
 	return listener.Addr().String()
 }
 
-// A change of the key file is obeyed through Envoy, without a restart.
+// A change of the key file takes effect through Envoy, without a restart.
 func TestReloadThroughEnvoy(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)

@@ -11,7 +11,7 @@ import (
 	"extauthz/polltest"
 )
 
-// Of keys and of those who use them.
+// Faults of keys and of their users.
 var keyFaults = []fault{
 	{
 		name:     "a key was disabled",

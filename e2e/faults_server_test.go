@@ -18,7 +18,7 @@ import (
 	"extauthz/proctest"
 )
 
-// Of the server, its configuration and its files.
+// Faults of the server, its configuration and its files.
 var serverFaults = []fault{
 	{
 		name:     "a key file has a mistake",
@@ -116,7 +116,7 @@ func dryRun(t *testing.T) *scene {
 	return s
 }
 
-// diskFull fills the buffer, which is all that there is room for.
+// diskFull fills the buffer, because nothing can be written to the disk.
 func diskFull(t *testing.T) *scene {
 	s := startScene(t, harness.Settings{Keys: keys, Config: "decision_log: {path: /dev/full, allowed: 1}\n"})
 	c := newChecked(t, s.Server)
@@ -131,7 +131,7 @@ func diskFull(t *testing.T) *scene {
 	return s
 }
 
-// logUnread is a server whose standard error is a pipe that is no longer read.
+// logUnread is a server whose standard error is a pipe that nothing reads any more.
 func logUnread(t *testing.T) *scene {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "keys.yaml"), keys)
@@ -188,10 +188,10 @@ func killed(t *testing.T) *scene {
 	return s
 }
 
-// longPath makes the line of a decision long.
+// longPath makes a decision's log line long.
 var longPath = "/" + strings.Repeat("long", 250)
 
-// flood sends n checks with the secret, some at a time.
+// flood sends n checks with the secret, some concurrently.
 func (c *checked) flood(t *testing.T, n int, secret keystore.Secret, path string) {
 	t.Helper()
 	var wg sync.WaitGroup

@@ -12,7 +12,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// Of databases.
+// Faults of databases.
 var storeFaults = []fault{
 	{
 		name:   "Redis with keys and usage is killed",
@@ -76,7 +76,7 @@ func redisKilled(t *testing.T) *scene {
 	return s
 }
 
-// onPostgres starts a server over Postgres that has the keys.
+// onPostgres starts a server over a Postgres database with the keys.
 func onPostgres(t *testing.T, listen func(*pgtest.Server) string, settings string) (*pgtest.Server, *scene) {
 	t.Helper()
 	pg := pgtest.Start(t)
@@ -90,7 +90,7 @@ func onPostgres(t *testing.T, listen func(*pgtest.Server) string, settings strin
 	return pg, s
 }
 
-// connected waits until the store reports changes.
+// connected waits until the channel that reports changes is up.
 func (s *scene) connected(t *testing.T) {
 	t.Helper()
 	polltest.Until(t, "the channel is up", func() bool { return s.has("extauthz_store_channel_up 1") })

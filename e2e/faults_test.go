@@ -14,8 +14,8 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// A fault is what goes wrong in a server that was well: which alerts see it, and which sections of
-// the runbook find it.
+// A fault is a failure of a healthy server, with the alerts that detect it and the sections of the runbook
+// that diagnose it.
 type fault struct {
 	name     string
 	alerts   []string                // that fire
@@ -25,28 +25,28 @@ type fault struct {
 	during   int                     // scrapes while the fault lasts; 0: 26
 }
 
-// A scene is a running server and what a fault does to it.
+// A scene is a running server with the functions that cause a fault.
 type scene struct {
 	*harness.Server
-	key, address string // that the runbook's commands are about
+	key, address string // in the runbook's commands
 
-	load   func() // what callers do from one scrape to the next
-	fail   func() // brings the fault about, and waits until the server has noticed
+	load   func() // the callers' requests between two scrapes
+	fail   func() // causes the fault, and waits until the server has detected it
 	mended func() // checks the server after the runbook's last command; may be nil
 	log    string // the server's log; "": what it wrote to its output
 }
 
-// faults are all for which an alert or a section of the runbook exists.
+// faults are all faults with an alert or a section of the runbook.
 var faults = slices.Concat(storeFaults, keyFaults, serverFaults)
 
-// unmade are the alerts whose fault cannot be made in a test. deploy/prometheus/alerts_test.yaml
-// has series for them.
+// unmade are the alerts whose fault a test cannot cause. deploy/prometheus/alerts_test.yaml has series
+// for them.
 var unmade = map[string]string{
 	"ExtauthzPanic": "no request is known on which deciding panics",
 }
 
-// Each fault is made on a running server. Prometheus's alerts see it in the metrics that were recorded
-// in the meantime, and not before; the commands of the runbook say what it is.
+// Each fault is caused on a running server. Prometheus's alerts fire on the metrics recorded during the
+// fault, and not on those before; the commands of the runbook diagnose it.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	pages := runbook(t)
@@ -63,20 +63,20 @@ func TestFaults(t *testing.T) {
 	for _, alert := range regexp.MustCompile(`- alert: (\S+)`).FindAllStringSubmatch(deployed(t, "prometheus/alerts.yaml"), -1) {
 		made := slices.ContainsFunc(faults, func(f fault) bool { return slices.Contains(f.alerts, alert[1]) })
 		if _, ok := unmade[alert[1]]; made == ok {
-			t.Errorf("%s: there must be a fault that it sees, or why there is none", alert[1])
+			t.Errorf("%s: there must be a fault that it detects, or a reason why not", alert[1])
 		}
 	}
 	for title := range pages {
 		if !slices.ContainsFunc(faults, func(f fault) bool { _, ok := f.sections[title]; return ok }) {
-			t.Errorf("no fault is looked for in the section %q of the runbook", title)
+			t.Errorf("no fault runs the section %q of the runbook", title)
 		}
 	}
-	if all.recordings == len(faults) { // else only some were chosen
+	if all.recordings == len(faults) { // otherwise only some were selected with -run
 		all.checkSelectors(t)
 	}
 }
 
-// record makes the fault, and checks alerts and runbook.
+// record causes the fault and checks the alerts and the runbook.
 func (f fault) record(t *testing.T, pages map[string][]string) *recording {
 	const before = 6
 	s, r := f.scene(t), newRecording()
@@ -106,7 +106,7 @@ func (f fault) record(t *testing.T, pages map[string][]string) *recording {
 	return r
 }
 
-// seen are the series of all recordings.
+// seen holds the series of all recordings.
 type seen struct {
 	mu         sync.Mutex
 	recordings int
@@ -127,8 +127,8 @@ var (
 	matcher  = regexp.MustCompile(`([a-z]+)(=~|!=|=)"([^"]*)"`)
 )
 
-// checkSelectors fails unless each selector of the alerts and the board, with its labels, finds a series
-// of a running server.
+// checkSelectors fails unless each selector of the alerts and the Grafana dashboard, with its labels,
+// matches a series of a running server.
 func (s *seen) checkSelectors(t *testing.T) {
 	text := deployed(t, "prometheus/alerts.yaml") + strings.ReplaceAll(deployed(t, "grafana/extauthz.json"), `\"`, `"`)
 	found := selector.FindAllStringSubmatch(text, -1)
@@ -151,7 +151,7 @@ func selects(id, matchers string) bool {
 	for _, m := range matcher.FindAllStringSubmatch(matchers, -1) {
 		value := regexp.QuoteMeta(m[3])
 		switch {
-		case strings.HasPrefix(m[3], "$") || m[2] == "!=": // a variable of the board
+		case strings.HasPrefix(m[3], "$") || m[2] == "!=": // a variable of the dashboard
 			value = `[^"]*`
 		case m[2] == "=~":
 			value = "(" + m[3] + ")"
@@ -172,8 +172,8 @@ func deployed(t *testing.T, file string) string {
 	return string(text)
 }
 
-// startScene starts a server whose decision log has every decision. The configuration may hold
-// `store` and `decision_log` of its own.
+// startScene starts a server whose decision log has every decision, unless the configuration has its own
+// `store` or `decision_log`.
 func startScene(t *testing.T, settings harness.Settings) *scene {
 	t.Helper()
 	settings.Config += "\nshutdown: {drain: 0s}\n"
@@ -184,7 +184,7 @@ func startScene(t *testing.T, settings harness.Settings) *scene {
 	return s
 }
 
-// through puts an Envoy in front of the scene's server. Its load is a request with each of the secrets.
+// through starts an Envoy in front of the scene's server. The load is one request with each secret.
 func (s *scene) through(t *testing.T, g gateway, secrets ...string) (front string) {
 	t.Helper()
 	g.Servers, g.Upstream = []string{s.Addr}, harness.StartUpstream(t).Addr
@@ -197,7 +197,7 @@ func (s *scene) through(t *testing.T, g gateway, secrets ...string) (front strin
 	return front
 }
 
-// edit changes the configuration's file, by a rename.
+// edit replaces the configuration file by a rename.
 func (s *scene) edit(t *testing.T, change func(string) string) {
 	t.Helper()
 	path := filepath.Join(s.Dir, "extauthz.yaml")
@@ -211,7 +211,7 @@ func (s *scene) edit(t *testing.T, change func(string) string) {
 	}
 }
 
-// has reports whether the metrics have this line.
+// has reports whether the metrics contain this line.
 func (s *scene) has(line string, args ...any) bool {
 	text, err := metricsOf(s.Server)
 	return err == nil && strings.Contains(text, "\n"+fmt.Sprintf(line, args...)+"\n")

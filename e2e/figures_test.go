@@ -22,7 +22,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// cachedRecords is how many records a replica caches, and is asked for.
+// cachedRecords is the number of records that a replica caches and that the load uses.
 const cachedRecords = 100_000
 
 // A bigStore is a database with many keys in it.
@@ -53,9 +53,9 @@ var bigStores = map[string]func(b *testing.B) bigStore{
 	},
 }
 
-// BenchmarkFigures prints what docs/operations.md says of a store with many keys: 1,000,000, or as
-// many as EXTAUTHZ_FIGURES_KEYS says. Each figure is taken once: run it with -benchtime=1x. The
-// import fills the store for the others.
+// BenchmarkFigures measures the figures in docs/operations.md about a store with many keys: 1,000,000, or
+// the number in EXTAUTHZ_FIGURES_KEYS. Each is measured once: run it with -benchtime=1x. The import fills
+// the store for the others.
 func BenchmarkFigures(b *testing.B) {
 	n := 1_000_000
 	if s := os.Getenv("EXTAUTHZ_FIGURES_KEYS"); s != "" {
@@ -106,7 +106,7 @@ func writeManyKeys(b *testing.B, path string, n int) {
 	}
 }
 
-// measureImport imports the keys with the program, start and reading of the file included.
+// measureImport imports the keys with the program, including its start and reading the file.
 func (s bigStore) measureImport(b *testing.B, file string) {
 	config := filepath.Join(b.TempDir(), "extauthz.yaml")
 	writeFile(b, config, "store: "+s.config+"\n")
@@ -129,15 +129,15 @@ func (s bigStore) measureImport(b *testing.B, file string) {
 	b.Logf("%s, in %s", strings.TrimSpace(string(out)), took.Round(time.Millisecond))
 }
 
-// replica starts a server over the store, with more lines of configuration. Its ttl is such that
-// nothing expires in the meantime.
+// replica starts a server over the store, with these lines added to its configuration. Its ttl is so long
+// that nothing expires during the benchmark.
 func (s bigStore) replica(b *testing.B, more ...string) *checked {
 	b.Helper()
 	lines := append(more, fmt.Sprintf("cache: {size: %d, ttl: 1h}", cachedRecords), "store: "+s.config)
 	return newChecked(b, harness.StartExtauthz(b, harness.Settings{Config: strings.Join(lines, "\n")}))
 }
 
-// measureMemory fills the cache of a server, and lets it work on.
+// measureMemory fills the cache of a server and continues the load.
 func (s bigStore) measureMemory(b *testing.B, limit string) {
 	r := s.replica(b, "memory: {limit: "+limit+"}")
 	r.each(b, 2*cachedRecords, manySecret) // the second half pushes the first out
@@ -148,8 +148,8 @@ func (s bigStore) measureMemory(b *testing.B, limit string) {
 	b.ReportMetric(r.memory(b, "VmHWM"), "MB-peak")
 }
 
-// measureCost compares the CPU time of a server that has the keys cached with that of one that has
-// them from a file. They take turns, so that what else the machine does falls on both.
+// measureCost compares the CPU time of a server with cached keys with that of one with a key file. It
+// alternates between them, so that other load on the machine affects both.
 func (s bigStore) measureCost(b *testing.B) {
 	const hot, rounds, checks = 10_000, 11, 30_000
 	cached := s.replica(b)
@@ -183,8 +183,8 @@ func (s bigStore) measureCost(b *testing.B) {
 	b.Logf("CPU a check, sorted: cached %v, from a file %v", costs[0], costs[1])
 }
 
-// measureRevoke disables keys one after another, and takes the time from before the edit until both
-// of two replicas refuse the key. Meanwhile others are checked.
+// measureRevoke disables keys sequentially, and measures the time from before the edit until both replicas
+// refuse the key, while other keys are checked.
 func (s bigStore) measureRevoke(b *testing.B) {
 	const revoked, workers = 1000, 8
 	both := []*checked{s.replica(b), s.replica(b)}
@@ -218,8 +218,8 @@ func (s bigStore) measureRevoke(b *testing.B) {
 	b.ReportMetric(float64(checks)/time.Since(start).Seconds(), "checks/s")
 }
 
-// measureRestart kills a server and starts it again, while many callers ask for the same keys in the
-// same order, as soon as it is ready.
+// measureRestart kills a server and restarts it. Many callers use the same keys in the same order as soon as
+// it is ready.
 func (s bigStore) measureRestart(b *testing.B) {
 	const hashes, callers = 2000, 64
 	r := s.replica(b)
@@ -246,7 +246,7 @@ func (s bigStore) measureRestart(b *testing.B) {
 	b.ReportMetric(callers, "callers")
 }
 
-// median sorts what it is given.
+// median sorts its argument.
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]

@@ -1,6 +1,5 @@
-// Package browser_test uses the dashboard as a person does, in a real browser, over each kind of
-// store, in front of a real Envoy. It is a module of its own: what drives a browser is no
-// dependency of the product.
+// Package browser_test uses the dashboard in a real browser, over each kind of store, in front of a
+// real Envoy. It is a separate module, so that the product does not depend on a browser driver.
 package browser_test
 
 import (
@@ -23,7 +22,7 @@ import (
 	"extauthz/polltest"
 )
 
-// chromium returns the browser's path. The test fails where there is none.
+// chromium returns the browser's path. The test fails if there is no browser.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -52,7 +51,7 @@ func newBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// A page is one tab, at one size and in one colour scheme. It notes what no page of ours does.
+// A page is one tab, with one size and one colour scheme. It records errors and requests to other sites.
 type page struct {
 	t    *testing.T
 	ctx  context.Context
@@ -120,7 +119,7 @@ func (p *page) run(actions ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// value returns what an action finds.
+// value runs an action and returns its result.
 func value[T any](p *page, action chromedp.Action[T]) T {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, polltest.Patience)
@@ -132,16 +131,16 @@ func value[T any](p *page, action chromedp.Action[T]) T {
 	return v
 }
 
-// open loads a page and checks what holds for each of them.
+// open loads a page and runs the checks that apply to every page.
 func (p *page) open(path string) {
 	p.t.Helper()
 	p.run(chromedp.Navigate(p.site + path))
 	p.check(path)
 }
 
-// unreadable is a script that finds what the Web Content Accessibility Guidelines 2.2 do not allow: text
-// with a contrast of less than 4.5 (1.4.3), the edge of a field or a bar of less than 3 (1.4.11), fields
-// without a label and buttons and links without a text (4.1.2), and targets smaller than 24 px (2.5.8).
+// unreadable is a script that finds violations of the Web Content Accessibility Guidelines 2.2: text with a
+// contrast below 4.5 (1.4.3), the edge of a field or a bar below 3 (1.4.11), fields without a label and
+// buttons and links without text (4.1.2), and targets smaller than 24 px (2.5.8).
 const unreadable = `(() => {
   const wrong = new Set();
   const rgb = (c) => c.match(/[\d.]+/g).map(Number);
@@ -186,8 +185,8 @@ const unreadable = `(() => {
   return [...wrong];
 })()`
 
-// check fails the test if the page scrolls sideways, cannot be read by everyone, or did what no page
-// does.
+// check fails the test if the page scrolls horizontally, violates the guidelines, or caused an error or a
+// request to another site.
 func (p *page) check(path string) {
 	p.t.Helper()
 	if value(p, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > document.documentElement.clientWidth`)) {
@@ -209,10 +208,10 @@ func (p *page) text() string {
 	return value(p, chromedp.Text(chromedp.CSS("body")))
 }
 
-// wants waits until the page says all of the texts.
-func (p *page) wants(texts ...string) {
+// wants waits until the page contains all of the strings.
+func (p *page) wants(all ...string) {
 	p.t.Helper()
-	for _, text := range texts {
+	for _, text := range all {
 		polltest.NoError(p.t, func() error {
 			if said := p.text(); !strings.Contains(said, text) {
 				return fmt.Errorf("the page does not say %q:\n%s", text, said)
@@ -222,7 +221,7 @@ func (p *page) wants(texts ...string) {
 	}
 }
 
-// follow clicks what leads to another page, and waits for that.
+// follow clicks a link or button and waits for the next page.
 func (p *page) follow(selector string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, polltest.Patience)

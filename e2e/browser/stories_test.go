@@ -76,7 +76,7 @@ func newHouse(t *testing.T, store string) *house {
 	return h
 }
 
-// addressIn returns the socket address with this port as the example writes it.
+// addressIn returns the socket address with this port, as it is written in the example.
 func addressIn(t *testing.T, text, port string) string {
 	t.Helper()
 	m := regexp.MustCompile(`\{socket_address: \{address: [^,]+, port_value: ` + port + `\}\}|socket_address: \{address: [^,]+, port_value: ` + port + `\}`).FindString(text)
@@ -124,7 +124,7 @@ func (h *house) status(secret, from string) int {
 	return resp.StatusCode
 }
 
-// becomes waits until a request gets the status: a change is live within a second.
+// becomes waits until a request gets the status.
 func (h *house) becomes(secret, from string, status int) {
 	h.t.Helper()
 	polltest.NoError(h.t, func() error {
@@ -142,7 +142,7 @@ func (p *page) logIn(link string) {
 	p.wants("Keys")
 }
 
-// TestStories does what an owner and a person on call do, over each kind of store.
+// TestStories performs the tasks of an owner and of a person on call, over each kind of store.
 func TestStories(t *testing.T) {
 	browser := newBrowser(t)
 	for kind, store := range stores(t) {
@@ -154,7 +154,7 @@ func TestStories(t *testing.T) {
 			p := newPage(t, browser, h.site, 1280, false)
 			p.logIn(h.link)
 
-			// Find the key, add a range with a mistake in it, mend it, and save.
+			// Find the key, add a range with a mistake in it, correct it, and save.
 			p.fill("#q", "acme")
 			p.follow(`//button[text()="Search"]`)
 			p.follow(`//a[text()="key_acme"]`)
@@ -167,7 +167,7 @@ func TestStories(t *testing.T) {
 			p.wants("The addresses were added.")
 			h.becomes(secret, "127.0.0.1", http.StatusOK)
 
-			// Take it away again: the page asks, because requests came from there.
+			// Remove it again: the page asks for confirmation, because requests came from there.
 			polltest.Until(t, "the use is recorded", func() bool {
 				p.open("/keys/key_acme")
 				return strings.Contains(p.text(), "last used")
@@ -178,7 +178,7 @@ func TestStories(t *testing.T) {
 			p.wants("The entry was removed.")
 			h.becomes(secret, "127.0.0.1", http.StatusForbidden)
 
-			// On call: who is refused now? Let them in.
+			// On call: find who is refused now, and allow them.
 			polltest.Until(t, "the refusal is shown", func() bool {
 				p.open("/refusals")
 				return strings.Contains(p.text(), "127.0.0.1")
@@ -189,7 +189,7 @@ func TestStories(t *testing.T) {
 			p.wants("The addresses were added.")
 			h.becomes(secret, "127.0.0.1", http.StatusOK)
 
-			// Why would another address be refused?
+			// Explain why another address would be refused.
 			p.open("/check?key=key_acme")
 			p.fill("#peer", "198.51.100.9")
 			p.follow(`//button[text()="Check"]`)

@@ -22,8 +22,8 @@ import (
 	"extauthz/proctest"
 )
 
-// Under its profile, the dashboard runs beside a whole story, with the provider for its login; their
-// files and the ports that are published agree.
+// In its profile, the dashboard runs with the example's services and the provider for its login. Their
+// files agree with the published ports.
 func TestComposeDashboard(t *testing.T) {
 	services := loadProfile(t, "dashboard")
 	envoy, page, dex := services["envoy-postgres"], services["dashboard"], services["dex"]
@@ -72,13 +72,13 @@ func TestComposeDashboard(t *testing.T) {
 			published = published || p.Published == port && fmt.Sprint(p.Target) == port
 		}
 		if !published || !strings.Contains(d.URL+theirs.Issuer, "127.0.0.1:"+port) {
-			t.Errorf("%s is not what browsers are sent to: published are %+v", listen, envoy.Ports)
+			t.Errorf("%s is not a published port: %+v", listen, envoy.Ports)
 		}
 	}
 }
 
-// The dashboard of the profile, with its own file, lets the provider's user in. The store, the provider
-// and the ports are those of the test.
+// The dashboard with the profile's configuration lets the provider's user log in. The store, the provider
+// and the ports are the test's.
 func TestComposeDashboardRuns(t *testing.T) {
 	text := readFile(t, filepath.Join(harness.Root(t), "examples/postgres/dashboard.yaml"))
 	provider := oidctest.Start(t)

@@ -27,7 +27,7 @@ func loadProfile(t *testing.T, profile string) types.Services {
 	return project.Services
 }
 
-// A profile runs its story's own files: two extauthz over one database.
+// A profile runs the files of its example: two extauthz over one database.
 func TestComposeProfiles(t *testing.T) {
 	pinned := regexp.MustCompile(`^(postgres:15|redis:7)\.[0-9.]+$`)
 	for profile, port := range map[string]string{"postgres": "10001", "redis": "10002"} {
@@ -65,7 +65,7 @@ func TestComposeProfiles(t *testing.T) {
 	}
 }
 
-// reachable reports whether a port is published to other machines.
+// reachable reports whether other machines can reach a published port.
 func reachable(ports []types.ServicePortConfig) bool {
 	return slices.ContainsFunc(ports, func(p types.ServicePortConfig) bool { return p.HostIP != "127.0.0.1" })
 }

@@ -1,5 +1,5 @@
-// Package compose_test holds docker-compose.yml and the Dockerfile against what they name. It is a
-// module of its own, because only it needs the library that reads such files.
+// Package compose_test checks that everything that docker-compose.yml and the Dockerfile refer to exists.
+// It is a separate module, because only it needs the library that reads such files.
 package compose_test
 
 import (
@@ -19,9 +19,8 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// No container engine runs docker-compose.yml here. It is loaded as `docker compose` does, and
-// everything that it names is held against what there is: files, ports, versions, targets,
-// commands and flags.
+// No container engine runs docker-compose.yml here. It is loaded as `docker compose` loads it, and its
+// files, ports, versions, targets, commands and flags are compared with the tree.
 func TestCompose(t *testing.T) {
 	root := harness.Root(t)
 	project := loadCompose(t, root)
@@ -83,7 +82,7 @@ func TestCompose(t *testing.T) {
 	})
 }
 
-// Every server in docker-compose.yml records usage, beside key files where its container may write.
+// Every server in docker-compose.yml records usage, for key files in a folder that the container may write.
 func TestComposeRecordsUsage(t *testing.T) {
 	servers := 0
 	for _, profile := range []string{"", "postgres", "redis"} {
@@ -117,8 +116,8 @@ func TestComposeRecordsUsage(t *testing.T) {
 	}
 }
 
-// The Dockerfile is read line by line: each stage that it takes from stands above, each command
-// that it builds is a folder here, and what it copies out is what it built.
+// The Dockerfile is read line by line: each stage that it refers to is above, each command that it builds
+// is a folder here, and each file that it copies from a stage was built there.
 func TestDockerfile(t *testing.T) {
 	root := harness.Root(t)
 	text := readFile(t, filepath.Join(root, "Dockerfile"))
@@ -152,10 +151,10 @@ func TestDockerfile(t *testing.T) {
 		}
 	}
 	if n := strings.Count(joined, "\nUSER nonroot"); n != len(stages)-1 {
-		t.Errorf("%d of %d images run without rights", n, len(stages)-1)
+		t.Errorf("%d of %d images run as a user without privileges", n, len(stages)-1)
 	}
 	if last := stages[len(stages)-1]; last != "extauthz" {
-		t.Errorf("the target that is built where none is named is %s", last)
+		t.Errorf("the default target is %s", last)
 	}
 	for folder := range strings.FieldsSeq(builds) {
 		if dir, ok := strings.CutPrefix(folder, "./"); ok && !exists(filepath.Join(root, dir, "main.go")) {
@@ -175,7 +174,7 @@ func checkCopy(t *testing.T, root string, sources, stages []string, builds strin
 	}
 	for _, source := range sources {
 		if !exists(filepath.Join(root, source)) {
-			t.Errorf("copies %s, which is not there", source)
+			t.Errorf("copies %s, which does not exist", source)
 		}
 	}
 }
@@ -200,7 +199,7 @@ func hostPath(t *testing.T, s types.ServiceConfig, path string) string {
 		if rest, ok := strings.CutPrefix(path, v.Target+"/"); ok {
 			file := filepath.Join(v.Source, rest)
 			if !v.ReadOnly || !exists(file) {
-				t.Fatalf("%s of %s: want a file that is there and mounted read-only, have %s", path, s.Name, file)
+				t.Fatalf("%s of %s: want an existing file that is mounted read-only, have %s", path, s.Name, file)
 			}
 			return file
 		}
@@ -209,7 +208,7 @@ func hostPath(t *testing.T, s types.ServiceConfig, path string) string {
 	return ""
 }
 
-// inPlace returns a service's command with the files of this machine in it.
+// inPlace returns a service's command with the paths of the files on this machine.
 func inPlace(t *testing.T, s types.ServiceConfig, command []string) []string {
 	t.Helper()
 	command = slices.Clone(command)
