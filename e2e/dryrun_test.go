@@ -40,7 +40,7 @@ func TestDryRun(t *testing.T) {
 	front := envoy.Addr("front")
 	for i := range 4 {
 		r := send(t, front, call{path: fmt.Sprintf("/metered/%d", i), header: headers("X-Api-Key", string(metered))})
-		if got := r.told(); got != "200" || r.header.Get("Retry-After") != "" {
+		if got := r.limits(); got != "200" || r.header.Get("Retry-After") != "" {
 			t.Errorf("the caller gets %s", got)
 		}
 	}

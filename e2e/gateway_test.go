@@ -1,4 +1,4 @@
-// Package e2e_test holds what a real Envoy does with the real binary's answers.
+// Package e2e_test tests the real binary with a real Envoy.
 package e2e_test
 
 import (
@@ -20,7 +20,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A gateway is one Envoy in front of an upstream, guarded by extauthz.
+// A gateway is an Envoy in front of an upstream, with extauthz.
 type gateway struct {
 	Servers          []string // addresses of extauthz; host:port or unix:PATH
 	Upstream         string
@@ -36,7 +36,7 @@ type gateway struct {
 	Connections      string // more settings of the HTTP connection manager, in flow style
 	Route            string // more settings of the one route's action, in flow style: ", name: …"
 	Routes           string // routes before that one, each an item of a list in flow style on its line
-	AccessLog        string // the format of the access log; the path and the metadata where empty
+	AccessLog        string // the format of the access log; if empty, the path and the metadata
 	Collector        string // host:port of an OpenTelemetry collector, to which Envoy exports its traces
 	Sampled          int    // percent of the requests whose trace Envoy begins, with Collector
 	ProxyProtocol    bool   // the listener takes the peer's address from the PROXY protocol
@@ -217,7 +217,7 @@ func (g gateway) bootstrap(t testing.TB) string {
 	return config.String()
 }
 
-// record returns a key as YAML. more are further fields in flow style, such as `enabled: false`.
+// record returns a key as YAML. more are additional fields in flow style, such as `enabled: false`.
 func record(id string, secret keystore.Secret, more ...string) string {
 	fields := append([]string{"id: " + id, "hash: " + secret.Hash().String()}, more...)
 	return "  - {" + strings.Join(fields, ", ") + "}\n"
@@ -231,15 +231,15 @@ func socket(t testing.TB) string {
 
 // A call is one request of a client.
 type call struct {
-	method string      // GET where empty
-	path   string      // /documents where empty
+	method string      // if empty, GET
+	path   string      // if empty, /documents
 	header http.Header // sent as it is, in any case
-	from   string      // the client's own address; 127.0.0.1 where empty
-	proxy  string      // the client's address as the PROXY protocol says it; not sent where empty
+	from   string      // the client's own address; if empty, 127.0.0.1
+	proxy  string      // the client's address in the PROXY protocol header; if empty, none is sent
 	http2  bool
 }
 
-// A result is what became of a call.
+// A result is the response to a call.
 type result struct {
 	status int
 	header http.Header
@@ -308,11 +308,11 @@ func trySend(t testing.TB, addr string, c call) (result, error) {
 	return result{response.StatusCode, response.Header, string(body)}, err
 }
 
-// upstreamSaw reads what the upstream was sent from its answer.
+// upstreamSaw returns the request that the upstream received, from its response.
 func (r result) upstreamSaw(t testing.TB) echo.Request {
 	t.Helper()
 	if r.status != http.StatusOK {
-		t.Fatalf("got %d %s, want a request that went through", r.status, r.body)
+		t.Fatalf("got %d %s, want an allowed request", r.status, r.body)
 	}
 	var request echo.Request
 	if err := json.Unmarshal([]byte(r.body), &request); err != nil {
@@ -333,7 +333,7 @@ type refusal struct {
 	} `json:"data"`
 }
 
-// wantRefusal fails unless r is this refusal, whole.
+// wantRefusal fails unless r is exactly this refusal.
 func (r result) wantRefusal(t testing.TB, status int, code, keyID string) {
 	t.Helper()
 	if r.status != status {
@@ -355,11 +355,11 @@ func (r result) wantRefusal(t testing.TB, status int, code, keyID string) {
 		t.Errorf("no requestId in %s: Envoy sets x-request-id", r.body)
 	}
 	if keyID == "" && strings.Contains(r.body, "keyId") {
-		t.Errorf("keyId stands in %s", r.body)
+		t.Errorf("keyId is in %s", r.body)
 	}
 }
 
-// headers makes headers of name and value pairs; the names keep their case.
+// headers returns headers of name and value pairs; the names keep their case.
 func headers(pairs ...string) http.Header {
 	h := http.Header{}
 	for i := 0; i+1 < len(pairs); i += 2 {

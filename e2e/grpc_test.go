@@ -18,7 +18,7 @@ import (
 	"extauthz/keystore"
 )
 
-// A gRPC caller gets gRPC's own status, and the bare code as its message.
+// A gRPC caller gets a gRPC status, with the code alone as its message.
 func TestGRPCCaller(t *testing.T) {
 	t.Parallel()
 	upstream := grpcUpstream(t)

@@ -9,16 +9,16 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// stripEarly removes what callers write into identity headers before Envoy chooses a route.
+// stripEarly removes callers' identity headers before Envoy selects a route.
 const stripEarly = `early_header_mutation_extensions: [{name: strip, typed_config: {"@type": type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation, mutations: [{remove_on_match: {key_matcher: {safe_regex: {regex: "x[-_]extauthz[-_].*"}}}}]}}]`
 
-// byIdentity is a route for requests that seem to have passed extauthz.
+// byIdentity is a route for requests with an identity header.
 const byIdentity = `- {match: {prefix: /, headers: [{name: x-extauthz-key-id, present_match: true}]}, route: {cluster: upstream, prefix_rewrite: /trusted/}}`
 
-// exempt is a route for which extauthz is not asked.
+// exempt is a route without a check.
 const exempt = `- {match: {path_separated_prefix: /public}, route: {cluster: upstream}, typed_per_filter_config: {envoy.filters.http.ext_authz: {"@type": type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute, disabled: true}}}`
 
-// Where extauthz does not get to remove a made-up identity, Envoy does before it chooses a route.
+// With early header mutation, Envoy removes a forged identity on routes without a check too.
 func TestMadeUpIdentityIsStrippedEarly(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -68,8 +68,8 @@ func TestMadeUpIdentityIsStrippedEarly(t *testing.T) {
 	check("no extauthz, not stripped", bare, made(), "/trusted/documents "+all)
 }
 
-// clear_route_cache chooses the route again after the check, by the headers that it set: what the
-// new route requires was never asked for.
+// clear_route_cache selects the route again after the check, by the headers that the check set: the
+// requirements of the new route were not checked.
 func TestClearRouteCache(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -83,11 +83,11 @@ func TestClearRouteCache(t *testing.T) {
 	}
 }
 
-// mutationRules allow what extauthz changes of a request, and nothing else.
+// mutationRules allow only the changes that extauthz makes to a request.
 const mutationRules = `decoder_header_mutation_rules: {disallow_all: true, disallow_is_error: true, allow_expression: {regex: "x[-_]extauthz[-_].*|x-api-key|authorization|cookie|:path"}}`
 
-// Rules that disallow what extauthz changes make Envoy ignore that: the secret, and a made-up
-// identity, go upstream. These are the rules that work.
+// Envoy ignores changes that its rules disallow: the secret and a forged identity would be forwarded to
+// the upstream. These rules work.
 func TestHeaderMutationRules(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -131,8 +131,8 @@ func TestHeaderMutationRules(t *testing.T) {
 	}
 }
 
-// A secret in the query stands in Envoy's default access log where the request is refused; with
-// %PATH(NQ)% it does not.
+// Envoy's default access log contains the secret in the query of a refused request; with %PATH(NQ)% it
+// does not.
 func TestSecretInTheAccessLog(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)

@@ -10,7 +10,7 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// A secret in the query is cut out of the path, and every other byte of it stays.
+// A secret in the query is cut out of the path, and no other byte of the path changes.
 func TestQueryKeepsItsBytes(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -28,7 +28,7 @@ func TestQueryKeepsItsBytes(t *testing.T) {
 	}
 }
 
-// Where Envoy may not set :path, set_path: false removes the secret all the same. So it does from
+// If Envoy's rules do not allow :path, set_path: false removes the secret from the query anyway, and from
 // headers, which the rules allow here.
 func TestMutationRules(t *testing.T) {
 	t.Parallel()
@@ -41,7 +41,7 @@ func TestMutationRules(t *testing.T) {
 		{"set_path: false, no rules", "", "set_path: false", false},
 		{"set_path: false, no system headers", "decoder_header_mutation_rules: {disallow_system: true}", "set_path: false", false},
 		{"set_path: false, nothing may change", "decoder_header_mutation_rules: {disallow_all: true}", "set_path: false", false},
-		// Documented: these two settings do not fit each other.
+		// Documented: these two settings contradict each other.
 		{"set_path, no system headers", "decoder_header_mutation_rules: {disallow_system: true}", "", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestMutationRules(t *testing.T) {
 	}
 }
 
-// Two Cookie lines are read alike over HTTP/1.1 and HTTP/2, and the other cookie stays.
+// Two Cookie lines are read in the same way over HTTP/1.1 and HTTP/2, and the other cookie is kept.
 func TestTwoCookieLines(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -84,7 +84,7 @@ func TestTwoCookieLines(t *testing.T) {
 	}
 }
 
-// A value without the prefix of a source goes through untouched.
+// A value without a source's prefix is forwarded unchanged.
 func TestPrefix(t *testing.T) {
 	t.Parallel()
 	const jwt = "Bearer eyJhbGciOi.J9.x"
@@ -107,7 +107,7 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// An internal redirect is checked again, on what the first check left of the request.
+// An internal redirect is checked again, after the first check's changes to the request.
 func TestInternalRedirect(t *testing.T) {
 	t.Parallel()
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -22,14 +22,14 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// An hour is longer than any test: nothing that is spent comes back in it.
+// An hour is longer than any test, so that no limit recovers during one.
 const (
 	twoAnHour = "ratelimits: [{name: requests, limit: 2, duration: 1h}]"
 	metered   = keystore.Secret("acme_metered")
 )
 
-// told returns what an answer says of limits, in one line.
-func (r result) told() string {
+// limits returns an answer's headers about limits as one line.
+func (r result) limits() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d", r.status)
 	for _, name := range []string{"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "Ratelimit-Policy", "Ratelimit"} {
@@ -40,7 +40,7 @@ func (r result) told() string {
 	return b.String()
 }
 
-// within fails unless a header holds whole seconds from low to high.
+// within fails unless a header contains whole seconds from low to high.
 func (r result) within(t testing.TB, name string, low, high int) {
 	t.Helper()
 	if n, err := strconv.Atoi(r.header.Get(name)); err != nil || n < low || n > high {
@@ -59,31 +59,31 @@ func TestRateLimitsThroughEnvoy(t *testing.T) {
 		front := gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, RawHeaders: raw}.start(t).Addr("front")
 		key := headers("X-Api-Key", string(metered))
 
-		// What is refused before spends nothing.
+		// A request that an earlier check refuses spends nothing.
 		for range 5 {
 			r := send(t, front, call{header: key, from: "127.0.0.2"})
 			r.wantRefusal(t, 403, "FORBIDDEN", "key_metered")
-			if got := r.told(); got != "403" {
-				t.Errorf("refused by its address, it is told %s", got)
+			if got := r.limits(); got != "403" {
+				t.Errorf("refused by its address: %s", got)
 			}
 			send(t, front, call{header: key, path: "/admin"}).wantRefusal(t, 403, "INSUFFICIENT_PERMISSIONS", "key_metered")
 		}
 		for _, want := range []string{"200 x-ratelimit-limit=2 x-ratelimit-remaining=1", "200 x-ratelimit-limit=2 x-ratelimit-remaining=0"} {
 			r := send(t, front, call{header: key})
-			if got := r.told(); got != want {
-				t.Errorf("told %s, want %s", got, want)
+			if got := r.limits(); got != want {
+				t.Errorf("got %s, want %s", got, want)
 			}
 			r.within(t, "X-Ratelimit-Reset", 3500, 3660)
 			if r.header.Get("Retry-After") != "" {
-				t.Error("an allowed request is told to retry")
+				t.Error("an allowed request gets Retry-After")
 			}
 		}
 		upstream.Forget()
 		for range 3 {
 			r := send(t, front, call{header: key})
 			r.wantRefusal(t, 429, "RATE_LIMITED", "key_metered")
-			if got, want := r.told(), "429 x-ratelimit-limit=2 x-ratelimit-remaining=0"; got != want {
-				t.Errorf("told %s, want %s", got, want)
+			if got, want := r.limits(), "429 x-ratelimit-limit=2 x-ratelimit-remaining=0"; got != want {
+				t.Errorf("got %s, want %s", got, want)
 			}
 			r.within(t, "Retry-After", 3500, 3660)
 			r.within(t, "X-Ratelimit-Reset", 3500, 3660)
@@ -94,7 +94,7 @@ func TestRateLimitsThroughEnvoy(t *testing.T) {
 	})
 }
 
-// Routes name limits and costs; keys of one owner share what is theirs together.
+// Routes set limits and costs; keys of one owner share the owner's limits.
 func TestCostsAndSharedLimits(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -109,29 +109,29 @@ func TestCostsAndSharedLimits(t *testing.T) {
 		return gateway{Servers: []string{server.Addr}, Upstream: upstream.Addr, Extensions: extensions}.start(t).Addr("front")
 	}
 	front, free := start(""), start(`{ratelimits: "requests=0"}`)
-	told := func(front string, secret keystore.Secret, path, want string) {
+	expect := func(front string, secret keystore.Secret, path, want string) {
 		t.Helper()
-		got := send(t, front, call{header: headers("X-Api-Key", string(secret)), path: path}).told()
+		got := send(t, front, call{header: headers("X-Api-Key", string(secret)), path: path}).limits()
 		if before, _, ok := strings.Cut(got, ";t="); ok && !strings.Contains(got, ", ") {
-			got = before // how long it takes is not told to the second
+			got = before // the seconds depend on the test's speed
 		}
 		if !strings.HasPrefix(got, want) {
-			t.Errorf("told %s, want %s", got, want)
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 	const policy = ` ratelimit-policy="requests";q=10;w=3600 ratelimit="requests";r=`
-	told(front, metered, "/documents", "200"+policy+"9")
-	told(front, other, "/documents", "200"+policy+"8")
-	told(free, other, "/documents", "200"+policy+"8")
-	told(front, metered, "/exports/7", `200 ratelimit-policy="exports";q=5;w=3600, "requests";q=10;w=3600 ratelimit="exports";r=2;`)
-	told(front, other, "/documents", "200"+policy+"3")
-	// All or nothing: there is room for 4 requests no more, and for 3 exports neither.
-	told(front, metered, "/exports/7", "429")
-	told(front, other, "/documents", "200"+policy+"2")
+	expect(front, metered, "/documents", "200"+policy+"9")
+	expect(front, other, "/documents", "200"+policy+"8")
+	expect(free, other, "/documents", "200"+policy+"8")
+	expect(front, metered, "/exports/7", `200 ratelimit-policy="exports";q=5;w=3600, "requests";q=10;w=3600 ratelimit="exports";r=2;`)
+	expect(front, other, "/documents", "200"+policy+"3")
+	// All or nothing: there is not room for 4 more requests, nor for 3 exports.
+	expect(front, metered, "/exports/7", "429")
+	expect(front, other, "/documents", "200"+policy+"2")
 }
 
-// Two replicas share their counters in Redis: however their callers push, no more is let
-// through than the limit.
+// Two replicas share their counters in Redis: however many requests arrive concurrently, no more than the
+// limit are allowed.
 func TestReplicasShareLimits(t *testing.T) {
 	t.Parallel()
 	const limit, each = 50, 30
@@ -139,7 +139,7 @@ func TestReplicasShareLimits(t *testing.T) {
 	upstream := harness.StartUpstream(t)
 	settings := harness.Settings{
 		Keys: "keys:\n" + record("key_metered", metered, fmt.Sprintf("ratelimits: [{name: requests, limit: %d, duration: 1h}]", limit)),
-		// The machine may be slow: that must not be what refuses.
+		// A slow machine must not cause refusals.
 		Config: fmt.Sprintf("ratelimit: {store: redis, url: %q, on_error: refuse, timeout: 10s}\n", redis.URL()),
 	}
 	var fronts []string
@@ -175,10 +175,10 @@ func TestReplicasShareLimits(t *testing.T) {
 	}
 }
 
-// down begins the log line about a rate limiter that does not answer.
+// down is the beginning of the log line about a rate limiter that does not answer.
 const down = "the rate limiter does not answer"
 
-// logged returns how often a text stands in the server's log, once it does.
+// logged waits until the server's log contains a text, and returns how often.
 func logged(t testing.TB, server *harness.Server, text string) (n int) {
 	t.Helper()
 	polltest.NoError(t, func() error {
@@ -202,7 +202,7 @@ func counted(t testing.TB, server *harness.Server, name string) int {
 	return n
 }
 
-// Redis goes and comes back: in the meantime on_error says what becomes of requests.
+// While Redis is stopped, on_error decides on requests.
 func TestRedisKilled(t *testing.T) {
 	t.Parallel()
 	for _, refuse := range []bool{false, true} {
@@ -226,15 +226,15 @@ func TestRedisKilled(t *testing.T) {
 				return nil
 			}
 			polltest.NoError(t, limited)
-			// A slow machine may have begun with failures.
+			// On a slow machine the first requests may have failed.
 			const failures = "extauthz_ratelimit_failures_total"
-			failed, told := counted(t, server, failures), strings.Count(server.Log(), down)
+			failed, lines := counted(t, server, failures), strings.Count(server.Log(), down)
 
 			redis.Kill()
 			for range 4 {
 				if r := send(t, front, c); refuse {
 					r.wantRefusal(t, 503, "UNAVAILABLE", "")
-				} else if got := r.told(); got != "200" {
+				} else if got := r.limits(); got != "200" {
 					t.Errorf("without Redis: %s, want 200", got)
 				}
 			}
@@ -245,7 +245,7 @@ func TestRedisKilled(t *testing.T) {
 			if n := counted(t, server, failures) - failed; n != 4 {
 				t.Errorf("counted %d failures, want 4", n)
 			}
-			if n := logged(t, server, down) - told; n != 1 {
+			if n := logged(t, server, down) - lines; n != 1 {
 				t.Errorf("logged %d times, want once", n)
 			}
 
@@ -255,8 +255,8 @@ func TestRedisKilled(t *testing.T) {
 	}
 }
 
-// A gRPC caller gets the bare code, and the headers as metadata. Envoy maps 429 to UNAVAILABLE,
-// as gRPC's own mapping of HTTP statuses does.
+// A gRPC caller gets the code alone, and the headers as metadata. Envoy maps 429 to UNAVAILABLE, like
+// gRPC's own mapping of HTTP statuses.
 func TestLimitsOfAGRPCCaller(t *testing.T) {
 	t.Parallel()
 	server := harness.StartExtauthz(t, harness.Settings{Keys: "keys:\n" + record("key_listed", listed, twoAnHour)})

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A link is a TCP proxy that can be cut: its connections end, and new ones do at once.
+// A link is a TCP proxy that can be cut: it closes all connections, and new ones immediately.
 type link struct {
 	listener net.Listener
 	target   string
@@ -39,7 +39,7 @@ func newLink(t testing.TB, target string) *link {
 
 func (l *link) addr() string { return l.listener.Addr().String() }
 
-// set cuts the link, or mends it.
+// set cuts or restores the link.
 func (l *link) set(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,25 +17,25 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A parityCase is one request that both front ends must answer alike.
+// A parityCase is one request that both front ends must answer in the same way.
 type parityCase struct {
 	name string
 	call call
 	want int // the status
 }
 
-// A parityGroup is what cases have in common.
+// A parityGroup holds cases with the same configuration.
 type parityGroup struct {
 	keys, config string
-	gateway      gateway    // but for Servers, Module and Upstream
-	fill         func()     // fills the store anew; may be nil
-	cut          func(bool) // cuts off the store, once all is started, or mends that; may be nil
+	gateway      gateway    // without Servers, Module and Upstream
+	fill         func()     // resets and fills the store; may be nil
+	cut          func(bool) // cuts or restores the connection to the store; may be nil
 	cases        []parityCase
 }
 
 const unlisted keystore.Secret = "acme_unlisted"
 
-// withKey is a call with the secret in x-api-key, and more headers.
+// withKey is a call with the secret in x-api-key, and additional headers.
 func withKey(secret keystore.Secret, more ...string) call {
 	return call{header: headers(append([]string{"X-Api-Key", string(secret)}, more...)...)}
 }
@@ -200,7 +200,7 @@ func remoteParity(t *testing.T) (parityGroup, *link) {
 	return parityGroup{fill: fill, config: "store: {redis: " + url + "}\nratelimit: {store: redis, timeout: 1s, url: \"redis://" + l.addr() + "\"}\ncache: {lookup_timeout: 1s}\n"}, l
 }
 
-// forwardedParity sends lists of addresses, of which | separates lines, and one of them from another peer.
+// forwardedParity sends lists of addresses, whose lines are separated by |, and one of them from another peer.
 func forwardedParity(config string, rows map[string]int) parityGroup {
 	g := parityGroup{keys: "keys:\n" + record("key_client", "acme_client", "ip_whitelist: [192.0.2.7]"), config: config, gateway: gateway{Edge: true}}
 	for list, status := range rows {
@@ -213,8 +213,8 @@ func forwardedParity(config string, rows map[string]int) parityGroup {
 	return g
 }
 
-// Whatever the sidecar answers, with headers in either encoding, the module does, and the upstream, the
-// caller and the access log see no difference.
+// The module answers as the sidecar does, with headers in either encoding: the upstream, the caller and
+// the access log see no difference.
 func TestParity(t *testing.T) {
 	t.Parallel()
 	for name, group := range parityGroups {
@@ -240,7 +240,7 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// An outcome is all that can be seen of a request, but for what is random.
+// An outcome is everything that can be observed of a request, except for random values.
 type outcome struct {
 	Status   int
 	Header   http.Header
@@ -288,7 +288,7 @@ func (g parityGroup) run(t *testing.T, way string) []outcome {
 			o.Upstream = &seen[0]
 			o.Upstream.Host = withoutIDs(o.Upstream.Host, front)
 			delete(o.Upstream.Headers, "x-request-id")
-			o.Body = "" // which is that
+			o.Body = "" // the body repeats the request
 			o.Header.Del("Content-Length")
 		}
 		outcomes[i] = o
@@ -297,7 +297,7 @@ func (g parityGroup) run(t *testing.T, way string) []outcome {
 		if err := json.Unmarshal([]byte(line), &outcomes[i].Metadata); err != nil {
 			t.Errorf("%v in the access log's %s", err, line)
 		}
-		// The filter's own, which the module does not measure.
+		// This is the filter's own duration, which the module does not measure.
 		if _, ok := outcomes[i].Metadata["ext_authz_duration"]; ok && way == "module" {
 			t.Errorf("the module says how long an ext_authz filter took: %s", line)
 		}
@@ -312,7 +312,7 @@ func withoutIDs(s, front string) string {
 	return strings.ReplaceAll(requestID.ReplaceAllString(s, "ID"), front, "FRONT")
 }
 
-// accessLines returns what Envoy's access log says of its requests, in their order.
+// accessLines returns the lines of Envoy's access log about its requests, in order.
 func accessLines(t *testing.T, envoy *harness.EnvoyProcess, n int) (lines []string) {
 	polltest.NoError(t, func() error {
 		lines = nil

@@ -17,7 +17,7 @@ import (
 	"extauthz/polltest"
 )
 
-// An upstream that ignores case is guarded by rules that do.
+// Rules that ignore case protect an upstream that ignores case.
 func TestRulesThatIgnoreCase(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -53,7 +53,7 @@ func TestPathThatIsNotUTF8(t *testing.T) {
 		for path, want := range map[string]int{
 			"/adm\xffin": 403, "/\xc0\xaeadmin": 403, "/x\xc0\xafadmin": 403, "/admin\xff": 403, "/admin": 403,
 			"/caf\xc3\xa9": 200, "/a%21b": 200, "/a?x=!": 200, "/a?x=\xff": 200,
-			"/a!b": map[bool]int{false: 403, true: 200}[encoded], // only then it is known to be one
+			"/a!b": map[bool]int{false: 403, true: 200}[encoded], // only then is it known to be a real "!"
 		} {
 			upstream.Forget()
 			if got := rawHTTP2(t, front, path, reader); got != want {
@@ -63,7 +63,7 @@ func TestPathThatIsNotUTF8(t *testing.T) {
 				t.Errorf("encode_raw_headers: %t: %q: the upstream saw %+v", encoded, path, seen)
 			}
 		}
-		// Where no rule depends on it, the path is not looked at.
+		// If no rule depends on the path, it is not examined.
 		front = gateway{Servers: []string{anyPath.Addr}, Upstream: upstream.Addr, RawHeaders: encoded}.start(t).Addr("front")
 		if got := rawHTTP2(t, front, "/adm\xffin", reader); got != 200 {
 			t.Errorf("without rules: %d, want 200", got)
@@ -72,8 +72,8 @@ func TestPathThatIsNotUTF8(t *testing.T) {
 	logged(t, server, "encode_raw_headers")
 }
 
-// rawHTTP2 sends a request over HTTP/2 whose path may hold any bytes, and returns the status of
-// the response.
+// rawHTTP2 sends a request over HTTP/2 whose path may contain any bytes, and returns the response's
+// status.
 func rawHTTP2(t testing.TB, addr, path string, secret keystore.Secret) int {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, polltest.Patience)
@@ -85,7 +85,7 @@ func rawHTTP2(t testing.TB, addr, path string, secret keystore.Secret) int {
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "a.example"}, {":path", path}, {"x-api-key", string(secret)}} {
-		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // to memory
+		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}) // writes to memory
 	}
 	framer := http2.NewFramer(conn, conn)
 	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)

@@ -29,7 +29,7 @@ var people = "keys:\n" +
 	record("key_editor", editor, "roles: [editor]") +
 	record("key_admin", admin, "permissions: [documents.read, admin]")
 
-// A route asks by its context extensions.
+// A route sets its requirements in its context extensions.
 func TestPermissionsOfARoute(t *testing.T) {
 	t.Parallel()
 	transports(t, func(t *testing.T, listen func(testing.TB) string, raw bool) {
@@ -47,7 +47,7 @@ func TestPermissionsOfARoute(t *testing.T) {
 		upstream.Forget()
 		send(t, front, call{header: headers("X-Api-Key", string(reader))}).wantRefusal(t, 403, "INSUFFICIENT_PERMISSIONS", "key_reader")
 
-		// The operator's mistake refuses, and is told once.
+		// A mistake of the operator refuses the request, and is logged once.
 		front = asks(`{permissions: "admin AND"}`)
 		for range 3 {
 			send(t, front, call{header: headers("X-Api-Key", string(admin))}).wantRefusal(t, 503, "UNAVAILABLE", "")
@@ -64,8 +64,8 @@ func TestPermissionsOfARoute(t *testing.T) {
 	})
 }
 
-// Rules of the configuration cannot be stepped around by another spelling of a path or host.
-// Envoy is left at its defaults, under which it normalises nothing.
+// The configuration's rules cannot be bypassed by another spelling of a path or host. Envoy has its default
+// settings, with which it normalizes nothing.
 func TestRoutesOfTheConfiguration(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -119,7 +119,7 @@ routes:
 	}
 }
 
-// A context extension stands in the place of the rule's field, of each by itself.
+// Each context extension overrides the same field of a rule.
 func TestExtensionsBeforeRules(t *testing.T) {
 	t.Parallel()
 	upstream := harness.StartUpstream(t)
@@ -135,7 +135,7 @@ func TestExtensionsBeforeRules(t *testing.T) {
 	logged(t, server, "a route sends an unknown context extension")
 }
 
-// raw sends the bytes of a request as they are and returns the answer's status.
+// raw sends the bytes of a request unchanged and returns the response's status.
 func raw(t testing.TB, addr, request string) int {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, polltest.Patience)

@@ -18,14 +18,14 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// A recording is what Prometheus would have of one server: the samples of several scrapes in a row.
+// A recording holds the samples that Prometheus would have from consecutive scrapes of one server.
 type recording struct {
 	began  time.Time
 	times  []time.Time
 	series map[string][]sample // by name and labels
 }
 
-// A sample is one value of the scrape with this number.
+// A sample is a value from the scrape with this number.
 type sample struct {
 	scrape int
 	value  float64
@@ -37,7 +37,7 @@ func newRecording() *recording {
 
 var metricLine = regexp.MustCompile(`(?m)^(extauthz_[a-z_]+)(?:\{(.*)\})? (\S+)$`)
 
-// scrape adds the server's metrics as they are now, and `up`, which Prometheus itself adds.
+// scrape adds the server's current metrics, and `up`, which Prometheus itself adds.
 func (r *recording) scrape(t *testing.T, s *harness.Server) {
 	t.Helper()
 	n := len(r.times)
@@ -76,8 +76,8 @@ func (r *recording) add(name, labels string, s sample) {
 	r.series[id] = append(r.series[id], s)
 }
 
-// stretched returns a value on a clock on which one scrape follows another after step. The times that
-// metrics hold move to that clock, which begins at 0, and an age grows with it.
+// stretched converts a value to a clock that begins at 0 and on which scrapes are step apart. Metrics that
+// are times or ages are converted to that clock.
 func (r *recording) stretched(name string, value float64, step time.Duration) float64 {
 	switch {
 	case strings.HasPrefix(name, "extauthz_cache_oldest_stale_seconds"):
@@ -89,8 +89,8 @@ func (r *recording) stretched(name string, value float64, step time.Duration) fl
 	return value
 }
 
-// alerted has promtool evaluate the alerts over the recording, on a clock on which one scrape follows
-// another after step. None may fire in the first scrapes, before the fault, and those named must at the end.
+// alerted makes promtool evaluate the alerts over the recording, on a clock on which scrapes are step apart.
+// No alert may fire in the first scrapes, before the fault, and the named ones must fire at the end.
 func (r *recording) alerted(t *testing.T, before int, step time.Duration, alerts []string) {
 	t.Helper()
 	var b strings.Builder

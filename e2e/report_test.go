@@ -17,7 +17,7 @@ import (
 	"extauthz/polltest"
 )
 
-// reportingKeys have a list that only reports, but for key_enforced and key_open.
+// reportingKeys have a whitelist in report mode, except for key_enforced and key_open.
 var reportingKeys = func() string {
 	const list, report = "ip_whitelist: [192.0.2.7, 127.0.0.9]", "ip_whitelist_mode: report"
 	text := "keys:\n"
@@ -49,7 +49,7 @@ func reportStores(t *testing.T) map[string]func(*testing.T) string {
 	return stores
 }
 
-// code returns the code of an answer.
+// code returns the code in a response.
 func (r result) code() string {
 	var body refusal
 	switch {
@@ -61,9 +61,9 @@ func (r result) code() string {
 	return body.Data.Code
 }
 
-// A list that only reports lets every address through, in the order of the checks, and says what it
-// would have refused: in the metadata, the decision log, the metrics and the usage that two replicas
-// record together. Once it is enforced, it refuses.
+// A whitelist in report mode refuses no address, does not change the order of the checks, and reports what
+// it would have refused: in the metadata, the decision log, the metrics and the usage that two replicas
+// record. In enforce mode, it refuses.
 func TestReportMode(t *testing.T) {
 	t.Parallel()
 	for kind, store := range reportStores(t) {
@@ -104,7 +104,7 @@ func testReportMode(t *testing.T, store string) {
 	envoy := gateway{Servers: addrs, Upstream: harness.StartUpstream(t).Addr}.start(t)
 	front := envoy.Addr("front")
 
-	total := map[string]int{} // what each address was told, by key
+	total := map[string]int{} // the requests from each address, by key
 	would := 0
 	for i, c := range []struct {
 		id, path, from string

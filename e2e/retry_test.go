@@ -19,7 +19,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A lossy server passes checks on to extauthz, and loses every other answer.
+// A lossy server forwards checks to extauthz, and drops every second response.
 type lossy struct {
 	authv3.UnimplementedAuthorizationServer
 	to authv3.AuthorizationClient
@@ -58,7 +58,7 @@ func startLossy(t *testing.T, extauthz string) string {
 	return l.Addr().String()
 }
 
-// A check that Envoy retries spends once; two requests spend twice, whatever their caller sends as
+// A check that Envoy retries is charged once. Two requests are charged twice, even with the same
 // x-request-id.
 func TestRetriedCheckSpendsOnce(t *testing.T) {
 	t.Parallel()
@@ -74,7 +74,7 @@ func TestRetriedCheckSpendsOnce(t *testing.T) {
 				"429 x-ratelimit-limit=2 x-ratelimit-remaining=0",
 			} {
 				r := send(t, front, call{header: headers("X-Api-Key", string(metered), "X-Request-Id", "13354639564894094939")})
-				if got := r.told(); got != want {
+				if got := r.limits(); got != want {
 					t.Errorf("got %s, want %s", got, want)
 				}
 			}

@@ -13,8 +13,8 @@ import (
 	"extauthz/polltest"
 )
 
-// A rotated key works with both secrets until the grace ends, and then with the new one alone, at both
-// replicas and without anybody's doing.
+// A rotated key works with both secrets until the grace period ends, and then only with the new one, on both
+// replicas and without another edit.
 func TestRotationThroughTheEndOfGrace(t *testing.T) {
 	t.Parallel()
 	for kind, store := range reportStores(t) {

@@ -15,7 +15,7 @@ import (
 	"extauthz/polltest"
 )
 
-// runbook returns the blocks of commands of each section of docs/runbook.md.
+// runbook returns the blocks of commands in each section of docs/runbook.md.
 func runbook(t *testing.T) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(harness.Root(t), "docs", "runbook.md"))
@@ -35,8 +35,8 @@ func runbook(t *testing.T) map[string][]string {
 	return pages
 }
 
-// play runs the commands of one section, as someone who is paged would: block after block, in the
-// folder of the configuration. The first block must print what says has, once the server has noticed.
+// play runs the commands of one section as a person on call would: block by block, in the folder of the
+// configuration. The first block must print everything in says, once the server has detected the fault.
 func (s *scene) play(t *testing.T, title string, blocks, says []string) {
 	t.Helper()
 	if len(blocks) == 0 {
@@ -59,11 +59,11 @@ func (s *scene) play(t *testing.T, title string, blocks, says []string) {
 	}
 }
 
-// misused is printed for a command that does not exist in this form.
+// misused matches the error message for a wrong command line.
 var misused = regexp.MustCompile(`unknown (flag|command|shorthand)|required flag|not found|unbound variable|syntax error|Usage:|DATA RACE`)
 
-// shell runs a block of commands, and returns what they print. Each must be one that exists; the exit
-// code of extauthz may be 1, which reports what it found.
+// shell runs a block of commands and returns their output. Each command must exist. The exit code of
+// extauthz may be 1, which some commands use to report a finding.
 func (s *scene) shell(t *testing.T, title, block string) string {
 	t.Helper()
 	bin, log, codes := t.TempDir(), s.log, filepath.Join(t.TempDir(), "codes")

@@ -13,7 +13,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// docs/runbook.md tells the kinds of 503 apart: by the body, and by Envoy's access log.
+// docs/runbook.md distinguishes the kinds of 503 by the body and by Envoy's access log.
 func TestKindsOf503(t *testing.T) {
 	t.Parallel()
 	const format = "details=%RESPONSE_CODE_DETAILS% code=%DYNAMIC_METADATA(envoy.filters.http.ext_authz:code)% end"
@@ -23,7 +23,7 @@ func TestKindsOf503(t *testing.T) {
 		killed     bool // extauthz is killed
 		noUpstream bool
 		large      bool   // the check is larger than extauthz accepts
-		body       string // stands in the body; "" for none at all
+		body       string // a part of the body; "" for an empty body
 		logged     string
 		stat       string // a counter of Envoy that is 1
 	}{
@@ -73,7 +73,7 @@ func TestKindsOf503(t *testing.T) {
 	}
 }
 
-// The log lines that the runbook quotes are those of the client address.
+// The runbook quotes the log lines about the client address.
 func TestRunbookQuotesTheLog(t *testing.T) {
 	t.Parallel()
 	root := harness.Root(t)

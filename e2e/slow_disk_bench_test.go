@@ -22,10 +22,10 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// BenchmarkSlowDisk compares how long checks take over gRPC while 50,000 decisions a second are refused
-// in the same process, with and without a decision log on a disk that takes a part of their lines. It
-// reports medians over rounds, in which both take turns, and fails unless each decision is written, or
-// counted and reported as dropped.
+// BenchmarkSlowDisk compares the latency of checks over gRPC while the same process refuses 50,000 requests a
+// second, with and without a decision log on a disk that is too slow for their lines. It alternates between
+// both, reports medians over rounds, and fails unless each decision is written, or counted and reported as
+// dropped.
 func BenchmarkSlowDisk(b *testing.B) {
 	const rounds, slice = 20, 2 * time.Second
 	disk := &slowDisk{perSecond: 5 << 20}
@@ -73,8 +73,8 @@ func BenchmarkSlowDisk(b *testing.B) {
 	b.ReportMetric(float64(stats.Dropped)/float64(stats.Written+stats.Dropped), "dropped-share")
 }
 
-// probe sends checks over gRPC, each at its time whether or not those before it are answered, while
-// others are refused in the process itself. It returns how long each took from its time on.
+// probe sends checks over gRPC at a fixed rate, whether or not earlier ones have been answered, while the
+// process itself refuses others. It returns the latency of each from when it was due.
 func probe(b *testing.B, checker *check.Checker, during time.Duration) (took []time.Duration) {
 	const perMillisecond, probeEvery = 50, 2 * time.Millisecond
 	server := envoy.New(checker)
@@ -136,7 +136,7 @@ func (oneKey) Lookup(_ context.Context, h keystore.Hash) (*keystore.Key, error) 
 	return theKey, nil
 }
 
-// settled waits until the log has written all that it holds, and returns its counters.
+// settled waits until the log has written its buffer, and returns its counters.
 func settled(l *decisionlog.Log) decisionlog.Stats {
 	for {
 		before := l.Stats()
@@ -147,7 +147,7 @@ func settled(l *decisionlog.Log) decisionlog.Stats {
 	}
 }
 
-// A slowDisk takes so many bytes a second, and counts what their lines say.
+// A slowDisk accepts a limited number of bytes a second, and counts the lines.
 type slowDisk struct {
 	perSecond       int
 	decisions, said atomic.Uint64

@@ -16,11 +16,11 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A database keeps the keys of several extauthz.
+// A database holds the keys of several extauthz.
 type database struct {
 	addr    string
 	store   func(addr string) string                       // the store field of a configuration that reaches it there
-	disable func(t *testing.T, id string, h keystore.Hash) // as its own tools do
+	disable func(t *testing.T, id string, h keystore.Hash) // as the database's own tools do
 	kill    func()
 	restart func(t *testing.T)
 }
@@ -65,14 +65,14 @@ func startReplicas(t *testing.T, db database, keys string) replicas {
 	writeFile(t, r.file, "store: "+db.store(db.addr)+"\n")
 	r.command(t, "", "store", "migrate")
 	r.command(t, keys, "key", "import", "--from", "-")
-	// Such a ttl that only the store's own word of a change can be what is seen.
+	// With this ttl, only a change that the store reports is visible during the test.
 	settings := harness.Settings{Config: "cache: {ttl: 10m, negative_ttl: 1s, lookup_timeout: 1s}\nstore: " + db.store(r.link.addr())}
 	servers := []string{harness.StartExtauthz(t, settings).Addr, harness.StartExtauthz(t, settings).Addr}
 	r.front = gateway{Servers: servers, Upstream: harness.StartUpstream(t).Addr}.start(t).Addr("front")
 	return r
 }
 
-// command runs extauthz on the database, and returns what it writes.
+// command runs extauthz on the database and returns its output.
 func (r replicas) command(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), harness.Extauthz(t), append(args, "--config", r.file)...)
@@ -84,7 +84,7 @@ func (r replicas) command(t *testing.T, stdin string, args ...string) string {
 	return string(out)
 }
 
-// decide waits until so many requests in a row, enough to ask both replicas, get this code.
+// decide waits until enough consecutive requests to reach both replicas get this code.
 func (r replicas) decide(t *testing.T, secret keystore.Secret, code string) {
 	t.Helper()
 	polltest.NoError(t, func() error { return r.decides(t, secret, code) })
@@ -102,8 +102,8 @@ func (r replicas) decides(t *testing.T, secret keystore.Secret, code string) err
 	return nil
 }
 
-// Two replicas share a database: a change is obeyed by both at once, and when the database is
-// lost, what is known goes on and nobody else gets in.
+// Two replicas share a database: a change takes effect on both, and while the database is unavailable,
+// cached keys work and no others do.
 func TestReplicasOverOneStore(t *testing.T) {
 	t.Parallel()
 	for kind, open := range databases {

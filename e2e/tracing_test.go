@@ -43,7 +43,7 @@ func TestTraceThroughEnvoy(t *testing.T) {
 		t.Logf("%s: %s < %s < %s", c.Attributes["extauthz.code"], c.Name, parent.Name, of("envoy")[parent.ParentID].Name)
 	}
 
-	// A trace that Envoy does not record is none of ours, whatever the caller says.
+	// A check in a trace that Envoy does not record has no span, whatever the caller sends.
 	with.Sampled = 0
 	front = with.start(t).Addr("front")
 	send(t, front, call{header: headers("X-Api-Key", string(open))})

@@ -8,16 +8,16 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// Of two Envoys in a row, each with an extauthz of its own over one Redis, the second needs the key,
-// the caller's address, and a route that counts nothing.
+// If a request passes two Envoys, each with its own extauthz over one Redis, the second one needs the key,
+// the caller's address, and a route that charges nothing.
 func TestTwoEnvoysInARow(t *testing.T) {
 	t.Parallel()
 	const hops = "client_address: {from: x_forwarded_for, trusted_hops: 1}\n"
 	const caller = "127.0.0.9"
-	keys := "keys:\n" + record("key_metered", metered, twoAnHour, "ip_whitelist: ["+caller+", "+own(t)+"]") // what Envoy appends for caller
+	keys := "keys:\n" + record("key_metered", metered, twoAnHour, "ip_whitelist: ["+caller+", "+own(t)+"]") // which Envoy appends for caller
 	for _, test := range []struct {
 		name, first, second, extensions string
-		want                            []int // the statuses of requests in a row
+		want                            []int // the statuses of consecutive requests
 		code                            string
 	}{
 		{"the key removed", "", hops, "{ratelimits: requests=0}", []int{401}, "MISSING_KEY"},

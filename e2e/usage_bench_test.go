@@ -18,9 +18,9 @@ import (
 	"extauthz/polltest"
 )
 
-// BenchmarkUsageCPU compares the CPU time that a server takes for a check over gRPC with usage recorded and
-// without. It is one server, whose configuration is reloaded between turns, because two processes differ by
-// more than what is measured. It reports the median of the ratios. Run it with -benchtime=1x.
+// BenchmarkUsageCPU compares the CPU time of a check over gRPC with and without recording usage. It reloads
+// the configuration of one server between measurements, because two processes differ by more than the cost of
+// usage. It reports the median of the ratios. Run it with -benchtime=1x.
 func BenchmarkUsageCPU(b *testing.B) {
 	for _, keys := range []int{100, 1000, 10_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) { benchmarkUsageCPU(b, keys) })
@@ -79,7 +79,7 @@ func benchmarkUsageCPU(b *testing.B, keys int) {
 				if on != (round%2 == 0) || round == 0 {
 					set(on)
 				}
-				turn(max(1000, min(3*keys*addresses, 40_000)), round) // until the buffer has the addresses
+				turn(max(1000, min(3*keys*addresses, 40_000)), round) // until the buffer contains the addresses
 				spent[on] = turn(each, round+1000)
 			}
 			ratios, times = append(ratios, spent[true]/spent[false]), append(times, spent[false]/each)
@@ -103,7 +103,7 @@ func (c *checked) checkFrom(b *testing.B, secret keystore.Secret, from string) e
 	return err
 }
 
-// processTime returns the CPU time of a process: the first numbers of /proc/PID/task/TID/schedstat.
+// processTime returns the CPU time of a process, from the first numbers in /proc/PID/task/TID/schedstat.
 func processTime(b *testing.B, pid int) time.Duration {
 	b.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))

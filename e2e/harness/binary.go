@@ -21,15 +21,15 @@ func Extauthz(t testing.TB) string {
 	return Binary(t, "cmd/extauthz")
 }
 
-// Binary returns the path of the command in this folder of the module, built from the tree as it is,
-// with the race detector where the test has it.
+// Binary returns the path of the command in this folder of the module, built from the current tree, with
+// the race detector if the test has it.
 func Binary(t testing.TB, folder string) string {
 	t.Helper()
 	return built(t, folder, build)
 }
 
-// Module returns the path of libextauthz.so, built from the tree as it is, always without the race
-// detector: its runtime would have to be in Envoy from the start.
+// Module returns the path of libextauthz.so, built from the current tree, always without the race
+// detector, whose runtime Envoy would have to load at its start.
 func Module(t testing.TB) string {
 	t.Helper()
 	return built(t, "cmd/libextauthz", func(root, folder string) (string, error) {
@@ -51,7 +51,7 @@ func built(t testing.TB, folder string, build func(root, folder string) (string,
 	return builtAs(t, folder, folder, build)
 }
 
-// builtAs builds what is in a folder, once for each name.
+// builtAs builds the package in a folder, once for each name.
 func builtAs(t testing.TB, name, folder string, build func(root, folder string) (string, error)) string {
 	t.Helper()
 	root := Root(t)
@@ -73,15 +73,15 @@ func build(root, folder string) (string, error) {
 	return buildAs(root, folder, filepath.Base(folder))
 }
 
-// buildDir returns where the binaries of this tree are. Several work trees may share .tools, by a link:
-// each has a folder of its own.
+// buildDir returns the folder of this tree's binaries. Several work trees may share .tools by a link; each
+// has a separate folder.
 func buildDir(root string) string {
 	tree := sha256.Sum256([]byte(root))
 	return filepath.Join(root, ".tools", "test", hex.EncodeToString(tree[:4]))
 }
 
-// buildAs puts a binary with this name under .tools, and does nothing where it is up to date. Several test
-// processes may call it at once.
+// buildAs builds a binary with this name under .tools, unless it is up to date. Several test processes may
+// call it concurrently.
 func buildAs(root, folder, name string, flags ...string) (string, error) {
 	if err := dependOn(root, folder); err != nil {
 		return "", err
@@ -99,7 +99,7 @@ func buildAs(root, folder, name string, flags ...string) (string, error) {
 		return "", err
 	}
 	path, args := filepath.Join(dir, name), append([]string{"build", "-buildvcs=false"}, flags...)
-	// go build sets the time of what it leaves as it is, which go test would take for a change.
+	// go build updates the time of an unchanged binary, which go test would treat as a change.
 	err = goTool(root, io.Discard, append(args, "-o", path+".built", "./"+folder)...)
 	if err != nil {
 		return "", err
@@ -108,8 +108,8 @@ func buildAs(root, folder, name string, flags ...string) (string, error) {
 	return path, exec.Command("sh", "-c", replace, path).Run()
 }
 
-// dependOn looks at what the command in a folder is built from. go test then does not answer from its
-// cache where that has changed.
+// dependOn opens the source files of the command in a folder, so that go test does not use a cached result
+// after they have changed.
 func dependOn(root, folder string) error {
 	const files = "{{if not .Standard}}{{.Dir}}/.\n{{range .EmbedFiles}}{{$.Dir}}/{{.}}\n{{end}}{{end}}"
 	var list strings.Builder

@@ -54,7 +54,7 @@ func StartEnvoy(t testing.TB, config string, args ...string) *EnvoyProcess {
 	return e
 }
 
-// withConcurrency adds that Envoy has one worker, unless args say how many.
+// withConcurrency gives Envoy one worker, unless args set the number.
 func withConcurrency(args []string) []string {
 	if slices.Contains(args, "--concurrency") {
 		return args
@@ -62,10 +62,10 @@ func withConcurrency(args []string) []string {
 	return append([]string{"--concurrency", "1"}, args...)
 }
 
-// moduleEnv says where Envoy looks for the dynamic module that [Module] builds.
+// moduleEnv makes Envoy search the folder of the dynamic module that [Module] builds.
 func moduleEnv(t testing.TB) string { return "ENVOY_DYNAMIC_MODULES_SEARCH_PATH=" + buildDir(Root(t)) }
 
-// ValidateEnvoy returns what Envoy has against a bootstrap configuration, or nil.
+// ValidateEnvoy returns Envoy's error about a bootstrap configuration, or nil.
 func ValidateEnvoy(t testing.TB, config string) error {
 	t.Helper()
 	return ValidateEnvoyOf(t, Envoy(t), config)
@@ -130,8 +130,8 @@ func (e *EnvoyProcess) AdminGet(path string) string {
 	return body
 }
 
-// Stat returns a counter or gauge, such as cluster.extauthz.upstream_rq_total; 0 where there is
-// none with this name.
+// Stat returns a counter or gauge, such as cluster.extauthz.upstream_rq_total, or 0 if there is none with
+// this name.
 func (e *EnvoyProcess) Stat(name string) int {
 	e.t.Helper()
 	for line := range strings.Lines(e.AdminGet("/stats?filter=^" + name + "$")) {

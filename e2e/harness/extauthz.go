@@ -15,21 +15,21 @@ import (
 	"extauthz/proctest"
 )
 
-// Settings say how an extauthz is started. The zero value has the built-in defaults and no keys. The
-// configuration must log at level info, from which the addresses are read.
+// Settings configure an extauthz. The zero value has the built-in defaults and no keys. The configuration
+// must log at level info, because the addresses are read from the log.
 type Settings struct {
 	// Keys is the text of the key file.
 	Keys string
 
-	// Config is more of the configuration file, without `listen`, `admin` and `store`,
-	// which are added; `store` is only added where Config has none.
+	// Config is the configuration file without `listen` and `admin`, which are added. A `store` with the
+	// key file is added if Config has none.
 	Config string
 
-	// Listen is where the gRPC service listens, unix:PATH too; by default a port that the system
-	// chooses. One that is to be started again needs a [FreeAddr].
+	// Listen is the address of the gRPC service, which may be unix:PATH. By default the system chooses a
+	// port. A server that will be restarted needs a [FreeAddr].
 	Listen string
 
-	Env []string // more environment, as NAME=value
+	Env []string // additional environment variables, as NAME=value
 }
 
 // A Server is a running extauthz.
@@ -42,7 +42,7 @@ type Server struct {
 	settings Settings
 }
 
-// StartExtauthz starts the binary and waits until /readyz says yes.
+// StartExtauthz starts the binary and waits until /readyz succeeds.
 func StartExtauthz(t testing.TB, s Settings) *Server {
 	t.Helper()
 	if s.Keys == "" {
@@ -75,11 +75,10 @@ func (s *Server) start(t testing.TB) {
 	s.Process = p
 }
 
-// servingLine finds where the server listens, in either format of its log.
+// servingLine matches the addresses of the listeners in both formats of the log.
 var servingLine = regexp.MustCompile(`\bserving"? ?.*\blisten"?[=:]"?([^" ]+)"?[ ,].*\badmin"?[=:]"?([^" ]+)`)
 
-// Restart starts it again on the same address, with the files as they are now, after it was killed or
-// stopped.
+// Restart starts a killed or stopped server again on the same address, with the current files.
 func (s *Server) Restart(t testing.TB) {
 	t.Helper()
 	if s.Running() {

@@ -1,6 +1,6 @@
-// Package harness starts what a test through the real Envoy needs: Envoy itself, the extauthz
-// binary, and an upstream that keeps what it was sent. Everything listens on loopback, is
-// stopped when the test ends, and shows its log when the test failed.
+// Package harness starts the programs for tests through a real Envoy: Envoy itself, the extauthz binary,
+// and an upstream that records its requests. They listen on loopback, stop when the test ends, and their
+// output is logged if the test failed.
 package harness
 
 import (
@@ -13,13 +13,13 @@ import (
 	"testing"
 )
 
-// Envoy returns the path of the Envoy binary. The test fails where there is none.
+// Envoy returns the path of the Envoy binary. The test fails if there is none.
 func Envoy(t testing.TB) string {
 	t.Helper()
 	return envoyAt(t, "envoy")
 }
 
-// OlderEnvoy returns the path of an Envoy of the release before, 1.39.
+// OlderEnvoy returns the path of an Envoy of the previous release, 1.39.
 func OlderEnvoy(t testing.TB) string {
 	t.Helper()
 	return envoyAt(t, "envoy-of-gateway")
@@ -34,7 +34,7 @@ func envoyAt(t testing.TB, name string) string {
 	return path
 }
 
-// Root returns the folder of the product's module, found from the working directory upwards.
+// Root returns the folder of the product's module: the working directory or one above it.
 func Root(t testing.TB) string {
 	t.Helper()
 	dir, err := os.Getwd()
@@ -50,9 +50,8 @@ func Root(t testing.TB) string {
 	return ""
 }
 
-// FreeAddr returns an address on 127.0.0.1 that nothing listens on. Its port is below those
-// that the system gives to outgoing connections, so that none of them takes it before its
-// server starts.
+// FreeAddr returns an address on 127.0.0.1 with a free port. The port is below the range for outgoing
+// connections, so that none of them uses it before its server starts.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
 	for range 1000 {

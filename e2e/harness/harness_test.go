@@ -56,10 +56,10 @@ func TestEnvoyReachesTheUpstream(t *testing.T) {
 		t.Fatalf("%v in %s", err, body)
 	}
 	if got.Method != "POST" || got.Path != "/a?b=%20" || got.Body != "body" || fmt.Sprint(got.Headers["x-twice"]) != "[1 2]" {
-		t.Errorf("the upstream was sent %+v", got)
+		t.Errorf("the upstream received %+v", got)
 	}
 	if seen := upstream.Seen(); len(seen) != 1 || seen[0].Path != got.Path {
-		t.Errorf("the upstream keeps %+v", seen)
+		t.Errorf("the upstream recorded %+v", seen)
 	}
 	if n := envoy.Stat("cluster.upstream.upstream_rq_total"); n != 1 {
 		t.Errorf("Envoy counts %d requests to the upstream, want 1", n)

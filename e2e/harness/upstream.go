@@ -9,8 +9,8 @@ import (
 	"extauthz/examples/upstream/echo"
 )
 
-// An Upstream answers every request with what it was sent, as JSON of an [echo.Request], over
-// HTTP/1.1 and HTTP/2 without TLS, and keeps it.
+// An Upstream answers every request with an [echo.Request] in JSON that describes it, over HTTP/1.1 and
+// HTTP/2 without TLS, and records it.
 type Upstream struct {
 	Addr string // host:port
 
@@ -45,7 +45,7 @@ func (u *Upstream) Seen() []echo.Request {
 	return slices.Clone(u.seen)
 }
 
-// Forget drops what the upstream has seen.
+// Forget clears the recorded requests.
 func (u *Upstream) Forget() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
