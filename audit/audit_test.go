@@ -44,7 +44,7 @@ func whitelist(prefixes ...string) keystore.Whitelist {
 	return keystore.NewWhitelist(list)
 }
 
-// Every field of a key is compared, and no hash is ever in a change.
+// Every field of a key is compared, and no change contains a hash.
 func TestDiffHasEveryField(t *testing.T) {
 	full, bare := fullKey(t), &keystore.Key{ID: "key_a", Whitelist: keystore.Anywhere()}
 	wantFields := func(changes []FieldChange, n int) {
@@ -59,14 +59,14 @@ func TestDiffHasEveryField(t *testing.T) {
 			}
 		}
 	}
-	all := reflect.TypeFor[keystore.Key]().NumField() - 2 // but ID and Broken
+	all := reflect.TypeFor[keystore.Key]().NumField() - 2 // without ID and Broken
 	if len(Fields) != all {
 		t.Errorf("%d fields of %d: %v", len(Fields), all, Fields)
 	}
 	wantFields(Diff(bare, full), all)
 	wantFields(Diff(full, bare), all)
 	wantFields(Diff(full, full.Clone()), 0)
-	wantFields(Diff(nil, full), all-1) // but hash
+	wantFields(Diff(nil, full), all-1) // without hash
 	wantFields(Diff(full, nil), all-1)
 	for i := range reflect.TypeFor[keystore.Key]().NumField() {
 		one := full.Clone()
@@ -84,7 +84,7 @@ func TestDiffHasEveryField(t *testing.T) {
 	wantFields(Diff(full, other), 1)
 }
 
-// An empty list, which refuses everyone, differs from none.
+// An empty list, which refuses every request, differs from no list.
 func TestDiffOfAnEmptyList(t *testing.T) {
 	a, b := &keystore.Key{ID: "a"}, &keystore.Key{ID: "a", Whitelist: keystore.Anywhere()}
 	if c := Diff(a, b); len(c) != 1 || string(c[0].Before) != "[]" || c[0].After != nil {
@@ -130,7 +130,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-// A line that is torn, or no record, is nobody's.
+// An incomplete line, and one that is not a record, belong to no key.
 func TestFind(t *testing.T) {
 	ctx := keystore.WithActor(t.Context(), "ann")
 	line, err := Record{Edit: New(ctx, nil, fullKey(t), time.Now())}.Line()
@@ -155,7 +155,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// An editor is keys in memory, by id.
+// An editor holds keys in memory, by id.
 type editor struct {
 	keystore.Editor
 	keys map[string]*keystore.Key
@@ -268,7 +268,7 @@ func TestLog(t *testing.T) {
 		t.Error(err)
 	}
 	log.Path = filepath.Join(path, "no")
-	must(e.Add(ctx, key("key_d"))) // the edit is made all the same
+	must(e.Add(ctx, key("key_d"))) // the edit is made anyway
 	if len(failed) != 1 || !strings.Contains(failed[0].Error(), "was made, but could not be written to the audit log") {
 		t.Error(failed)
 	}

@@ -33,7 +33,7 @@ func (c *counter) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, e
 	return c.Store.Lookup(ctx, h)
 }
 
-// A keyMap is the plainest store, which holds what no editor would take, too.
+// A keyMap is a minimal store, which may also hold keys that no editor accepts.
 type keyMap map[keystore.Hash]*keystore.Key
 
 func (m keyMap) Lookup(_ context.Context, h keystore.Hash) (*keystore.Key, error) {
@@ -149,7 +149,7 @@ func TestZeroValuesRefuse(t *testing.T) {
 	}
 }
 
-// Where the store cannot answer, no decision is made, and the Decision refuses.
+// If the store cannot answer, no decision is made, and the Decision refuses.
 func TestAuthorizeStoreError(t *testing.T) {
 	down := errors.New("connection refused")
 	failing := storetest.NewMemory(storetest.NewKey("key_a"))
@@ -194,8 +194,8 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// For random keys and requests, Explain decides as Authorize does, and the first check that
-// does not hold is the one that decided: those before it hold, those after it did not run.
+// For random keys and requests, Explain decides as Authorize does, and the first check that fails is the
+// one that decided: those before it passed, and those after it did not run.
 func TestExplainAgrees(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	addrs := []string{"", "10.0.0.1", "203.0.113.9", "::ffff:10.0.0.1", "2001:db8::1", "fe80::1%eth0"}
@@ -286,7 +286,7 @@ func TestAuthorizeAllocatesNothing(t *testing.T) {
 		a := authz.New(store, time.Now)
 		request := authz.Request{Secret: storetest.SecretOf("key_a"), ClientAddr: parse("10.0.0.1")}
 		ctx := t.Context()
-		// The race detector has the pool drop what it is given now and then.
+		// With the race detector, the pool sometimes drops an object.
 		if n := testing.AllocsPerRun(1000, func() { a.Authorize(ctx, request) }); n >= 1 {
 			t.Errorf("%s: %v allocations a decision, want none", name, n)
 		}

@@ -26,7 +26,7 @@ func (m inMemory) LookupMemory(h keystore.Hash) (*keystore.Key, bool, error) {
 	return k, false, err
 }
 
-// TestNoWait never waits for a store or a limiter, and spends nothing where it would have to.
+// With NoWait, Authorize never waits for a store or a limiter, and spends nothing if it would have to.
 func TestNoWait(t *testing.T) {
 	keys := keyMap{}
 	limited := func(k *keystore.Key) {

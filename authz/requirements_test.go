@@ -143,7 +143,7 @@ func TestLimits(t *testing.T) {
 		{"key_plain", "requests=0, exports=0", authz.Valid, "requests exports"},
 		{"key_plain", "", authz.Valid, "requests"},
 		{"key_plain", "", authz.RateLimited, "requests"},
-		// The key's own limit stands in the place of the shared one.
+		// The key's own limit replaces the shared one.
 		{"key_own", "requests=3", authz.Valid, "requests all"},
 		{"key_shared", "", authz.Valid, "requests all"},
 		{"key_shared", "", authz.RateLimited, "requests all"},
@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%d: %s for %q: %s under %v, %v; want %s under %s", i, c.id, c.costs, d.Code, names(d), err, c.want, c.limits)
 		}
 	}
-	// Without a limiter nothing is unlimited that should not be.
+	// Without a limiter, a key with limits is refused.
 	d, err := authz.New(keys, clock).Authorize(t.Context(), costing("key_plain", ""))
 	if d.Code != authz.Unavailable || err == nil {
 		t.Errorf("without a limiter: %s, %v", d.Code, err)
@@ -228,8 +228,7 @@ func TestExplainSpendsNothing(t *testing.T) {
 	}
 }
 
-// Whichever rows fail, the first of them decides, and nothing after it is
-// spent.
+// Whichever rows fail, the first of them decides, and no later one spends anything.
 func TestOrder(t *testing.T) {
 	for which := range 1 << 7 { // every combination of rows
 		var fails [8]bool // by row

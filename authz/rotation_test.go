@@ -11,7 +11,7 @@ import (
 	"extauthz/ratelimit/memory"
 )
 
-// TestPreviousSecret follows a rotated key through the end of its grace.
+// TestPreviousSecret uses a rotated key until after the end of its grace period.
 func TestPreviousSecret(t *testing.T) {
 	until := now.Add(time.Hour)
 	keys := keyMap{}
@@ -47,7 +47,7 @@ func TestPreviousSecret(t *testing.T) {
 	}
 }
 
-// TestReportMode lets through what the whitelist alone would refuse, and nothing else.
+// TestReportMode allows only those requests that no check but the whitelist would refuse.
 func TestReportMode(t *testing.T) {
 	keys := keyMap{}
 	add := func(id string, list []string, change func(*keystore.Key)) {

@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A staleMap says of every record that it is stale.
+// A staleMap reports every record as stale.
 type staleMap struct{ keyMap }
 
 func (m staleMap) LookupStale(ctx context.Context, h keystore.Hash) (*keystore.Key, bool, error) {

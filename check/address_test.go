@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// lb stands for a chain of load balancers at 10.0.0.0/8 and one IPv6 range.
+// lb is the ranges of a chain of load balancers.
 var lb = TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8:1::/48")}, WithoutPort)
 
 func TestClientAddress(t *testing.T) {
@@ -25,7 +25,7 @@ func TestClientAddress(t *testing.T) {
 		from   string
 		err    error
 	}{
-		// Peer: nothing that a caller can write changes it.
+		// Peer: no header changes it.
 		{"peer", Peer(), send(), "192.0.2.1", "peer", nil},
 		{"peer, IPv6", Peer(), send().from("2001:db8::7"), "2001:db8::7", "peer", nil},
 		{"peer, IPv6 spelled long", Peer(), send().from("2001:0DB8:0:0:0:0:0:7"), "2001:db8::7", "peer", nil},
@@ -44,7 +44,7 @@ func TestClientAddress(t *testing.T) {
 		},
 		{"unix socket, header claims an address", Peer(), send(xff, "203.0.113.9").from(""), "", "peer", errNoPeer},
 
-		// TrustedProxies: a peer that is none of them is the client, whatever it writes.
+		// TrustedProxies: a peer that is not one of them is the client, whatever headers it sends.
 		{"proxies, peer is not one", lb, send(xff, "203.0.113.9"), "192.0.2.1", "peer", nil},
 		{"proxies, peer is not one, no header", lb, send(), "192.0.2.1", "peer", nil},
 		{"proxies, peer is not one, claims to come through one", lb, send(xff, "203.0.113.9, 10.0.0.1"), "192.0.2.1", "peer", nil},
@@ -112,7 +112,7 @@ func TestClientAddress(t *testing.T) {
 		{"hops, no header", appended, send(), "", xff, errNoHeader},
 		{"hops, entry empty", appended, send(xff, "203.0.113.9,,192.0.2.1"), "", xff, errNotAnAddr},
 		{"hops, entry with a port", appended, send(xff, "203.0.113.9:1, 192.0.2.1"), "", xff, errHasPort},
-		// Envoy appended nothing: what would be set aside is another proxy's, or the caller's.
+		// Envoy appended nothing: the last entry is another proxy's, or the caller's.
 		{"hops, nothing appended", appended, send(xff, "203.0.113.7, 198.51.100.9"), "", xff, errNotAppended},
 		{"hops, nothing appended, one entry", appended, send(xff, "198.51.100.9"), "", xff, errNotAppended},
 		{"hops, nothing appended, another entry is the peer's", appended, send(xff, "192.0.2.1, 198.51.100.9"), "", xff, errNotAppended},
@@ -121,11 +121,11 @@ func TestClientAddress(t *testing.T) {
 		{"hops, nothing appended, empty header", appended, send(xff, ""), "", xff, errNotAppended},
 		{"hops, nothing appended, the peer's with a port", TrustedHops(1, true, WithPort), send(xff, "203.0.113.9, 192.0.2.1:80"), "", xff, errNotAppended},
 		{"hops, two, nothing appended", TrustedHops(2, true, WithoutPort), send(xff, "203.0.113.7, 198.51.100.9, 198.51.100.10"), "", xff, errNotAppended},
-		// For a loopback peer, Envoy appends an address of its own.
+		// For a loopback peer, Envoy appends one of its own addresses.
 		{"hops, loopback", appended, send(xff, "203.0.113.9, 10.0.0.1").from("127.0.0.1"), "203.0.113.9", xff, nil},
 		{"hops, loopback of another spelling", appended, send(xff, "203.0.113.9, 10.0.0.1").from("::ffff:127.9.9.9"), "203.0.113.9", xff, nil},
 		{"hops, loopback IPv6", appended, send(xff, "203.0.113.9, 2001:db8::1").from("::1"), "203.0.113.9", xff, nil},
-		// Envoy appends no unix socket, so the entry to set aside would be the client's own.
+		// For a unix socket, Envoy appends nothing, so the last entry would be the client's own.
 		{"hops, unix socket, spoofed on the left", appended, send(xff, "198.51.100.5, 203.0.113.9").from(""), "", "peer", errNoPeer},
 		{"hops, not appended, unix socket", plain, send(xff, "198.51.100.5, 203.0.113.9").from(""), "203.0.113.9", xff, nil},
 		// … and without it.
@@ -186,9 +186,9 @@ func TestClientAddress(t *testing.T) {
 	}
 }
 
-// checkAddressDecides holds the whole way to the client address: a key that is listed for it
-// alone is let through with it, a key listed for all others is not, and without a client
-// address neither is a key that may be used from every address.
+// checkAddressDecides checks that the client address decides: a key that lists only this address is
+// allowed, a key that lists all others is refused, and without a client address even a key that lists
+// every address is refused.
 func checkAddressDecides(t *testing.T, source AddressSource, a ask, client string) {
 	t.Helper()
 	everyone := []string{"0.0.0.0/0", "::/0"}
@@ -220,7 +220,7 @@ func checkAddressDecides(t *testing.T, source AddressSource, a ask, client strin
 	}
 }
 
-// TestAddressErrors: what is logged names the value, and the range that held all of a chain.
+// TestAddressErrors: errors contain the value, or the range that contains all of a chain.
 func TestAddressErrors(t *testing.T) {
 	for _, tt := range []struct {
 		source AddressSource
@@ -243,7 +243,7 @@ func TestAddressErrors(t *testing.T) {
 	}
 }
 
-// FuzzForwardedFor holds the walk against a second one, written the long way.
+// FuzzForwardedFor compares the result with that of a naive implementation.
 func FuzzForwardedFor(f *testing.F) {
 	for _, seed := range []string{"", "1.2.3.4", "1.2.3.4, 10.0.0.1", ",", "x, 10.1.1.1 ,10.2.2.2", "::ffff:10.0.0.1", "1.1.1.1\t,\t::ffff:a00:1"} {
 		f.Add("10.0.0.1", seed, 1, true)

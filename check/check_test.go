@@ -15,8 +15,8 @@ import (
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// An ask is one request as a caller sends it. Front ends hand over repeated headers in one of
-// two forms, which must never matter.
+// An ask is one request as a caller sends it. Front ends pass repeated headers in one of two forms, which
+// must not change the outcome.
 type ask struct {
 	peer    string // empty: a unix socket
 	path    string
@@ -39,13 +39,13 @@ func fields(list []string) (all []Field) {
 func (a ask) from(peer string) ask { a.peer = peer; return a }
 func (a ask) to(path string) ask   { a.path = path; return a }
 
-// with gives the request context extensions: name, value, name, value …
+// with adds context extensions to the request: name, value, name, value …
 func (a ask) with(extensions ...string) ask {
 	a.context = append(slices.Clip(a.context), fields(extensions)...)
 	return a
 }
 
-// forms yields the request's attributes with repeated headers joined, and apart.
+// forms yields the request's attributes with repeated headers joined, and separate.
 func (a ask) forms(yield func(string, *Attributes) bool) {
 	apart := Attributes{Peer: a.peer, Method: "GET", Path: clean(a.path), Host: "api.example", Scheme: "https", Extensions: a.context}
 	joined := apart
@@ -61,7 +61,7 @@ func (a ask) forms(yield func(string, *Attributes) bool) {
 	_ = yield("joined", &joined) && yield("apart", &apart)
 }
 
-// clean is what a front end does to bytes that are not UTF-8.
+// clean replaces bytes that are not UTF-8, as front ends do.
 func clean(s string) string { return strings.ToValidUTF8(s, "!") }
 
 // keys is a store.
@@ -95,8 +95,7 @@ func prefix(s string) netip.Prefix {
 	return p
 }
 
-// authorizer decides on these keys, with their permissions and rate limits, on a clock that
-// stands still.
+// authorizer returns an Authorizer for these keys, with their permissions and rate limits and a fixed clock.
 func authorizer(all ...*keystore.Key) Authorizer {
 	store := make(keys)
 	for _, k := range all {
@@ -106,14 +105,14 @@ func authorizer(all ...*keystore.Key) Authorizer {
 	return authz.New(store, clock, authz.WithLimits(authz.Limits{Limiter: memory.New(clock)}))
 }
 
-// decides is an Authorizer that has made up its mind.
+// decides is an Authorizer with a fixed decision.
 type decides func(context.Context, authz.Request) (authz.Decision, error)
 
 func (d decides) Authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
 	return d(ctx, r)
 }
 
-// always decides on the code, with a key where the decision has one.
+// always returns an Authorizer that decides on the code, with a key if such decisions have one.
 func always(code authz.Code) decides {
 	d := authz.Decision{Code: code}
 	if code != authz.MissingKey && code != authz.NotFound && code != authz.Unavailable {
@@ -147,8 +146,8 @@ func check(t *testing.T, c *Checker, a ask) *Outcome {
 	return first
 }
 
-// sameOutcome reports whether two outcomes say the same; headers are removed in no order and
-// may be named twice.
+// sameOutcome reports whether two outcomes are equivalent: headers to remove may be in any order and
+// repeated.
 func sameOutcome(a, b *Outcome) bool {
 	removed := func(o *Outcome) []string { return slices.Compact(slices.Sorted(slices.Values(o.RemoveHeaders))) }
 	return a.Allowed() == b.Allowed() && a.Status() == b.Status() && a.Metadata() == b.Metadata() && slices.Equal(a.SetHeaders, b.SetHeaders) &&
@@ -156,7 +155,7 @@ func sameOutcome(a, b *Outcome) bool {
 		string(a.AppendBody(nil)) == string(b.AppendBody(nil))
 }
 
-// codeOf returns the outcome's code, after it has made sure that the outcome says the same.
+// codeOf returns the outcome's code, and checks that the rest of the outcome agrees with it.
 func codeOf(t *testing.T, o *Outcome) string {
 	t.Helper()
 	code := o.Metadata()[0].Value

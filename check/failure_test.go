@@ -11,7 +11,7 @@ import (
 	"extauthz/keystore"
 )
 
-// What is in this file goes wrong: no decision can be made, or something panics.
+// Tests of failures: no decision can be made, or something panics.
 
 func TestNoDecision(t *testing.T) {
 	key := &keystore.Key{ID: "key_a"}
@@ -57,7 +57,7 @@ func TestNoDecision(t *testing.T) {
 	}
 }
 
-// without takes the key out of the decision.
+// without removes the key from the decision.
 func (d decides) without() decides {
 	return func(ctx context.Context, r authz.Request) (authz.Decision, error) {
 		decision, err := d(ctx, r)
@@ -140,7 +140,7 @@ func TestPanicWhileObserving(t *testing.T) {
 	}
 }
 
-// A lookup that panicked, in a goroutine of its own, refuses by a denial; one that failed, by an error.
+// A lookup that panicked in another goroutine results in a denial; one that failed, in an error.
 func TestPanicInTheStore(t *testing.T) {
 	for _, cause := range []error{keystore.ErrPanicked, keystore.ErrUnreachable} {
 		c := checker(t, Config{Authorizer: decides(func(context.Context, authz.Request) (authz.Decision, error) {
@@ -153,7 +153,7 @@ func TestPanicInTheStore(t *testing.T) {
 	}
 }
 
-// TestRefuse: a request that could not be read is denied, whatever the proxy does about errors.
+// TestRefuse: a request that could not be read is denied, whatever the proxy does on errors.
 func TestRefuse(t *testing.T) {
 	unread := errors.New("not a message")
 	for name, observe := range map[string]func(*Observation){

@@ -11,18 +11,18 @@ import (
 	"extauthz/keystore"
 )
 
-// TestKeySources holds which secret is found, and that none goes upstream.
+// TestKeySources checks which secret is found, and that none is forwarded to the upstream.
 func TestKeySources(t *testing.T) {
 	apiKey, bearer := Header("X-API-Key"), Scheme("Authorization", "Bearer")
 	query, cookie := Query("api_key"), Cookie("key")
 	all := []KeySource{apiKey, bearer, query, cookie}
-	const absent, nobodys = "MISSING_KEY", "NOT_FOUND" // any other want is the secret of a key that is let through
+	const absent, nobodys = "MISSING_KEY", "NOT_FOUND" // any other want is the secret of the key that is allowed
 	tests := []struct {
 		name    string
 		sources []KeySource
 		ask     ask
 		want    string
-		upset   string // what must go upstream changed or not at all, comma-separated: a header's name, ?parameter, or name=value
+		upset   string // what must be changed or removed, comma-separated: a header's name, ?parameter, or name=value
 	}{
 		{"header", all[:1], send("x-api-key", "alpha"), "alpha", "x-api-key"},
 		{"header in another case", all[:1], send("X-Api-KEY", "alpha"), "alpha", "x-api-key"},
@@ -137,7 +137,7 @@ func TestKeySources(t *testing.T) {
 	}
 }
 
-// TestQueryIsCutOut: the parameter is cut out of the path, and every other byte stays.
+// TestQueryIsCutOut: the parameter is cut out of the path, and no other byte changes.
 func TestQueryIsCutOut(t *testing.T) {
 	for path, want := range map[string]string{
 		"/x?b=2&flag&a=1&a=0&api_key=S&sig=x%2By": "/x?b=2&flag&a=1&a=0&sig=x%2By",
@@ -171,7 +171,7 @@ func TestQueryIsCutOut(t *testing.T) {
 	}
 }
 
-// TestCookieIsCutOut: a comma that joins two headers parts cookies; another one stays.
+// TestCookieIsCutOut: a comma that joins two headers separates cookies; any other is kept.
 func TestCookieIsCutOut(t *testing.T) {
 	for header, want := range map[string]string{
 		"a=1,2; key=alpha; b=x,y": "a=1,2; b=x,y",
@@ -189,7 +189,7 @@ func TestCookieIsCutOut(t *testing.T) {
 	}
 }
 
-// TestPrefix: a value without the prefix is not looked up, and goes through untouched.
+// TestPrefix: a value without the prefix is not looked up, and is forwarded unchanged.
 func TestPrefix(t *testing.T) {
 	bearer := WithPrefix(Scheme("Authorization", "Bearer"), "sk_")
 	sources := []KeySource{bearer, WithPrefix(Header("x-token"), "sk_"), WithPrefix(Query("token"), "sk_"), WithPrefix(Cookie("token"), "sk_"), Header("x-api-key")}
@@ -198,7 +198,7 @@ func TestPrefix(t *testing.T) {
 		name string
 		ask  ask
 		code string
-		kept string // what goes upstream changed or not at all, under forward_key
+		kept string // what is changed or removed with forward_key
 		gone string // the same without it
 	}{
 		{"a JWT alone", send("authorization", "Bearer ey.x.y"), "MISSING_KEY", "", ""},
@@ -243,7 +243,7 @@ func TestPrefix(t *testing.T) {
 	}
 }
 
-// upset lists what the outcome does to the request, apart from its identity headers.
+// upset lists what the outcome changes in the request, except for its identity headers.
 func upset(o *Outcome) []string {
 	var list []string
 	for _, h := range o.SetHeaders {
@@ -263,7 +263,7 @@ func upset(o *Outcome) []string {
 	return list
 }
 
-// TestForwardKey: the secret that was checked goes upstream, and no other.
+// TestForwardKey: only the secret that was checked is forwarded.
 func TestForwardKey(t *testing.T) {
 	sources := []KeySource{
 		Scheme("Authorization", "Bearer"),
@@ -303,7 +303,7 @@ func TestChallenge(t *testing.T) {
 	}
 }
 
-// FuzzQuery holds the query's reading against net/url, wherever that reads all of the query.
+// FuzzQuery compares the parsed query with net/url, if that accepts the whole query.
 func FuzzQuery(f *testing.F) {
 	for _, seed := range []string{"k=v", "a=1&k=v", "k=a&k=b", "%6b=v", "k=%zz", "k=a+b", "=&&k", "k==", "?k=1"} {
 		f.Add(seed)
@@ -320,8 +320,8 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzStrip holds that after a source is stripped, nothing is found in it, and that the other
-// parameters of a query are what net/url reads in the original.
+// FuzzStrip checks that nothing is found in a source after it is stripped, and that the other parameters
+// of a query are those that net/url finds in the original.
 func FuzzStrip(f *testing.F) {
 	for _, seed := range []string{"k=v", "a=1&k=v&b", "a=1,k=v", "k=v;a=1, b=2", "%6b=v#k=v", "k", "a,k =v,", "?k=1"} {
 		f.Add(seed)

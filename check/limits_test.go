@@ -12,7 +12,7 @@ import (
 	"extauthz/keystore"
 )
 
-// TestDryRunObserved: what would have been refused is reported to Observe.
+// TestDryRunObserved: Observe is called with what would have been refused.
 func TestDryRunObserved(t *testing.T) {
 	for _, code := range authz.Codes() {
 		var seen Observation
@@ -47,13 +47,13 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// A request that is checked again spends once, unless its caller could have chosen its id.
+// A request that is checked again is charged once, unless its caller could have chosen its id.
 func TestRepeatedRequestSpendsOnce(t *testing.T) {
 	k := keyFor("secret")
 	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 1, Duration: time.Minute}}
 	for _, test := range []struct {
 		id, header string
-		again      string // what becomes of the second check
+		again      string // the result of the second check
 	}{
 		{"13354639564894094939", "r1", "VALID"},
 		{"13354639564894094939", "13354639564894094939", "RATE_LIMITED"},
@@ -75,7 +75,7 @@ func TestRepeatedRequestSpendsOnce(t *testing.T) {
 	}
 }
 
-// TestRateLimited goes through a limiter: the headers report what is left.
+// TestRateLimited uses a limiter: the headers report what remains.
 func TestRateLimited(t *testing.T) {
 	k := keyFor("secret")
 	k.Ratelimits = []keystore.Ratelimit{{Name: "requests", Limit: 2, Duration: time.Minute}}

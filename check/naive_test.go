@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// What is in this file says once more, as plainly as it can, what the package does fast.
+// This file implements naively what the package does fast.
 
 func naiveEntries(list string) []string {
 	entries := strings.Split(list, ",")
@@ -58,7 +58,7 @@ func naiveHops(peer, list string, n int, appended bool) netip.Addr {
 	if appended {
 		peer, last := naiveAddr(peer), naiveAddr(entries[len(entries)-1])
 		if !peer.IsValid() || peer != last && !netip.MustParsePrefix("127.0.0.0/8").Contains(peer) && peer != netip.IPv6Loopback() {
-			return netip.Addr{} // not what Envoy appends
+			return netip.Addr{} // Envoy does not append this
 		}
 		entries = entries[:len(entries)-1]
 	}

@@ -13,7 +13,7 @@ import (
 	"extauthz/authz"
 )
 
-// TestEveryRefusalRefuses: no code, known or not, lets a request through, unless it is VALID.
+// TestEveryRefusalRefuses: no code except VALID, known or not, allows a request.
 func TestEveryRefusalRefuses(t *testing.T) {
 	for code := range 256 {
 		o := check(t, checker(t, Config{Authorizer: always(authz.Code(code))}), send("x-api-key", "secret"))
@@ -130,8 +130,8 @@ func TestIdentityHeaders(t *testing.T) {
 	}
 }
 
-// TestUnsendableRecord: a record with bytes that are not UTF-8 must not fail the RPC, which Envoy
-// might take for a reason to let the request through.
+// TestUnsendableRecord: a record with bytes that are not UTF-8 must not fail the RPC, because Envoy may let
+// the request through then.
 func TestUnsendableRecord(t *testing.T) {
 	k := keyFor("secret")
 	k.ID, k.ExternalID = "key_\xff", "\xfe"

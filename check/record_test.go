@@ -7,8 +7,8 @@ import (
 	"extauthz/authz"
 )
 
-// A request whose decision cannot be recorded is refused, and observed as such; in a dry run it
-// goes on, as every request does.
+// A request whose decision cannot be recorded is refused, and observed as such; in a dry run it is allowed,
+// like every request.
 func TestRecordRefuses(t *testing.T) {
 	for _, code := range authz.Codes() {
 		for _, recorded := range []bool{true, false} {

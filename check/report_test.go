@@ -8,8 +8,8 @@ import (
 	"extauthz/keystore"
 )
 
-// A request that a whitelist only reports goes on like any other, and the metadata have what it would
-// have been refused as.
+// A request that a whitelist in report mode would refuse is allowed like any other, and the metadata contain
+// the code with which it would have been refused.
 func TestReportMode(t *testing.T) {
 	k := keyFor("secret", "192.0.2.1")
 	k.WhitelistMode = keystore.Report

@@ -10,7 +10,7 @@ import (
 	"extauthz/route"
 )
 
-// routes are rules in the configuration of a server that fronts one host.
+// routes are the rules of a server for one host.
 func routes(t testing.TB) *route.Table {
 	t.Helper()
 	table, errs := route.New([]route.Rule{
@@ -23,8 +23,8 @@ func routes(t testing.TB) *route.Table {
 	return table
 }
 
-// TestRequirements: a context extension that is sent, even an empty one, replaces the rule's field,
-// and leaves the other field alone.
+// TestRequirements: a context extension that is sent, even an empty one, replaces the rule's field, and
+// does not affect the other field.
 func TestRequirements(t *testing.T) {
 	tests := []struct {
 		name                    string
@@ -81,7 +81,7 @@ func TestUnknownExtensions(t *testing.T) {
 	}
 }
 
-// TestNoTable: without rules no path is looked at.
+// TestNoTable: without rules, paths are not examined.
 func TestNoTable(t *testing.T) {
 	c := checker(t, Config{Authorizer: authorizer(keyFor("secret"))})
 	for _, path := range []string{"/a%2fb", "*", "", "/;", "/\\", "/%zz"} {

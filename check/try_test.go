@@ -8,7 +8,8 @@ import (
 	"extauthz/keystore"
 )
 
-// TryCheck is Check, but for decisions that would have to wait: nothing is recorded or observed of these.
+// TryCheck is equivalent to Check, except for decisions that would have to wait, which it neither records nor
+// observes.
 func TestTryCheck(t *testing.T) {
 	waits := false
 	calls := 0

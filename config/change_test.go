@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Each field of the configuration is one that a running server can change, or one that needs a
-// restart, and then stays as it is.
+// Each field of the configuration either can be changed while a server runs, or needs a restart and keeps its
+// value.
 func TestUpdate(t *testing.T) {
 	t.Setenv("EXTAUTHZ_TEST_DIR", "/run")
 	t.Setenv("EXTAUTHZ_TEST_HOPS", "2")

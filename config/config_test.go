@@ -24,12 +24,12 @@ import (
 
 var update = flag.Bool("update", false, "write the errors and warnings into the test files")
 
-// variable is the value of the variables in the test files. No field accepts it, and no error
-// may show it.
+// variable is the value of the variables in the test files. No field accepts it, and no error may contain
+// it.
 const variable = "hunter2 hunter2/8"
 
-// Each file in testdata/bad and testdata/warned holds one mistake, and below it, as comments,
-// all errors and warnings about it.
+// Each file in testdata/bad and testdata/warned contains one mistake, followed by comments with all errors
+// and warnings about it.
 func TestMistakes(t *testing.T) {
 	t.Setenv("EXTAUTHZ_TEST_SECRET", variable)
 	for _, dir := range []string{"bad", "warned"} {
@@ -64,7 +64,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// said returns what was said of a file, as the comments that it ends in.
+// said returns the errors and warnings about a file in the form of those comments.
 func said(t *testing.T, file string, cfg *Config, err error) string {
 	t.Helper()
 	var found strictyaml.Errors
@@ -146,7 +146,7 @@ func TestEveryField(t *testing.T) {
 			},
 		},
 	}
-	want.Warnings, want.Files = got.Warnings, got.Files // that it is a dry run; see TestRangeFiles
+	want.Warnings, want.Files = got.Warnings, got.Files // the warning is about dry_run; see TestRangeFiles
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -209,7 +209,7 @@ func TestOverrides(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 
-	// The command line's store makes up for a file without one.
+	// A file without a store is valid with one from the command line.
 	if _, err := Load("testdata/bad/store-missing.yaml", Overrides{Keys: "keys.yaml"}); err != nil {
 		t.Error(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"extauthz/config"
 )
 
-// In another process, what only a server has is without effect, and no reason for a warning.
+// In another process, the fields of a server have no effect and cause no warning.
 func TestInProcess(t *testing.T) {
 	const text = "\nlisten: 0.0.0.0:9192\nadmin: {listen: 127.0.0.1:9192}\nstore: {yaml: {path: keys.yaml}}\n"
 	c, err := config.Load("there/filter_config", config.Overrides{InProcess: true, Text: text})

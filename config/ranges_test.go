@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// A list of trusted proxies can name files of ranges, whose mistakes have places of their own.
+// A list of trusted proxies can name files of ranges. Errors in them have their own file and line.
 func TestRangeFiles(t *testing.T) {
 	dir := t.TempDir()
 	file, cdn := filepath.Join(dir, "extauthz.yaml"), filepath.Join(dir, "cdn.txt")

@@ -40,7 +40,7 @@ func reference(t *testing.T) (rows []field, blocks []string) {
 	return rows, blocks
 }
 
-// Names in the file that are not those of the struct in snake_case.
+// Names in the file that differ from the struct's in snake_case.
 var otherNames = map[string]string{
 	"ExternalIDs":   "external_ids",
 	"RefuseOnError": "on_error",
@@ -93,7 +93,7 @@ func fields(all []string, t reflect.Type, path string) []string {
 	case reflect.Struct:
 		for f := range t.Fields() {
 			if t == reflect.TypeFor[Config]() && (f.Name == "Warnings" || f.Name == "Files") {
-				continue // is no field of the file
+				continue // not a field of the file
 			}
 			all = fields(all, f.Type, strings.TrimPrefix(path+"."+snakeCase(f.Name), "."))
 		}
@@ -103,7 +103,7 @@ func fields(all []string, t reflect.Type, path string) []string {
 	}
 }
 
-// The reference has a row for each field of the configuration, and no other.
+// The reference has exactly one row for each field of the configuration.
 func TestReferenceHasEveryField(t *testing.T) {
 	rows, _ := reference(t)
 	var documented []string
@@ -151,9 +151,9 @@ func load(t *testing.T, text string) *Config {
 	return c
 }
 
-// Each default in the reference is what the configuration has without the field.
+// Each default in the reference is the value of the configuration without the field.
 func TestReferenceDefaults(t *testing.T) {
-	needs := map[string]string{ // what must be set beside a field
+	needs := map[string]string{ // what a field requires to be set too
 		"ratelimit.timeout":           "store: redis, url: redis://redis",
 		"tls.min_version":             "cert_file: /a.crt, key_file: /a.key",
 		"client_address.xff_appended": "from: x_forwarded_for, trusted_hops: 1",
@@ -168,7 +168,7 @@ func TestReferenceDefaults(t *testing.T) {
 			continue
 		}
 		value := code[1]
-		if r.path == "ratelimit.prefix" { // the one default that is not in this package
+		if r.path == "ratelimit.prefix" { // the only default that is not in this package
 			if value != redis.DefaultPrefix {
 				t.Errorf("%s: %s is not the default, %s", r.path, value, redis.DefaultPrefix)
 			}
@@ -197,7 +197,7 @@ func TestReferenceDefaults(t *testing.T) {
 	}
 }
 
-// The reference's examples are read without an error, and show every field.
+// The reference's examples are valid, and show every field.
 func TestReferenceExamples(t *testing.T) {
 	rows, blocks := reference(t)
 	shown := make(map[string]bool)

@@ -16,7 +16,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// The trail has two files of a bounded size.
+// The trail consists of two files of limited size.
 func TestTrailIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	tr, err := trailOf(path)
@@ -45,7 +45,7 @@ func TestTrailIsBounded(t *testing.T) {
 	}
 }
 
-// An edit that was recorded, but not made, can be taken back.
+// The record of an edit that was not made can be removed.
 func TestUndo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	key := func(id string) map[string]*keystore.Key { return map[string]*keystore.Key{id: {ID: id}} }
