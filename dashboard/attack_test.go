@@ -19,7 +19,7 @@ import (
 	"extauthz/keystore"
 )
 
-// serve returns a handler's answer to a request from a peer.
+// serve returns a handler's response to a request from a peer.
 func serve(d http.Handler, method, target, peer string, form url.Values, cookies ...*http.Cookie) *http.Response {
 	r := httptest.NewRequest(method, target, strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -50,7 +50,7 @@ const (
 	away = "203.0.113.9:1234"
 )
 
-// TestGuessingKeepsNobodyOut bounds attempts by address: who guesses does not lock others out.
+// TestGuessingKeepsNobodyOut limits attempts by address: guesses do not lock others out.
 func TestGuessingKeepsNobodyOut(t *testing.T) {
 	login, token := dashboard.NewTokenLogin("ann@host", time.Now)
 	d := newDashboard(t, dashboard.Config{Login: login, Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
@@ -59,7 +59,7 @@ func TestGuessingKeepsNobodyOut(t *testing.T) {
 		if i >= 10 {
 			want = http.StatusTooManyRequests
 		}
-		for _, peer := range []string{away, fmt.Sprintf("[2001:db8:1:2::%x]:99", i)} { // a /64 is one caller
+		for _, peer := range []string{away, fmt.Sprintf("[2001:db8:1:2::%x]:99", i)} { // a /64 counts as one caller
 			if resp := serve(d, "POST", "http://keys.example.com/login", peer, url.Values{"token": {"guess"}}); resp.StatusCode != want {
 				t.Fatalf("guess %d from %s: %d, want %d", i, peer, resp.StatusCode, want)
 			}
@@ -83,7 +83,7 @@ func TestLoginsDoNotAddUp(t *testing.T) {
 	}
 }
 
-// TestSessionFixation logs in with a cookie that somebody else has chosen or knows.
+// TestSessionFixation logs in with a cookie that an attacker chose or knows.
 func TestSessionFixation(t *testing.T) {
 	for _, tls := range []bool{false, true} {
 		d := newDashboard(t, dashboard.Config{Login: roleLogin(dashboard.Editor), TLS: tls})
@@ -160,7 +160,7 @@ func TestNoRedirectElsewhere(t *testing.T) {
 	}
 }
 
-// TestEveryAnswerIsGuarded looks at the headers of every page, for everyone, right or wrong.
+// TestEveryAnswerIsGuarded checks the headers of every page, for every role, with and without errors.
 func TestEveryAnswerIsGuarded(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_acme", "10.0.0.0/8")
@@ -204,7 +204,7 @@ func TestEveryAnswerIsGuarded(t *testing.T) {
 	}
 }
 
-// TestChecksShowNothingOfTheInside shows no error of a store or a limiter on the page of checks.
+// TestChecksShowNothingOfTheInside: the page of checks shows no error of a store or a limiter.
 func TestChecksShowNothingOfTheInside(t *testing.T) {
 	var log strings.Builder
 	inside := errors.New("dial tcp 10.9.8.7:5432: connection refused")
@@ -232,7 +232,7 @@ func TestChecksShowNothingOfTheInside(t *testing.T) {
 	}
 }
 
-// TestOIDCFlood begins more logins than are remembered: the newest are.
+// TestOIDCFlood begins more logins than are kept: the newest are kept.
 func TestOIDCFlood(t *testing.T) {
 	p := newEditorProvider(t)
 	s := newOIDCSite(t, p)
@@ -273,7 +273,7 @@ func TestOIDCFlood(t *testing.T) {
 	}
 }
 
-// TestOIDCMixUp comes back with what was meant for another login, browser or party.
+// TestOIDCMixUp calls back with values of another login, browser or client.
 func TestOIDCMixUp(t *testing.T) {
 	p := newEditorProvider(t)
 	s := newOIDCSite(t, p)
@@ -304,7 +304,7 @@ func TestOIDCMixUp(t *testing.T) {
 	s.get("/login/callback?code=the-code&state="+other.Get("state"), 403) // the state of another browser
 	s.get("/login/callback?code=the-code&state="+ours.Get("state"), 403)  // a code that was not for this verifier
 	s.get("/login/callback?state="+ours.Get("state"), 403)
-	s.get("/keys/key_acme", 200) // the login page, to which it leads
+	s.get("/keys/key_acme", 200) // the login page
 	if status, h, _ := s.request("GET", "/keys/key_acme", nil, nil, false); status != http.StatusSeeOther || h.Get("Location") != "/login" {
 		t.Errorf("a failed login let somebody in: %d", status)
 	}

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestContrast computes the contrast of every pair of colours of the style sheet that may meet, light
-// and dark: text needs 4.5, and the edges of fields, the ring of the focus and bars need 3 (Web Content
-// Accessibility Guidelines 2.2, 1.4.3 and 1.4.11).
+// TestContrast computes the contrast of every pair of adjacent colours in the style sheet, light and dark:
+// text needs 4.5, and the edges of fields, the focus ring and bars need 3 (Web Content Accessibility
+// Guidelines 2.2, 1.4.3 and 1.4.11).
 func TestContrast(t *testing.T) {
 	css, err := os.ReadFile("static/style.css")
 	if err != nil {

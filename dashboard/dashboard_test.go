@@ -25,7 +25,7 @@ import (
 	"extauthz/usage/boltfile"
 )
 
-// A roleLogin lets everyone in with a role.
+// A roleLogin logs every user in with a role.
 type roleLogin dashboard.Role
 
 func (roleLogin) Page(*http.Request) dashboard.LoginPage {
@@ -40,7 +40,7 @@ func (roleLogin) Callback(http.ResponseWriter, *http.Request) (string, dashboard
 	return "", dashboard.Nobody, errors.New("not used")
 }
 
-// A site is a dashboard over a key file, and a browser that is logged in.
+// A site is a dashboard over a key file, with a browser that is logged in.
 type site struct {
 	t      *testing.T
 	url    string
@@ -103,7 +103,7 @@ func (s *site) key(id string) *keystore.Key {
 	return k
 }
 
-// breakStore makes the key file one that cannot be read.
+// breakStore makes the key file unreadable.
 func (s *site) breakStore() {
 	s.t.Helper()
 	if err := os.WriteFile(filepath.Join(s.dir, "keys.yaml"), []byte("keys: {"), 0o600); err != nil {
@@ -161,7 +161,7 @@ func (s *site) post(path string, form url.Values, status int) string {
 
 var versionField = regexp.MustCompile(`name="version" value="([0-9a-f]+)"`)
 
-// form returns the values of a form on the key's page, with those given.
+// form returns the values of a form on the key's page, with the given ones.
 func (s *site) form(id string, values ...string) url.Values {
 	s.t.Helper()
 	m := versionField.FindStringSubmatch(s.get("/keys/"+id, http.StatusOK))
@@ -270,7 +270,7 @@ func TestEdits(t *testing.T) {
 	s.post("/keys/none/disable", url.Values{}, 404)
 }
 
-// TestShutOut asks before an edit that refuses what was allowed lately.
+// TestShutOut asks for confirmation of an edit that refuses addresses that were allowed recently.
 func TestShutOut(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_open")
@@ -293,10 +293,10 @@ func TestShutOut(t *testing.T) {
 	}
 	s.use("key_used", "203.0.113.7", authz.Valid, 1)
 	want(t, s.post("/keys/key_used/disable", s.form("key_used"), 409), "2 requests of 2")
-	s.post("/keys/key_used/allow", s.form("key_used", "entries", "192.0.2.7"), 200) // shuts nobody out
+	s.post("/keys/key_used/allow", s.form("key_used", "entries", "192.0.2.7"), 200) // refuses no recent address
 }
 
-// TestTwoEditors lets the second of two edits see that there was a first.
+// TestTwoEditors: the second of two concurrent edits is shown the first.
 func TestTwoEditors(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_acme", "10.0.0.0/24")
@@ -305,7 +305,7 @@ func TestTwoEditors(t *testing.T) {
 	page := s.post("/keys/key_acme/allow", two, 409)
 	want(t, page, "has changed since the page was shown")
 	s.wantList("key_acme", "10.0.0.0/24 192.0.2.1")
-	two.Set("confirmed", "yes") // of no use with the old version
+	two.Set("confirmed", "yes") // has no effect with the old version
 	page = s.post("/keys/key_acme/allow", two, 409)
 	two.Set("version", versionField.FindStringSubmatch(page)[1])
 	s.post("/keys/key_acme/allow", two, 200)
@@ -350,7 +350,8 @@ func TestNewKeyAndRotation(t *testing.T) {
 	s.post("/keys/key_new/rotate", s.form("key_new", "grace", "forever"), 400)
 }
 
-// TestAllowARefused allows an address on the page of refusals: it asks, writes, and shows that.
+// TestAllowARefused allows an address on the page of refusals, which asks for confirmation, writes the
+// change, and shows it.
 func TestAllowARefused(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_acme", "10.0.0.0/24")
@@ -372,7 +373,7 @@ func TestAllowARefused(t *testing.T) {
 	want(t, s.get("/refusals", 200), "on the whitelist now")
 }
 
-// TestUnaskableText asks for what no store can be asked for.
+// TestUnaskableText searches for text that no store can search for.
 func TestUnaskableText(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_acme", "10.0.0.0/24")

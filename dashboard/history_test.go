@@ -11,7 +11,7 @@ import (
 	"extauthz/keystore"
 )
 
-// Every change on the page is in the history under the user's name, and no hash is.
+// Every change on the page is in the history under the user's name, without hashes.
 func TestHistory(t *testing.T) {
 	s := asEditor(t)
 	s.post("/new", url.Values{"id": {"key_a"}, "entries": {"192.0.2.7"}}, http.StatusCreated)

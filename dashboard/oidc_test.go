@@ -31,7 +31,7 @@ func newEditorProvider(t *testing.T) *oidctest.Provider {
 	return p
 }
 
-// hmacJWS returns the claims, signed as whoever knows the key could.
+// hmacJWS returns the claims, signed with the key by HMAC.
 func hmacJWS(t *testing.T, key []byte, claims map[string]any) string {
 	t.Helper()
 	payload, err := json.Marshal(claims)
@@ -152,7 +152,7 @@ func TestOIDCRefuses(t *testing.T) {
 	}
 }
 
-// TestOIDCState comes back in ways that the provider did not send anyone.
+// TestOIDCState calls back with values that the provider did not send.
 func TestOIDCState(t *testing.T) {
 	p := oidctest.Start(t)
 	p.Claims = map[string]any{"email": "editor@example.com", "email_verified": true}
@@ -174,10 +174,10 @@ func TestOIDCState(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine := s.client.Jar
-	s.client.Jar = other // a link that was sent to somebody else
+	s.client.Jar = other // a link that was sent to another user
 	s.get("/login/callback?code=the-code&state="+state, 403)
 	s.client.Jar = mine
-	s.get("/login/callback?code=the-code&state="+state, 403) // it works once, also where it failed
+	s.get("/login/callback?code=the-code&state="+state, 403) // it works only once, even if it failed
 
 	u := begin()
 	r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, u.String(), nil)

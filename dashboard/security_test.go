@@ -14,7 +14,7 @@ import (
 	"extauthz/keystore"
 )
 
-// changes are the addresses that change something, each with a form that would.
+// changes are the paths that change something, each with a valid form.
 var changes = map[string]url.Values{
 	"/keys/key_acme/allow":     {"entries": {"192.0.2.7"}},
 	"/keys/key_acme/disallow":  {"entry": {"10.0.0.0/8"}},
@@ -59,7 +59,7 @@ func (s *site) request(method, path string, form url.Values, header http.Header,
 	return resp.StatusCode, resp.Header, string(body)
 }
 
-// TestNobodyElseChangesAnything sends every change in every way that must not work.
+// TestNobodyElseChangesAnything sends every change in every way that must be refused.
 func TestNobodyElseChangesAnything(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -229,7 +229,7 @@ func TestLargeForms(t *testing.T) {
 	want(t, s.post("/keys/key_acme/allow", s.form("key_acme", "entries", lines.String()+"192.0.2.1\n"), 422), "more than 10000 lines")
 }
 
-// TestInsideStaysInside shows nothing of an error of the store.
+// TestInsideStaysInside: no page shows an error of the store.
 func TestInsideStaysInside(t *testing.T) {
 	s := asEditor(t)
 	s.add("key_acme", "10.0.0.0/8")

@@ -76,7 +76,7 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// docs/decision-log.md has a row for each field of a line, and no other.
+// docs/decision-log.md has exactly one row for each field of a line.
 func TestDocumentedFields(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "docs", "decision-log.md"))
 	if err != nil {
@@ -136,7 +136,7 @@ func TestDocumentedFields(t *testing.T) {
 	}
 }
 
-// Nothing of a secret or of a key's record but its id and its owner is written.
+// No secret is written, and of a key's record only its id and its owner.
 func TestNoSecret(t *testing.T) {
 	o := full()
 	o.Decision.Key = &keystore.Key{
@@ -181,7 +181,7 @@ func TestCallersTrace(t *testing.T) {
 	}
 }
 
-// Samplers agree on a trace, whatever else they see of it, and take their share.
+// Samplers agree on a trace, whatever else they process, and select their share.
 func TestSamplesAgree(t *testing.T) {
 	half, tenth := newSampler(0.5), newSampler(0.1)
 	takenHalf, takenTenth, byRequest := 0, 0, 0
@@ -262,8 +262,8 @@ func (d *disk) text() string {
 	return d.b.String()
 }
 
-// count returns how many decisions the lines hold, how many they say were dropped, and which lines
-// are not JSON.
+// count returns the number of decisions in the lines, the number that they report as dropped, and the lines
+// that are not JSON.
 func count(t *testing.T, text string) (decisions, dropped int, broken []string) {
 	t.Helper()
 	for line := range strings.Lines(text) {
@@ -293,7 +293,7 @@ func open(t *testing.T, cfg Config) *Log {
 	return l
 }
 
-// A disk that stands still delays no decision, and nothing is lost without a line that says so.
+// A disk that hangs delays no decision, and no line is lost without a line that reports it.
 func TestSlowDisk(t *testing.T) {
 	stuck := make(chan struct{})
 	d := &disk{block: stuck}
@@ -333,7 +333,7 @@ func TestSlowDisk(t *testing.T) {
 	}
 }
 
-// A disk that is full for a while, and cuts lines, loses nothing.
+// If a disk is full for a while and cuts lines, no line is lost.
 func TestFullDisk(t *testing.T) {
 	var failed []error
 	var mu sync.Mutex
@@ -344,7 +344,7 @@ func TestFullDisk(t *testing.T) {
 		if left--; left < 0 {
 			return -1
 		}
-		return max(len(p)/(left+2)-3, 0) // lines are about as long as each other: not at the end of one
+		return max(len(p)/(left+2)-3, 0) // lines have similar lengths: not at the end of one
 	})
 	for range 100 {
 		l.Record(full(), "", "")
@@ -361,7 +361,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// With Refuse, a decision that there is no room for is reported, until there is room again.
+// With Refuse, a decision that does not fit the buffer is reported, until there is room again.
 func TestRefuse(t *testing.T) {
 	stuck := make(chan struct{})
 	d := &disk{block: stuck}
@@ -385,7 +385,7 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// Close does not wait for a disk that stands still.
+// Close does not wait for a disk that hangs.
 func TestCloseWhileStuck(t *testing.T) {
 	stuck := make(chan struct{})
 	defer close(stuck)
@@ -491,8 +491,8 @@ func TestTime(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord measures the CPU time of one decision, with its share of the writer's: of an
-// ordinary refusal, one with all fields, and one that is not in the sample.
+// BenchmarkRecord measures the CPU time of one decision, including its share of the writer's: for an ordinary
+// refusal, one with all fields, and one that is not in the sample.
 func BenchmarkRecord(b *testing.B) {
 	ordinary, all := full(), full()
 	all.AddrErr, all.RouteErr, all.Err = nil, nil, nil
@@ -513,7 +513,7 @@ func BenchmarkRecord(b *testing.B) {
 			before, n := cpuTime(b), 0
 			for b.Loop() {
 				l.Record(bench.o, bench.parent, "proxy")
-				for n++; n%64 == 0 && l.Stats().Pending > 2*flushAt; { // a buffer that grows is not what is measured
+				for n++; n%64 == 0 && l.Stats().Pending > 2*flushAt; { // growth of the buffer is not measured
 					time.Sleep(100 * time.Microsecond)
 				}
 			}
@@ -522,7 +522,7 @@ func BenchmarkRecord(b *testing.B) {
 	}
 }
 
-// cpuTime returns what the process has taken.
+// cpuTime returns the CPU time of the process.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage

@@ -1,4 +1,4 @@
-// Package docs_test holds the reference of keys to what the stores read.
+// Package docs_test compares the reference of keys with what the stores read.
 package docs_test
 
 import (
@@ -24,7 +24,7 @@ import (
 
 const page = "key-file.md"
 
-// secret is that of the key in the examples, and oldSecret the one before its rotation.
+// secret is the secret of the key in the examples, and oldSecret the one before its rotation.
 const (
 	secret    = keystore.Secret("demo_acme")
 	oldSecret = keystore.Secret("demo_acme_old")
@@ -39,8 +39,8 @@ func text(t *testing.T) string {
 	return string(b)
 }
 
-// rows returns the cells of the table rows with so many cells whose first is code, by the text of
-// that cell, without its quotes.
+// rows returns the table rows with this many cells whose first cell is code, by the text of that cell
+// without its quotes.
 func rows(t *testing.T, cells int) map[string][]string {
 	t.Helper()
 	found := make(map[string][]string)
@@ -66,7 +66,7 @@ func blocks(t *testing.T, language string, want int) []string {
 	return found
 }
 
-// names are those of the record for fields of the struct, where these differ by more than case.
+// names maps fields of the struct to fields of the record whose names differ by more than case.
 var names = map[string]string{
 	"Whitelist": "ip_whitelist", "WhitelistMode": "ip_whitelist_mode", "ExternalID": "external_id", "OnDemand": "auto_apply",
 }
@@ -85,7 +85,7 @@ func fields(t reflect.Type) []string {
 	return list
 }
 
-// The page has a row for each field that a store holds, and no other.
+// The page has exactly one row for each field that a store holds.
 func TestKeyFieldsAreDocumented(t *testing.T) {
 	documented, none := rows(t, 6), "–"
 	columns := columnTypes(t)
@@ -145,7 +145,7 @@ func isJSONField(name string) bool {
 	return k.Broken == nil || !strings.Contains(k.Broken.Error(), "is not a field")
 }
 
-// columnTypes returns the types of the columns of extauthz.keys by field, of which previous has two.
+// columnTypes returns the types of the columns of extauthz.keys by field; the field previous has two columns.
 func columnTypes(t *testing.T) map[string]string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), migrated(t))
@@ -184,7 +184,7 @@ func migrated(t *testing.T) string {
 	return dsn
 }
 
-// described returns a key as text, the same for equal keys.
+// described returns a key as text. Equal keys have the same text.
 func described(t *testing.T, k *keystore.Key, err error) string {
 	t.Helper()
 	if err != nil {
@@ -215,7 +215,7 @@ func fromYAML(t *testing.T) *keystore.Key {
 	return k
 }
 
-// editor is what the examples of Postgres and Redis are checked with.
+// editor is the interface with which the examples of Postgres and Redis are checked.
 type editor interface {
 	keystore.Store
 	keystore.Editor

@@ -11,7 +11,7 @@ import (
 	"extauthz/check"
 )
 
-// typical is a request as a browser's fetch makes it, through one proxy and Envoy.
+// typical is a browser's fetch request through one proxy and Envoy.
 func typical(secret string) ask {
 	return send("x-api-key", secret, "user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
 		"accept", "application/json", "accept-language", "en-GB,en;q=0.5", "accept-encoding", "gzip, deflate, br, zstd",
@@ -25,7 +25,7 @@ func benchServer(b *testing.B) *Server {
 
 var benchSecrets = map[string]string{"allow": "alpha", "refuse": "beta"}
 
-// BenchmarkCheck is the whole check on the generated types, without their encoding.
+// BenchmarkCheck measures a check on the generated types, without their encoding.
 func BenchmarkCheck(b *testing.B) {
 	for name, secret := range benchSecrets {
 		b.Run(name, func(b *testing.B) {
@@ -40,8 +40,8 @@ func BenchmarkCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkCheckBytes is the same from bytes to bytes: stock by the generated code, wire by
-// our own.
+// BenchmarkCheckBytes measures a check from bytes to bytes: stock with the generated code, wire with this
+// package's.
 func BenchmarkCheckBytes(b *testing.B) {
 	for name, secret := range benchSecrets {
 		b.Run("stock/"+name, func(b *testing.B) {

@@ -21,14 +21,14 @@ import (
 
 var update = flag.Bool("update", false, "write the goldens under testdata anew")
 
-// decides is an check.Authorizer that has made up its mind.
+// decides is a check.Authorizer with a fixed decision.
 type decides func(context.Context, authz.Request) (authz.Decision, error)
 
 func (d decides) Authorize(ctx context.Context, r authz.Request) (authz.Decision, error) {
 	return d(ctx, r)
 }
 
-// always decides on the code, with a key where the decision has one.
+// always returns a checker that decides on the code, with a key if such decisions have one.
 func always(code authz.Code) decides {
 	d := authz.Decision{Code: code}
 	if code != authz.MissingKey && code != authz.NotFound && code != authz.Unavailable {
@@ -37,8 +37,7 @@ func always(code authz.Code) decides {
 	return func(context.Context, authz.Request) (authz.Decision, error) { return d, nil }
 }
 
-// sameReply reports whether two replies say the same; headers are removed in no order
-// and may be named twice.
+// sameReply reports whether two replies are equivalent: headers to remove may be in any order and repeated.
 func sameReply(a, b *authv3.CheckResponse) bool { return proto.Equal(ordered(a), ordered(b)) }
 
 func ordered(r *authv3.CheckResponse) *authv3.CheckResponse {
@@ -75,7 +74,7 @@ func golden(t *testing.T, name string, got *authv3.CheckResponse) {
 	}
 }
 
-// TestReplies holds every code's reply, to each kind of caller, to its golden.
+// TestReplies compares every code's reply, to each kind of caller, with its golden.
 func TestReplies(t *testing.T) {
 	callers := map[string]ask{
 		"http": send("x-api-key", "secret", "x-request-id", "b3ae2f17-68c4-4f2a-9d4a-1f3f2b1c0d9e", "x-extauthz-key-id", "root",
@@ -93,8 +92,7 @@ func TestReplies(t *testing.T) {
 	}
 }
 
-// TestEveryRefusalRefuses holds that no code, known or not, makes a reply that Envoy would
-// let through, unless it is VALID.
+// TestEveryRefusalRefuses checks that Envoy allows the reply for no code, known or not, except VALID.
 func TestEveryRefusalRefuses(t *testing.T) {
 	for code := range 256 {
 		s := server(t, check.Config{Authorizer: always(authz.Code(code))})
@@ -171,7 +169,7 @@ func TestBothEncodingsAtOnce(t *testing.T) {
 	}
 }
 
-// TestHeaderMapValue: a header_map entry may have a value in the place of its raw_value.
+// TestHeaderMapValue: a header_map entry may have a value instead of a raw_value.
 func TestHeaderMapValue(t *testing.T) {
 	req := send().raw()
 	m := req.Attributes.Request.Http.HeaderMap
@@ -182,7 +180,7 @@ func TestHeaderMapValue(t *testing.T) {
 	}
 }
 
-// TestInternalAddressIsNone: what is no socket address gives no client address.
+// TestInternalAddressIsNone: an address that is not a socket address is no client address.
 func TestInternalAddressIsNone(t *testing.T) {
 	for name, req := range strangeRequests() {
 		var a attributes
@@ -192,7 +190,7 @@ func TestInternalAddressIsNone(t *testing.T) {
 	}
 }
 
-// TestPath: a secret in the query is removed by setting :path, or, where that is not allowed, by
+// TestPath: a secret in the query is removed by setting :path, or, if that is not allowed, by
 // query_parameters_to_remove; never by both.
 func TestPath(t *testing.T) {
 	cfg := check.Config{Authorizer: authorizer(keyFor("secret")), KeySources: []check.KeySource{check.Query("key")}}

@@ -24,15 +24,14 @@ import (
 	"extauthz/check"
 )
 
-// rawCodec sends bytes as they are.
+// rawCodec sends bytes unchanged.
 type rawCodec struct{ encoding.CodecV2 }
 
 func (c rawCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
 }
 
-// sendRaw sends a message to the check method and returns the response, to which there is no
-// error.
+// sendRaw sends a message to the check method and returns the response. An error fails the test.
 func sendRaw(t *testing.T, conn *grpc.ClientConn, message []byte) *authv3.CheckResponse {
 	t.Helper()
 	resp := new(authv3.CheckResponse)
@@ -44,7 +43,7 @@ func sendRaw(t *testing.T, conn *grpc.ClientConn, message []byte) *authv3.CheckR
 	return resp
 }
 
-// interceptors are ways in which a server is made. An interceptor gets the generated types.
+// interceptors are servers with and without an interceptor, which gets the generated types.
 var interceptors = map[string][]grpc.ServerOption{
 	"plain": nil,
 	"intercepted": {grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -52,11 +51,11 @@ var interceptors = map[string][]grpc.ServerOption{
 	})},
 }
 
-// marked stands where a test puts bytes that are not UTF-8 once the request is encoded: the
-// generated code does not encode them.
+// marked is replaced with bytes that are not UTF-8 after the request is encoded, because the generated code
+// does not encode such bytes.
 const marked = "@@@"
 
-// markable sets each field of a request that may hold what a caller wrote.
+// markable sets each field of a request that may contain a caller's bytes.
 var markable = map[string]func(*authv3.AttributeContext){
 	"sni":                    func(a *authv3.AttributeContext) { a.TlsSession = &authv3.AttributeContext_TLSSession{Sni: marked} },
 	"metadata_context":       func(a *authv3.AttributeContext) { a.MetadataContext = metadataOf("x-tenant", marked) },
@@ -99,7 +98,7 @@ func metadataOf(name, value string) *corev3.Metadata {
 	}}
 }
 
-// TestNotUTF8: whatever a caller gets into a request, the outcome is the decision's own.
+// TestNotUTF8: bytes that are not UTF-8 do not change the decision, in any field.
 func TestNotUTF8(t *testing.T) {
 	for kind, options := range interceptors {
 		conn := dial(t, server(t, check.Config{Authorizer: authorizer(keyFor("alpha"))}), options...)
@@ -123,7 +122,7 @@ func TestNotUTF8(t *testing.T) {
 	}
 }
 
-// TestCleaned: what is used is read as Envoy cleans it.
+// TestCleaned: used fields are cleaned as Envoy cleans them.
 func TestCleaned(t *testing.T) {
 	var seen check.Observation
 	s := server(t, check.Config{Authorizer: authorizer(keyFor("alpha!")), Observe: func(_ context.Context, o *check.Observation) {
@@ -142,8 +141,8 @@ func TestCleaned(t *testing.T) {
 	}
 }
 
-// TestUnreadable: what is no protobuf, or too large, is denied, so that failure_mode_allow lets nothing
-// of it through, and is observed.
+// TestUnreadable: a message that is not protobuf, or too large, is denied, even under failure_mode_allow, and
+// observed.
 func TestUnreadable(t *testing.T) {
 	good, err := proto.Marshal(send("x-api-key", "alpha").mapped())
 	if err != nil {
@@ -191,7 +190,7 @@ func fill(n int) []byte {
 	return b
 }
 
-// TestLargeBody: a body that Envoy sends along is neither a reason to refuse nor copied.
+// TestLargeBody: a body in the check causes no refusal and is not copied.
 func TestLargeBody(t *testing.T) {
 	conn := dial(t, server(t, check.Config{Authorizer: authorizer(keyFor("alpha"))}))
 	for want, a := range map[string]ask{"MISSING_KEY": send(), "VALID": send("x-api-key", "alpha")} {
@@ -239,8 +238,7 @@ func withBody(req *authv3.CheckRequest, n int) *authv3.CheckRequest {
 	return req
 }
 
-// TestManyHeaders: a request with more names than any has is read in a time in proportion to
-// them, and its memory is not kept.
+// TestManyHeaders: a request with unusually many headers is read in linear time, and its memory is not kept.
 func TestManyHeaders(t *testing.T) {
 	req := send().mapped()
 	for i := range 200_000 {

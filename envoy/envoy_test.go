@@ -19,8 +19,8 @@ import (
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// An ask is one request as a caller sends it; in Envoy's eyes it is written down in one of two
-// ways, which must never matter.
+// An ask is one request as a caller sends it. Envoy encodes it in one of two ways, which must not change the
+// reply.
 type ask struct {
 	peer    string // empty: a unix socket
 	path    string
@@ -40,7 +40,7 @@ func send(headers ...string) ask {
 func (a ask) from(peer string) ask { a.peer = peer; return a }
 func (a ask) to(path string) ask   { a.path = path; return a }
 
-// with gives the request context extensions: name, value, name, value …
+// with adds context extensions to the request: name, value, name, value …
 func (a ask) with(extensions ...string) ask {
 	for i := 0; i < len(extensions); i += 2 {
 		a.context = append(a.context, field{Name: extensions[i], Value: extensions[i+1]})
@@ -119,7 +119,7 @@ func envoyUTF8(s string) string {
 	return out.String()
 }
 
-// encodings yields the request in both ways.
+// encodings yields the request in both encodings.
 func (a ask) encodings(yield func(string, *authv3.CheckRequest) bool) {
 	_ = yield("headers", a.mapped()) && yield("header_map", a.raw())
 }
@@ -155,8 +155,7 @@ func prefix(s string) netip.Prefix {
 	return p
 }
 
-// authorizer decides on these keys, with their permissions and rate limits, on a clock that
-// stands still.
+// authorizer returns an authorizer for these keys, with their permissions and rate limits and a fixed clock.
 func authorizer(all ...*keystore.Key) check.Authorizer {
 	store := make(keys)
 	for _, k := range all {
@@ -175,7 +174,7 @@ func server(t testing.TB, cfg check.Config) *Server {
 	return New(c)
 }
 
-// replyTo sends the request in both encodings, holds the replies equal, and returns them.
+// replyTo sends the request in both encodings, checks that the replies are equal, and returns the reply.
 func replyTo(t *testing.T, s *Server, a ask) *authv3.CheckResponse {
 	t.Helper()
 	var first *authv3.CheckResponse
@@ -193,8 +192,7 @@ func replyTo(t *testing.T, s *Server, a ask) *authv3.CheckResponse {
 	return first
 }
 
-// codeOf returns the code in the reply's metadata, after it has made sure that the reply says
-// the same to Envoy.
+// codeOf returns the code in the reply's metadata, and checks that the rest of the reply agrees with it.
 func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 	t.Helper()
 	code := resp.GetDynamicMetadata().GetFields()["code"].GetStringValue()
@@ -206,7 +204,7 @@ func codeOf(t *testing.T, resp *authv3.CheckResponse) string {
 	return code
 }
 
-// proxies stands for a chain of load balancers at 10.0.0.0/8.
+// proxies is the range of a chain of load balancers.
 var proxies = check.TrustedProxies([]netip.Prefix{prefix("10.0.0.0/8")}, check.WithoutPort)
 
 func TestRequestID(t *testing.T) {

@@ -29,7 +29,7 @@ func fuzzServer(f *testing.F) *Server {
 	})
 }
 
-// fuzzKey may be used once in a long while from one network, and for documents alone.
+// fuzzKey may be used from one network, has one permission, and a rate limit with a long duration.
 func fuzzKey() *keystore.Key {
 	k := keyFor(fuzzSecret, "203.0.113.0/24")
 	k.Permissions = []string{"documents.read"}
@@ -68,8 +68,7 @@ func addRequests(f *testing.F) {
 	}
 }
 
-// FuzzCheck holds that whatever is sent is answered, and is let through only where it holds
-// the secret of a key.
+// FuzzCheck checks that every request gets a reply, and is allowed only if it contains the secret of a key.
 func FuzzCheck(f *testing.F) {
 	addRequests(f)
 	s := fuzzServer(f)
@@ -119,7 +118,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-// holdsSecret reports whether the secret stands anywhere in the request's path or headers.
+// holdsSecret reports whether the request's path or headers contain the secret.
 func holdsSecret(req *authv3.CheckRequest) bool {
 	http := req.GetAttributes().GetRequest().GetHttp()
 	all := http.GetPath()
@@ -138,8 +137,8 @@ func holdsSecret(req *authv3.CheckRequest) bool {
 	return strings.Contains(all, fuzzSecret)
 }
 
-// FuzzWireRead holds that our reading of a request is that of the generated code, which never
-// sees what is not used or not UTF-8.
+// FuzzWireRead compares how this package and the generated code read a request. The generated code reads it
+// without unused fields and bytes that are not UTF-8.
 func FuzzWireRead(f *testing.F) {
 	addRequests(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -147,11 +146,11 @@ func FuzzWireRead(f *testing.F) {
 	})
 }
 
-// canonical returns a with its headers in an order that does not depend on a map's, but keeps
-// the order among those of one name.
+// canonical returns a with its headers in an order that does not depend on a map. Headers with the same name
+// keep their order.
 func (a *attributes) canonical() attributes {
 	c := *a
-	fold := func(s string) string { // of ASCII alone, unlike strings.ToLower
+	fold := func(s string) string { // of ASCII only, unlike strings.ToLower
 		b := []byte(s)
 		for i := range b {
 			if 'A' <= b[i] && b[i] <= 'Z' {
@@ -168,7 +167,7 @@ func (a *attributes) canonical() attributes {
 	return c
 }
 
-// FuzzWireWrite holds that both ways of writing a reply write the same.
+// FuzzWireWrite compares both ways of writing a reply.
 func FuzzWireWrite(f *testing.F) {
 	addRequests(f)
 	servers := []*Server{

@@ -18,7 +18,7 @@ import (
 // maxMessageSize is the configuration's default.
 const maxMessageSize = 64 << 20
 
-// dial serves s, and the health service beside it, on a port of its own until the test ends.
+// dial serves s and the health service on a free port until the test ends, and connects to it.
 func dial(t testing.TB, s *Server, options ...grpc.ServerOption) *grpc.ClientConn {
 	t.Helper()
 	return dialWith(t, s, maxMessageSize, options...)
@@ -83,8 +83,7 @@ func TestOverGRPC(t *testing.T) {
 	}
 }
 
-// TestPanicOverGRPC: what panics outside of the decision refuses its own request, and the
-// server goes on.
+// TestPanicOverGRPC: a panic outside of the decision refuses only its own request.
 func TestPanicOverGRPC(t *testing.T) {
 	client := authv3.NewAuthorizationClient(dial(t, server(t, check.Config{
 		Authorizer: always(authz.Valid),

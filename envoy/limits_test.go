@@ -13,7 +13,7 @@ import (
 	"extauthz/ratelimit"
 )
 
-// limited is the code's decision about a key with two limits, of which one is spent.
+// limited is a decision with the code about a key with two limits, one of which is exhausted.
 func limited(code authz.Code) decides {
 	wait := time.Duration(0)
 	if code == authz.RateLimited {
@@ -40,8 +40,8 @@ func TestLimitReplies(t *testing.T) {
 	}
 }
 
-// TestDryRunReplies: whatever is decided goes on, with the identity of a key that was found,
-// and without what the caller made up.
+// TestDryRunReplies: every request is allowed, with the identity of the key, if one was found, and without
+// forged identity headers.
 func TestDryRunReplies(t *testing.T) {
 	for _, code := range authz.Codes() {
 		s := server(t, check.Config{Authorizer: limited(code), DryRun: true})
@@ -49,7 +49,7 @@ func TestDryRunReplies(t *testing.T) {
 	}
 }
 
-// replies holds both ways of writing the reply to the golden.
+// replies compares both ways of writing the reply with the golden.
 func replies(t *testing.T, s *Server, name string, a ask) {
 	t.Helper()
 	resp := replyTo(t, s, a)

@@ -17,9 +17,8 @@ import (
 	"extauthz/usage"
 )
 
-// BenchmarkUsage compares the CPU time of a check, from bytes to bytes, whose key and address are
-// recorded with that of one where they are not. It runs both in turns of 500 checks, and reports the
-// median of the ratios.
+// BenchmarkUsage compares the CPU time of a check, from bytes to bytes, with and without recording its key and
+// address. It alternates between both every 500 checks, and reports the median of the ratios.
 func BenchmarkUsage(b *testing.B) {
 	for _, n := range []struct{ keys, addresses int }{{1, 1}, {1000, 4}, {10_000, 4}} {
 		b.Run(fmt.Sprintf("keys=%d,addresses=%d", n.keys, n.addresses), func(b *testing.B) {
@@ -59,7 +58,7 @@ func BenchmarkUsage(b *testing.B) {
 			on := server(b, check.Config{Authorizer: decide, Observe: func(_ context.Context, o *check.Observation) {
 				recorder.Record(&usage.Event{KeyID: o.Decision.Key.ID, Addr: o.ClientAddr, Code: o.Decision.Code, Time: o.Start.Add(o.Duration)})
 			}})
-			for range max(1, 10*len(requests)/500) { // until the buffer has every address
+			for range max(1, 10*len(requests)/500) { // until the buffer contains every address
 				turn(on)
 			}
 			runtime.LockOSThread()

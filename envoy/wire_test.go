@@ -15,9 +15,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// readAlike holds that our reading of b, in one buffer and cut into several, is the generated
-// code's of what is left of b without the fields that no decision uses, once it is cleaned;
-// and of b as it is, where the generated code accepts it.
+// readAlike checks that this package reads b, in one buffer and in several, as the generated code reads b
+// without unused fields and cleaned, and as the generated code reads b itself if it accepts it.
 func readAlike(t *testing.T, b []byte) {
 	t.Helper()
 	got, err := readCut(b, len(b))
@@ -59,7 +58,7 @@ func readCut(b []byte, size int) (attributes, error) {
 	return a.canonical(), err
 }
 
-// full is a request with everything in it that Envoy 1.40 sends.
+// full is a request with every field that Envoy 1.40 sends.
 func full(a *authv3.CheckRequest) []byte {
 	c := a.Attributes
 	c.Destination = &authv3.AttributeContext_Peer{Address: c.Source.Address, Principal: "spiffe://a/b"}
@@ -83,8 +82,7 @@ func TestWireReadsWhatEnvoySends(t *testing.T) {
 	}
 }
 
-// TestWireMutations reads every request that differs from a good one in one byte, or ends
-// early.
+// TestWireMutations reads every request that differs from a valid one in one byte, or is truncated.
 func TestWireMutations(t *testing.T) {
 	for _, req := range send("x-api-key", "alpha", "é", "b").encodings {
 		good := full(req)
