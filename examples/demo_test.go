@@ -19,8 +19,7 @@ import (
 	"extauthz/proctest"
 )
 
-// demo returns the command that `make demo` runs, on ports of its own, and the addresses that
-// it then listens on.
+// demo returns the command that `make demo` runs, with other ports, and the addresses that it listens on.
 func demo(t *testing.T, env ...string) (cmd *exec.Cmd, addrs []string) {
 	t.Helper()
 	tr := newTree(t, func(text string) string { return text }, "quickstart")

@@ -1,4 +1,4 @@
-// Package examples_test runs what the READMEs say, word for word, against the real Envoy.
+// Package examples_test runs the commands of the READMEs verbatim with a real Envoy.
 package examples_test
 
 import (
@@ -24,7 +24,7 @@ import (
 
 var stories = []string{"quickstart", "behind-load-balancer", "unix-socket", "per-route", "dry-run", "rollout", "envoy-ratelimit", "two-envoys", "mtls", insideEnvoy}
 
-// insideEnvoy is the story without a server: its Envoy loads the dynamic module.
+// insideEnvoy is the example without a server: its Envoy loads the dynamic module.
 const insideEnvoy = "inside-envoy"
 
 func TestREADMEs(t *testing.T) {
@@ -36,7 +36,7 @@ func TestREADMEs(t *testing.T) {
 	}
 }
 
-// Every folder with an Envoy configuration is a story that the tests know, and stands in the index.
+// Every folder with an Envoy configuration is an example that the tests run, and is in the index.
 func TestNoExampleIsLeftOut(t *testing.T) {
 	t.Parallel()
 	index := readFile(t, "README.md")
@@ -56,7 +56,7 @@ func TestNoExampleIsLeftOut(t *testing.T) {
 func TestFilesAreValid(t *testing.T) {
 	for _, name := range stories {
 		if name == "mtls" {
-			continue // its README makes the certificates, without which its files are not valid
+			continue // its files are only valid with the certificates that its README creates
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -133,7 +133,7 @@ func get(t *testing.T, envoy, path, from string, header http.Header) (status int
 	return response.StatusCode, string(text)
 }
 
-// A real proxy that appends to x-forwarded-for stands in front of Envoy.
+// A real proxy that appends to x-forwarded-for is in front of Envoy.
 func TestBehindLoadBalancer(t *testing.T) {
 	t.Parallel()
 	const listed, other = "127.0.0.9", "127.0.0.8"
@@ -189,7 +189,7 @@ func startBalancer(t *testing.T, envoy string) (address string) {
 	return listener.Addr().String()
 }
 
-// The second of two Envoys takes the caller from x-forwarded-for, where the first appended it.
+// The second of two Envoys reads the caller's address from x-forwarded-for, where the first appended it.
 func TestTwoEnvoysByHops(t *testing.T) {
 	t.Parallel()
 	tr, envoy := start(t, "two-envoys", "extauthz-sidecar.yaml", "extauthz-sidecar-hops.yaml")
@@ -236,7 +236,7 @@ func ownAddresses(t *testing.T) (addresses []string) {
 	return addresses
 }
 
-// Where extauthz is not asked, the route itself removes the identity that a caller claims.
+// A route without a check removes the identity headers that a caller sends.
 func TestPublicRouteTrustsNoIdentity(t *testing.T) {
 	t.Parallel()
 	_, envoy := start(t, "per-route")
@@ -258,7 +258,7 @@ func TestPublicRouteTrustsNoIdentity(t *testing.T) {
 	}
 }
 
-// An Envoy whose certificate has another name gets no answer, and lets no one through.
+// An Envoy whose certificate has another name gets no response, and refuses every request.
 func TestMutualTLSByAnotherName(t *testing.T) {
 	t.Parallel()
 	tr, envoy := start(t, "mtls", "envoy.example.com", "other.example.com", "extauthz.yaml &", "extauthz.yaml 2> log &",
@@ -279,7 +279,7 @@ func TestMutualTLSByAnotherName(t *testing.T) {
 	})
 }
 
-// While extauthz does not answer, a dry run lets every request through, without a made-up identity.
+// While extauthz does not answer, a dry run lets every request through, without forged identity headers.
 func TestDryRunWithoutExtauthz(t *testing.T) {
 	t.Parallel()
 	tr, envoy := start(t, "dry-run")
@@ -292,7 +292,7 @@ func TestDryRunWithoutExtauthz(t *testing.T) {
 	}
 }
 
-// No route can be chosen by an identity that a caller claims.
+// A caller's identity headers cannot select a route.
 func TestNoRouteByAClaimedIdentity(t *testing.T) {
 	t.Parallel()
 	ports := ownPorts(t)

@@ -5,10 +5,9 @@ import (
 	"testing"
 )
 
-// Most of a test's time is spent waiting for programs: more of them run at once than there are
-// processors.
+// Tests mostly wait for programs, so that more of them run in parallel than there are processors.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "6") // there is such a flag
+	_ = flag.Set("test.parallel", "6") // the flag exists
 	m.Run()
 }

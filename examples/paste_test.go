@@ -17,15 +17,15 @@ import (
 	"extauthz/proctest"
 )
 
-// A tree stands for the top of the repository, for one README's shell blocks. They run in bash as
-// they stand there, but for the ports, which are free ones.
+// A tree is a copy of the repository's root for the shell blocks of one README. They run in bash unchanged,
+// except for the ports, which are free ones.
 type tree struct {
 	dir     string
-	notes   string                   // what the programs in the tree record
+	notes   string                   // records of the programs in the tree
 	replace func(text string) string // with the tree's own ports and folders
 }
 
-// newTree copies the folders of examples, and puts the programs where the READMEs expect them.
+// newTree copies the folders of examples, and installs the programs where the READMEs expect them.
 func newTree(t *testing.T, replace func(string) string, examples ...string) *tree {
 	t.Helper()
 	tr := &tree{dir: t.TempDir(), notes: t.TempDir(), replace: replace}
@@ -61,12 +61,12 @@ fi`))
 	tr.script(t, "path/curl", fmt.Sprintf(`out=$(mktemp %s/curl.XXXXXX); echo "$out" >> %[1]s/curls
 %s -D "$out.head" "$@" | tee "$out"; exit "${PIPESTATUS[0]}"`, tr.notes, curl))
 	tr.script(t, "path/sleep", `exec /bin/sleep "$((5 * $1))" # a busy machine takes longer`)
-	tr.script(t, "path/make", "exit 0")   // it was run; see checkTargets
-	tr.script(t, "path/docker", "exit 0") // see checkDocker
+	tr.script(t, "path/make", "exit 0")   // checkTargets checks its targets
+	tr.script(t, "path/docker", "exit 0") // checkDocker checks its arguments
 	return tr
 }
 
-// program makes path a program in the tree. It notes its process id, and ends with its parent.
+// program makes path a program in the tree. It records its process id, and ends with its parent.
 func (tr *tree) program(t *testing.T, path, binary, arguments string) {
 	t.Helper()
 	tr.script(t, path, fmt.Sprintf("%s\necho $$ >> %s/%s\nexec setpriv --pdeathsig KILL %s \"$@\"", arguments, tr.notes, filepath.Base(path), binary))
@@ -101,8 +101,8 @@ func (tr *tree) rewrite(t *testing.T, file, old, replacement string) {
 	}
 }
 
-// paste gives the text to a shell at once, as a paste into a terminal does. With the option -e, and
-// unlike a terminal's, the shell ends where a command fails.
+// paste sends the text to a shell as one input, like a paste into a terminal. With the option -e, the shell
+// exits when a command fails.
 func (tr *tree) paste(t *testing.T, text string, options ...string) *proctest.Process {
 	t.Helper()
 	cmd := exec.Command("bash", options...)
@@ -125,7 +125,7 @@ func (tr *tree) pids(t *testing.T, program string) (pids []int) {
 	return pids
 }
 
-// checkGone fails the test where a program of the tree still runs.
+// checkGone fails the test if a program of the tree still runs.
 func (tr *tree) checkGone(t *testing.T) {
 	t.Helper()
 	for _, program := range []string{"extauthz", "upstream", "envoy"} {
@@ -137,13 +137,13 @@ func (tr *tree) checkGone(t *testing.T) {
 	}
 }
 
-// An answer is what one curl of a README got.
+// An answer is the response to one curl command of a README.
 type answer struct {
 	status int
 	text   string // header and body
 }
 
-// answers returns what every curl got, in order.
+// answers returns the response to every curl command, in order.
 func (tr *tree) answers(t *testing.T) (answers []answer) {
 	t.Helper()
 	for file := range strings.Lines(readFile(t, filepath.Join(tr.notes, "curls"))) {
@@ -154,7 +154,7 @@ func (tr *tree) answers(t *testing.T) (answers []answer) {
 			continue
 		}
 		a := answer{text: string(head) + readFile(t, file)}
-		for _, m := range statusLine.FindAllStringSubmatch(string(head), -1) { // the last one of several tries
+		for _, m := range statusLine.FindAllStringSubmatch(string(head), -1) { // the last of several attempts
 			a.status, _ = strconv.Atoi(m[1])
 		}
 		answers = append(answers, a)
@@ -167,8 +167,7 @@ var (
 	portsOfExamples = regexp.MustCompile(`\b(1000[01]|919[1-6]|8080)\b`)
 )
 
-// ownPorts gives each port that the examples name another one, which is free, and their socket a
-// folder of its own.
+// ownPorts replaces each port in the examples with a free one, and the folder of their socket.
 func ownPorts(t *testing.T) func(string) string {
 	t.Helper()
 	ports := map[string]string{}

@@ -11,8 +11,8 @@ import (
 	"extauthz/e2e/harness"
 )
 
-// runREADME pastes a README's shell blocks, and holds every answer against what stands beside its
-// curl: `# 403 FORBIDDEN` is a status, then words of the answer. It returns what the shell showed.
+// runREADME pastes a README's shell blocks, and compares every response with the comment after its curl
+// command: `# 403 FORBIDDEN` is a status, then words of the response. It returns the shell's output.
 func (tr *tree) runREADME(t *testing.T, path string, options ...string) (shown string) {
 	t.Helper()
 	text := strings.Join(shellBlocks(t, path), "")
@@ -70,7 +70,7 @@ func curlLines(text string) (lines []string) {
 	return lines
 }
 
-// An expectation is the comment at a curl. Its zero value expects nothing.
+// An expectation is the comment after a curl command. Its zero value expects nothing.
 type expectation struct {
 	status int
 	words  []string
@@ -89,14 +89,14 @@ func parseExpectation(line string) expectation {
 	return expectation{status, words[1:]}
 }
 
-// missing returns the words that the answer should have and does not.
+// missing returns the words that are missing in the response.
 func (e expectation) missing(a answer) []string {
 	return slices.DeleteFunc(slices.Clone(e.words), func(word string) bool { return strings.Contains(a.text, word) })
 }
 
 var makeTarget = regexp.MustCompile(`(?m)^([a-z-]+):`)
 
-// checkTargets holds the targets that a block makes against the Makefile.
+// checkTargets checks that the targets of make in a block are in the Makefile.
 func checkTargets(t *testing.T, text string) {
 	t.Helper()
 	known := map[string]bool{}

@@ -13,8 +13,8 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// databases start, by story, what its README starts by docker, and return the address that the
-// README has for it and the one that it has here.
+// databases start, by example, the database that its README starts by docker, and return its address in the
+// README and its address in the test.
 var databases = map[string]func(t *testing.T) (written, here string){
 	"postgres": func(t *testing.T) (written, here string) {
 		s := pgtest.Start(t)

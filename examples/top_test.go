@@ -12,12 +12,12 @@ import (
 	"extauthz/keystore"
 )
 
-// The blocks of the README at the top of the tree are pasted one after another into one shell.
+// The blocks of the top-level README are pasted one after another into one shell.
 func TestTopREADME(t *testing.T) {
 	t.Parallel()
 	readme := filepath.Join(harness.Root(t), "README.md")
 	tr := newTree(t, ownPorts(t), "quickstart")
-	shown := tr.runREADME(t, readme) // without -e: check exits with 1 where it refuses
+	shown := tr.runREADME(t, readme) // without -e: check exits with 1 if it refuses
 	_, after, _ := strings.Cut(readFile(t, readme), "```sh\nextauthz check ")
 	_, after, _ = strings.Cut(after, "```\n```\n")
 	if explained, _, ok := strings.Cut(after, "```\n"); !ok || !strings.Contains(shown, explained) {
@@ -25,7 +25,7 @@ func TestTopREADME(t *testing.T) {
 	}
 }
 
-// yamlBlocks returns the ```yaml blocks of the README at the top of the tree and of docs/envoy.md.
+// yamlBlocks returns the ```yaml blocks of the top-level README and of docs/envoy.md.
 func yamlBlocks(t *testing.T) (blocks []string) {
 	t.Helper()
 	for _, name := range []string{"README.md", "docs/envoy.md"} {
@@ -53,7 +53,7 @@ func indent(text string, by int) string {
 	return strings.ReplaceAll("\n"+strings.TrimSpace(text), "\n", "\n"+strings.Repeat(" ", by))
 }
 
-// existingEnvoy is an Envoy as there are many, with room for the blocks of the README: a CORS policy,
+// existingEnvoy is a typical configuration of Envoy, with places for the README's blocks: a CORS policy,
 // filters and a cluster.
 const existingEnvoy = `static_resources:
   listeners:
@@ -110,7 +110,7 @@ func TestTopREADMEFilter(t *testing.T) {
 	}
 }
 
-// A page can read a refusal, and the headers that say when to come again.
+// A page can read a refusal, and the headers about when to retry.
 func TestTopREADMEBrowsers(t *testing.T) {
 	t.Parallel()
 	envoy := startREADMEBlocks(t, "keys: [{id: key_here, hash: "+keystore.Secret("demo").Hash().String()+", ratelimits: [{name: requests, limit: 1, duration: 1h}]}]")

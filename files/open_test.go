@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// What is not a file is refused at once.
+// A path that is not a file is an error immediately.
 func TestOpenRefuses(t *testing.T) {
 	dir := t.TempDir()
 	pipe, socket := filepath.Join(dir, "pipe"), filepath.Join(dir, "socket")
@@ -52,7 +52,7 @@ func TestOpenAnonymousPipe(t *testing.T) {
 	}
 }
 
-// An error for lack of permission names the user, and what is in the way.
+// An error about permissions contains the user and the cause.
 func TestOpenPermission(t *testing.T) {
 	if os.Getenv("OPEN_AS_USER") != "" {
 		_, err := Open(os.Getenv("OPEN_AS_USER"))

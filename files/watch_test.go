@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Without notifications files are polled, and that is reported once. [keystore/yamlfile] tests what is
-// noticed.
+// Without notifications files are polled, and that is reported once. [keystore/yamlfile] tests which changes
+// are detected.
 func TestWatcherFallsBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	must(t, os.WriteFile(path, nil, 0o600))

@@ -33,7 +33,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// pipe returns the end of a pipe from which a text can be read.
+// pipe returns the reading end of a pipe with a text.
 func pipe(t *testing.T, text string) *os.File {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -83,7 +83,7 @@ func ids(t *testing.T, s *storetest.Memory) []string {
 	return ids
 }
 
-// A key file may be a file or a pipe, by its name or on standard input.
+// A key file may be a file or a pipe, given by name or on standard input.
 func TestOpen(t *testing.T) {
 	dir := t.TempDir()
 	file, later, fifo := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "later.yaml"), filepath.Join(dir, "fifo")

@@ -44,7 +44,7 @@ func run(t *testing.T, stored, file []*keystore.Key, overwrite bool) (*storetest
 	return store, result, different
 }
 
-// A key that is in the store is left alone: an old file does not undo a revocation.
+// A key that is in the store is not changed: an old file does not undo a revocation.
 func TestImportLeavesAlone(t *testing.T) {
 	same, other, fresh := storetest.NewKey("key_same", "10.0.0.0/8"), storetest.NewKey("key_other"), storetest.NewKey("key_fresh")
 	disabled := storetest.NewKey("key_disabled")
@@ -68,13 +68,13 @@ func TestImportLeavesAlone(t *testing.T) {
 
 var now = time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
 
-// Every field of a key counts, and each that restores access is reported.
+// Every field of a key is compared, and each that restores access is reported.
 func TestDifference(t *testing.T) {
 	type change = func(k *keystore.Key)
 	for name, c := range map[string]struct {
 		stored, file change
-		fields       string // those that differ
-		restored     string // what the stored key refused
+		fields       string // the fields that differ
+		restored     string // the access that the stored key refused
 	}{
 		"nothing":   {func(*keystore.Key) {}, func(*keystore.Key) {}, "", ""},
 		"disabled":  {func(k *keystore.Key) { k.Enabled = false }, func(*keystore.Key) {}, "enabled", "it was disabled"},
@@ -192,7 +192,7 @@ func (e *countingEditor) AddAbsent(_ context.Context, keys []*keystore.Key) ([]*
 	return nil, nil
 }
 
-// An import can be interrupted while it waits for more of a file, and returns how far it came.
+// An import can be interrupted while it waits for more of a file, and returns its progress.
 func TestImportInterrupted(t *testing.T) {
 	const batchSize = 1000
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -40,7 +40,7 @@ func TestQueryHolds(t *testing.T) {
 		{"a\tAND\r\n b", "a b", true},
 		{"a AND(b)OR c", "c", true},
 		{"((((a))))", "a", true},
-		// A name is a name, whatever it looks like.
+		// Names that look like something else.
 		{"*", "documents.read", false},
 		{"*", "*", true},
 		{"documents.*", "documents.read", false},
@@ -196,7 +196,7 @@ func TestRoles(t *testing.T) {
 		{"documents.write", nil, []string{"undefined", "editor"}, true},
 		{"documents.write", nil, []string{"undefined"}, false},
 		{"documents.write", nil, []string{"empty"}, false},
-		{"editor", nil, []string{"editor"}, false}, // a role's name is no permission
+		{"editor", nil, []string{"editor"}, false}, // a role's name is not a permission
 	} {
 		if got := roles.Grant(c.permission, c.held, c.roles); got != c.want {
 			t.Errorf("Grant(%q, %v, %v) = %t, want %t", c.permission, c.held, c.roles, got, c.want)
@@ -210,8 +210,8 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// naive evaluates a query by recursive descent over its words, without ever compiling it. It
-// is the oracle of FuzzParse. Its result is false, false where the query does not parse.
+// naive evaluates a query by recursive descent over its words, without compiling it. It is the oracle of
+// FuzzParse. It returns false, false if the query does not parse.
 func naive(words []string, has func(string) bool) (rest []string, value, ok bool) {
 	isName := func(w string) bool {
 		return w != "(" && w != ")" && !strings.EqualFold(w, "and") && !strings.EqualFold(w, "or")
@@ -259,7 +259,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(q, uint16(0b1010))
 	}
 	f.Fuzz(func(t *testing.T, text string, held uint16) {
-		// Which names are held depends on the name and on held alone.
+		// Whether a name is held depends only on the name and on held.
 		has := func(name string) bool { return held>>(len(name)*7+int(name[0]))%16&1 != 0 || held>>(name[0]%16)&1 != 0 }
 
 		spaced := strings.NewReplacer("(", " ( ", ")", " ) ", "\t", " ", "\n", " ", "\r", " ").Replace(text)

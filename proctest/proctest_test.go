@@ -23,7 +23,7 @@ func TestProcess(t *testing.T) {
 		if code := p.Stop(); code != 5 {
 			t.Errorf("exit code %d", code)
 		}
-		p.Kill() // of one that has ended
+		p.Kill() // a process that has ended
 	})
 	t.Run("killed", func(t *testing.T) {
 		p := proctest.Start(t, "sleep", exec.Command("sleep", "60"), nil)
@@ -52,7 +52,7 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// failing is a testing.TB that fails alone.
+// failing is a testing.TB whose failure does not fail the test.
 type failing struct {
 	testing.TB
 	failed   bool

@@ -27,7 +27,7 @@ func connect(t *testing.T, url string) *Client {
 	return c
 }
 
-// ping returns why Redis does not answer.
+// ping returns an error if Redis does not answer.
 func ping(t *testing.T, c *Client) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)
@@ -38,8 +38,7 @@ func ping(t *testing.T, c *Client) error {
 	return nil
 }
 
-// However many calls a Redis leaves unanswered, no more than maxWaiting wait for it, and
-// further ones fail as busy.
+// If Redis hangs, at most maxWaiting calls wait for it, and further ones fail with ErrBusy.
 func TestHungRedisHoldsFewGoroutines(t *testing.T) {
 	r := redistest.Start(t)
 	p := redistest.StartProxy(t, r.Addr())

@@ -25,8 +25,8 @@ func check(t *testing.T, err error) {
 	}
 }
 
-// certificate writes a self-signed one for 127.0.0.1, valid for so long, and its key; both
-// readable by the server.
+// certificate writes a self-signed certificate for 127.0.0.1 with this validity, and its key. The server can
+// read both.
 func certificate(t *testing.T, valid time.Duration) (cert, key string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "redistls") //nolint:usetesting // the server's user cannot enter those of t.TempDir
@@ -51,7 +51,7 @@ func certificate(t *testing.T, valid time.Duration) (cert, key string) {
 	return write("cert.pem", "CERTIFICATE", der), write("key.pem", "PRIVATE KEY", pkcs8)
 }
 
-// A tlsServer is a Redis that takes TLS at url, from those alone whose certificates it knows.
+// A tlsServer is a Redis with TLS at url, which only accepts the client certificates that it knows.
 type tlsServer struct {
 	*redistest.Server
 	url string
@@ -87,7 +87,7 @@ func TestTLS(t *testing.T) {
 	}
 }
 
-// replace puts the text of one file in the place of another, as a rotation does.
+// replace replaces a file with a copy of another, as a rotation does.
 func replace(t *testing.T, path, with string) {
 	t.Helper()
 	text, err := os.ReadFile(with)
@@ -96,8 +96,8 @@ func replace(t *testing.T, path, with string) {
 	check(t, os.Rename(path+".new", path))
 }
 
-// A certificate, its key and the authorities that are replaced on disk count for the next
-// connection, without a restart.
+// A certificate, its key and the authorities that are replaced on disk are used for the next connection,
+// without a restart.
 func TestCertificatesAreReplaced(t *testing.T) {
 	serverCert, serverKey := certificate(t, time.Hour)
 	goodCert, goodKey := certificate(t, time.Hour)

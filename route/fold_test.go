@@ -11,8 +11,8 @@ import (
 	"extauthz/route"
 )
 
-// blind makes a table of rules for these prefixes without case, each of which requires a
-// permission of the same text.
+// blind returns a table of case-insensitive rules for these prefixes. Each requires a permission with the
+// name of its prefix.
 func blind(t testing.TB, prefixes ...string) *route.Table {
 	t.Helper()
 	var rules []route.Rule
@@ -49,7 +49,7 @@ func TestIgnoreCase(t *testing.T) {
 		"/a%2520b":         "refused",
 		"/%CF%83%CE%AF%CF%83%CF%85%CF%86%CE%BF%CF%82/x": "/Σίσυφος",
 		"/ΣΊΣΥΦΟΣ":         "/Σίσυφος",
-		"/claß":            disputed, // "CLASS", to those who fold it so
+		"/claß":            disputed, // "CLASS" for servers that fold it so
 		"/cla%C3%9F":       disputed,
 		"/cla\u017f\u017f": disputed, // long s, which is S in capitals
 		"/adm\u0131n":      disputed, // dotless i, which is I in capitals
@@ -78,7 +78,7 @@ func TestIgnoreCase(t *testing.T) {
 	}
 }
 
-// A rule that does not say so is compared with case, beside one that does.
+// A rule without ignore_case is compared case-sensitively, even beside one with it.
 func TestIgnoreCaseOfOneRule(t *testing.T) {
 	table, errs := route.New([]route.Rule{
 		{PathPrefix: "/a", Permissions: "exact"},
@@ -100,7 +100,7 @@ func TestIgnoreCaseOfOneRule(t *testing.T) {
 	}
 }
 
-// A "!" in a path that was cleaned may be anything, so that no rule can be chosen by it.
+// A "!" in a path that was cleaned may be any byte, so that no rule can be selected by it.
 func TestMatchCleaned(t *testing.T) {
 	tables := map[string]*route.Table{"rule": table(t, "- - /admin"), "blind": blind(t, "/admin"), "method": table(t, "- POST /admin"), "host": table(t, "a.example - -")}
 	for path, refused := range map[string]bool{

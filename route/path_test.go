@@ -11,11 +11,11 @@ import (
 	"extauthz/route"
 )
 
-// refused is what a path comes to on which servers disagree.
+// refused is the result for a path on which servers disagree.
 const refused = ""
 
-// Each line is a request that was used, or could have been, to reach /admin past a rule for
-// it, with its source. It must normalize to the path of the rule or be refused.
+// Each line is a request that bypassed, or could have bypassed, a rule for /admin, with its source. It must
+// be normalized to the path of the rule or be refused.
 var bypasses = []struct{ path, want, source string }{
 	{"/info/../admin", "/admin", "CVE-2019-9901 (Envoy): dot segments reach RBAC and ext_authz as they are"},
 	{"/info/./../admin", "/admin", "CVE-2019-9901"},
@@ -83,7 +83,7 @@ func TestBypasses(t *testing.T) {
 	}
 }
 
-// A rule for a path with reserved characters is not passed by escaping them.
+// A rule for a path with reserved characters cannot be bypassed by escaping them.
 func TestEscapedReservedCharacters(t *testing.T) {
 	table := table(t, "- - /users/@me", "- - /a(b)", "- - /café", `- - /q"`)
 	for _, path := range []string{
@@ -132,8 +132,8 @@ func TestNormalizePath(t *testing.T) {
 	}
 }
 
-// FuzzNormalizePath holds the result against the standard library's decoding and cleaning,
-// step by step, where NormalizePath needs one pass.
+// FuzzNormalizePath compares the result with the standard library's decoding and cleaning, step by step.
+// NormalizePath needs one pass.
 func FuzzNormalizePath(f *testing.F) {
 	for _, c := range bypasses {
 		f.Add(c.path)
@@ -158,7 +158,7 @@ func FuzzNormalizePath(f *testing.F) {
 		if strings.ContainsAny(decoded, "\\;\x00") || strings.Count(decoded, "/") != strings.Count(raw, "/") {
 			t.Fatalf("NormalizePath(%q) = %q, but it decodes as %q", p, got, decoded)
 		}
-		// Decoded once more, it means the same: no server sees a slash or a dot that we do not.
+		// Decoding it again does not change its meaning: no server finds another slash or dot.
 		if twice, err := url.PathUnescape(decoded); err == nil && twice != decoded {
 			t.Fatalf("NormalizePath(%q) = %q, but it decodes twice, as %q", p, got, twice)
 		}
@@ -171,7 +171,7 @@ func FuzzNormalizePath(f *testing.F) {
 }
 
 func TestNormalizePathIsLinear(t *testing.T) {
-	// A second pass for each of 100,000 segments would be seen by the test's deadline.
+	// A second pass for each of 100,000 segments would exceed the test's deadline.
 	long := strings.Repeat("/a", 100_000) + strings.Repeat("/..", 100_000)
 	if got, err := route.NormalizePath(long); got != "/" || err != nil {
 		t.Errorf("%.20q, %v", got, err)

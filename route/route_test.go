@@ -9,8 +9,8 @@ import (
 	"extauthz/route"
 )
 
-// table makes a table of rules written as "host method path" (- for none, commas between
-// several) that ask for a permission of the same text.
+// table returns a table of rules written as "host method path" (- for none, commas between several). Each
+// requires a permission with the rule's text as its name.
 func table(t testing.TB, lines ...string) *route.Table {
 	t.Helper()
 	var rules []route.Rule
@@ -62,7 +62,7 @@ func TestMatchTakesTheMostSpecific(t *testing.T) {
 		{"other.org", "GET", "/admin/users/7", "- - /admin/users/"},
 		{"other.org", "GET", "/admin/usersx", "- GET /admin"},
 		{"", "GET", "/", "- - -"},
-		// A host wins over a path.
+		// A host has precedence over a path.
 		{"www.example.com", "GET", "/admin", "*.example.com - -"},
 		{"a.b.example.com", "GET", "/admin", "*.example.com - -"},
 		{"example.com", "GET", "/", "- - -"},
@@ -74,7 +74,7 @@ func TestMatchTakesTheMostSpecific(t *testing.T) {
 		{"api.example.com", "POST", "/v1", "api.example.com POST /v1"},
 		{"api.example.com", "HEAD", "/v1", "api.example.com HEAD /v1"},
 		{"api.example.com", "PUT", "/v1", "api.example.com,10.0.0.1,2001:db8::1 - -"},
-		// One host, however it is written.
+		// All spellings of a host are the same host.
 		{"API.Example.COM", "POST", "/v1", "api.example.com POST /v1"},
 		{"api.example.com:8443", "POST", "/v1", "api.example.com POST /v1"},
 		{"api.example.com:", "POST", "/v1", "api.example.com POST /v1"},
@@ -109,7 +109,7 @@ func TestNoRule(t *testing.T) {
 	}
 }
 
-// Only what a rule would have to be chosen by is held against the request.
+// A request is only refused for a part on which the selection of a rule depends.
 func TestAmbiguousOnlyWhereItMatters(t *testing.T) {
 	const bad = "/x%2fadmin"
 	cases := []struct {

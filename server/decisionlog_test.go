@@ -35,7 +35,7 @@ func refusal(code authz.Code, id string) *check.Observation {
 	}
 }
 
-// A flood of refusals writes a bounded number of lines, and then how many were left out.
+// A flood of refusals writes a bounded number of lines, and then the number of omitted ones.
 func TestFloodIsSampled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &proctest.Buffer{}
@@ -45,7 +45,7 @@ func TestFloodIsSampled(t *testing.T) {
 		for i := range 3 * 1000 {
 			d.observe(ctx, refusal(authz.Forbidden, "key_a"))
 			if i%1000 == 0 {
-				d.observe(ctx, refusal(authz.NotFound, "")) // not drowned by the others
+				d.observe(ctx, refusal(authz.NotFound, "")) // logged despite the others
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -67,7 +67,7 @@ func TestFloodIsSampled(t *testing.T) {
 	})
 }
 
-// Keys whose requests are refused all the time do not hide what happens to others.
+// Keys whose requests are always refused do not suppress the lines of others.
 func TestNoisyKeysHideNoOther(t *testing.T) {
 	for _, noisy := range []int{1, 50, sampledKeys - 1} {
 		log := &proctest.Buffer{}
@@ -86,7 +86,7 @@ func TestNoisyKeysHideNoOther(t *testing.T) {
 	}
 }
 
-// What a whitelist only reports is logged and sampled like a refusal, and counted.
+// A request that a whitelist in report mode would refuse is logged and sampled like a refusal, and counted.
 func TestWouldRefuse(t *testing.T) {
 	log := &proctest.Buffer{}
 	s := testServer(t, &config.Config{Log: config.Log{Format: "text"}}, log)
@@ -114,8 +114,8 @@ func TestWouldRefuse(t *testing.T) {
 	}
 }
 
-// However many keys are refused, the lines and the memory of a period are bounded, and nothing is
-// left out of the count.
+// For any number of refused keys, the lines and the memory of a period are bounded, and the count is
+// complete.
 func TestManyKeysAreSampled(t *testing.T) {
 	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
@@ -143,7 +143,7 @@ func TestManyKeysAreSampled(t *testing.T) {
 	}
 }
 
-// Where all decisions are wanted, none is left out.
+// With decisions: all, every refusal is logged.
 func TestAllDecisions(t *testing.T) {
 	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
@@ -157,7 +157,7 @@ func TestAllDecisions(t *testing.T) {
 	}
 }
 
-// A key file in which every line is wrong does not write a log as long as itself.
+// The log of the errors in a key file is bounded.
 func TestManyMistakesAreCut(t *testing.T) {
 	log := &proctest.Buffer{}
 	s := testServer(t, config.Default(), log)
@@ -198,7 +198,7 @@ func TestLevels(t *testing.T) {
 	}
 }
 
-// At debug there is one line a decision, however many there are.
+// At the level debug, every decision is logged.
 func TestDebugIsWhole(t *testing.T) {
 	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Level: slog.LevelDebug, Format: "json"}, log))
@@ -211,7 +211,7 @@ func TestDebugIsWhole(t *testing.T) {
 	}
 }
 
-// What a caller sends cannot make a line of its own, nor an attribute.
+// A caller cannot inject a line or an attribute.
 func TestLogInjection(t *testing.T) {
 	o := refusal(authz.NotFound, "key_a")
 	o.Path, o.Host, o.RequestID = "/a\ntime=now level=INFO msg=decision code=VALID", "a\" code=VALID x=\"", "\x1b[2J\x00\xff"
@@ -235,7 +235,7 @@ func TestLogInjection(t *testing.T) {
 	}
 }
 
-// A refusal's line names what the route asked for.
+// A refusal's line contains the requirements of the route.
 func TestLogNamesWhatTheRouteAsks(t *testing.T) {
 	log := &proctest.Buffer{}
 	d := newDecisionLog(NewLogger(config.Log{Format: "text"}, log))
@@ -251,7 +251,7 @@ func TestLogNamesWhatTheRouteAsks(t *testing.T) {
 	}
 }
 
-// Periods end while decisions are made, also the first of a code.
+// Periods end while decisions are made, including the first one of a code.
 func TestPeriodsEndWhileDecisionsAreMade(t *testing.T) {
 	d := newDecisionLog(slog.New(slog.DiscardHandler))
 	var wg sync.WaitGroup

@@ -17,7 +17,7 @@ import (
 	"extauthz/proctest"
 )
 
-// slowStore answers once it is told to.
+// slowStore answers when the test lets it.
 type slowStore struct{ asked, answer chan struct{} }
 
 func (s slowStore) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, error) {
@@ -30,7 +30,7 @@ func (s slowStore) Lookup(ctx context.Context, h keystore.Hash) (*keystore.Key, 
 	}
 }
 
-// inFlight returns a server with one request on its way through it, and where it says whether that was allowed.
+// inFlight returns a server with one request in flight, and a channel for whether it was allowed.
 func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn, slowStore, *proctest.Buffer, <-chan bool) {
 	t.Helper()
 	cfg, log := config.Default(), &proctest.Buffer{}
@@ -44,7 +44,7 @@ func inFlight(t *testing.T, shutdown config.Shutdown) (*server, *grpc.ClientConn
 	return s, conn, slow, log, valid
 }
 
-// drains runs the drain and returns what is closed at its end.
+// drains runs the drain and returns a channel that is closed at its end.
 func drains(s *server, signals <-chan os.Signal) <-chan struct{} {
 	done := make(chan struct{})
 	go func() { s.drain(signals); s.options.Log.Close(); close(done) }()
@@ -89,7 +89,7 @@ func TestDrainSecondSignal(t *testing.T) {
 	done := drains(s, signals)
 	for ended := false; !ended; {
 		select {
-		case signals <- syscall.SIGTERM: // the first ones may be taken for that which began it
+		case signals <- syscall.SIGTERM: // the first ones may be treated as the signal that began the drain
 			time.Sleep(10 * time.Millisecond)
 		case <-done:
 			ended = true

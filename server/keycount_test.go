@@ -22,7 +22,7 @@ func scrape(t *testing.T, s *server) string {
 	return w.Body.String()
 }
 
-// The gauges follow changes of the keys, and time, and keep the last counts while the store is down.
+// The gauges follow changes of the keys and the time, and keep the last counts while the store is unavailable.
 func TestKeyCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &proctest.Buffer{}

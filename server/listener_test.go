@@ -44,7 +44,7 @@ func TestSocketModeAndGroup(t *testing.T) {
 	}
 }
 
-// What a socket cannot be made of is named.
+// The error contains the reason why a socket cannot be created.
 func TestSocketErrors(t *testing.T) {
 	dir := t.TempDir()
 	file, used := filepath.Join(dir, "file"), filepath.Join(dir, "used.sock")

@@ -50,7 +50,7 @@ func TestGCPercent(t *testing.T) {
 	}
 }
 
-// The percentage falls while much is in use, and rises again.
+// The percentage falls while much memory is in use, and rises again.
 func TestGCTuner(t *testing.T) {
 	before := debug.SetGCPercent(maxGCPercent)
 	defer debug.SetGCPercent(before)

@@ -34,7 +34,7 @@ func within(ctx context.Context, sampled bool) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "traceparent", "00-"+envoyTrace+"-"+envoySpan+flags)
 }
 
-// openMetrics returns what a scraper gets that asks for OpenMetrics, which has exemplars.
+// openMetrics returns the metrics in the format OpenMetrics, which has exemplars.
 func openMetrics(t *testing.T, s *server) string {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil)
@@ -44,7 +44,7 @@ func openMetrics(t *testing.T, s *server) string {
 	return w.Body.String()
 }
 
-// Only the trace of a call that Envoy records is an exemplar, whatever the caller sends.
+// Only traces that Envoy records are exemplars, whatever the caller sends.
 func TestExemplars(t *testing.T) {
 	cfg := config.Default()
 	s := testServer(t, cfg, &proctest.Buffer{})
@@ -57,7 +57,7 @@ func TestExemplars(t *testing.T) {
 	}
 	caller(t.Context())
 	caller(within(t.Context(), false))
-	caller(metadata.AppendToOutgoingContext(within(t.Context(), true), "traceparent", "00-"+callerTrace+"-00f067aa0ba902b7-01")) // two: none is to be trusted
+	caller(metadata.AppendToOutgoingContext(within(t.Context(), true), "traceparent", "00-"+callerTrace+"-00f067aa0ba902b7-01")) // two: neither is trusted
 	if text := openMetrics(t, s); strings.Contains(text, "trace_id") {
 		t.Errorf("an exemplar of a trace that is not recorded:\n%s", text)
 	}
@@ -71,7 +71,7 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// A scraper that takes native histograms gets one beside the buckets of the others.
+// A scraper that supports native histograms gets one in addition to the buckets.
 func TestNativeHistogram(t *testing.T) {
 	s := testServer(t, config.Default(), &proctest.Buffer{})
 	for _, d := range []time.Duration{time.Microsecond, 1500 * time.Nanosecond, time.Second, 0} {
@@ -94,7 +94,7 @@ func TestNativeHistogram(t *testing.T) {
 	t.Error("no histogram")
 }
 
-// A check whose trace is not recorded costs nothing more.
+// A check whose trace is not recorded allocates nothing more.
 func TestMetricsDoNotAllocate(t *testing.T) {
 	s := testServer(t, config.Default(), &proctest.Buffer{})
 	ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("user-agent", "envoy", "traceparent", "00-"+envoyTrace+"-"+envoySpan+"-00"))
@@ -107,7 +107,7 @@ func TestMetricsDoNotAllocate(t *testing.T) {
 	}
 }
 
-// Names, units and help are as Prometheus asks.
+// Names, units and help follow Prometheus's conventions.
 func TestMetricsAreWellNamed(t *testing.T) {
 	cfg := config.Default()
 	cfg.DecisionLog.Path = t.TempDir() + "/decisions.log"

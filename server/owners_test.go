@@ -14,7 +14,7 @@ import (
 	"extauthz/traceparent"
 )
 
-// The first owners have series of their own, however many there are, and all decisions are counted.
+// The first owners have their own series, and all decisions are counted.
 func TestOwners(t *testing.T) {
 	s := testServer(t, config.Default(), &proctest.Buffer{})
 	decide := func(owner string, code authz.Code) {
@@ -30,7 +30,7 @@ func TestOwners(t *testing.T) {
 		decide("acme", authz.Valid)
 	}
 	decide("acme", authz.Forbidden)
-	decide("other", authz.Forbidden) // has no place of its own
+	decide("other", authz.Forbidden) // has no series of its own
 	decide("bad\xff", authz.Forbidden)
 	decide("", authz.Forbidden) // has no owner
 	s.metrics.observe(&check.Observation{Decision: authz.Decision{Code: authz.NotFound}}, traceparent.Parent{})

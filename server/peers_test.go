@@ -15,7 +15,7 @@ import (
 	"extauthz/proctest"
 )
 
-// Other machines that send checks are logged, each once, and not without end.
+// Each other machine that sends checks is logged once, up to a limit.
 func TestPeersAreLoggedOnce(t *testing.T) {
 	log := &proctest.Buffer{}
 	l := &peerLog{log: NewLogger(config.Log{Format: "text"}, log)}

@@ -25,7 +25,7 @@ func testServer(t testing.TB, cfg *config.Config, log io.Writer) *server {
 	return s
 }
 
-// serveOver has the server serve the keys of a store, and returns a connection to it.
+// serveOver makes the server serve the keys of a store, and returns a connection to it.
 func serveOver(t testing.TB, s *server, cfg *config.Config, store keystore.Store) *grpc.ClientConn {
 	t.Helper()
 	s.keys = &keys{Store: store}
@@ -57,13 +57,13 @@ func dial(t testing.TB, address string) *grpc.ClientConn {
 	return conn
 }
 
-// allowed asks for a decision, and reports whether the request may pass.
+// allowed sends a check, and reports whether the request is allowed.
 func allowed(ctx context.Context, conn *grpc.ClientConn, secret, peer string) bool {
 	resp, err := ask(ctx, conn, peer, map[string]string{"x-api-key": secret})
 	return err == nil && resp.GetOkResponse() != nil
 }
 
-// checkWith asks for a decision on a request with these headers, and reports whether it may pass.
+// checkWith sends a check of a request with these headers, and reports whether it is allowed.
 func checkWith(ctx context.Context, t testing.TB, conn *grpc.ClientConn, headers map[string]string) bool {
 	t.Helper()
 	resp, err := ask(ctx, conn, "10.1.2.3", headers)

@@ -27,8 +27,8 @@ const (
 	callerParent = "00-" + callerTrace + "-00f067aa0ba902b7-01"
 )
 
-// traced returns a server whose spans go to an endpoint, over a store with a cache, and what sends it
-// a check.
+// traced returns a server that exports spans to an endpoint, over a store with a cache, and a function that
+// sends it a check.
 func traced(t testing.TB, c config.Tracing, log *proctest.Buffer) (s *server, send func(ctx context.Context, secret string) bool) {
 	t.Helper()
 	k := storetest.NewKey("key_traced", "10.0.0.0/8")
@@ -105,7 +105,7 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// Nothing is traced that Envoy does not record, whatever the caller sends, but by the ratio.
+// Only checks in traces that Envoy records have spans, whatever the caller sends, and those in the ratio.
 func TestWhatIsTraced(t *testing.T) {
 	collector := otlptest.Start(t)
 	c := config.Tracing{Endpoint: collector.GRPC, Protocol: config.OTLPOverGRPC}
@@ -141,8 +141,8 @@ func TestWhatIsTraced(t *testing.T) {
 	}
 }
 
-// A collector that hangs, or is gone, neither slows nor refuses a check. What it does not get is counted
-// and logged.
+// A collector that hangs or is unreachable neither delays nor refuses a check. Lost spans are counted and
+// logged.
 func TestCollectorLost(t *testing.T) {
 	t.Parallel()
 	collector := otlptest.Start(t)
@@ -160,7 +160,7 @@ func TestCollectorLost(t *testing.T) {
 			}
 			trace := s.now.Load().tracing
 			polltest.Until(t, "the queue is full", func() bool {
-				for range 1000 { // a check each, without the transport
+				for range 1000 { // one check each, without the transport
 					ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("traceparent", "00-"+envoyTrace+"-"+envoySpan+"-01"))
 					trace.End(trace.begin()(ctx), new(check.Observation))
 				}
@@ -180,7 +180,7 @@ func TestCollectorLost(t *testing.T) {
 	}
 }
 
-// A reload keeps the tracing that stays the same, and ends the one that it replaces.
+// A reload keeps the tracer if its settings are the same, and closes one that it replaces.
 func TestTracingIsReloaded(t *testing.T) {
 	collector := otlptest.Start(t)
 	s, send := traced(t, config.Tracing{Endpoint: collector.GRPC, Protocol: config.OTLPOverGRPC}, &proctest.Buffer{})
@@ -208,7 +208,7 @@ func TestTracingIsReloaded(t *testing.T) {
 	polltest.Until(t, "one check", func() bool { return len(collector.Named("check")) == 1 })
 }
 
-// tracingModes are how a check may be traced: the first two must cost the same.
+// tracingModes are the ways to trace a check. The first two must cost the same.
 func tracingModes(t testing.TB) map[string]func() {
 	collector := otlptest.Start(t)
 	modes := make(map[string]func())

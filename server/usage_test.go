@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A server that was started again takes the place of its earlier report, and does not stand beside it.
+// A restarted server replaces its earlier report.
 func TestReportName(t *testing.T) {
 	pid := strconv.Itoa(os.Getpid())
 	listening, inProcess := &server{}, &server{inProcess: true}

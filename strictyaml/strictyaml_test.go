@@ -9,7 +9,7 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// read reads a mapping of one field of each kind, and returns all that is wrong with it.
+// read reads a mapping with one field of each kind, and returns all errors.
 func read(data string) string {
 	d := &Decoder{File: "f"}
 	root := d.Parse([]byte(data))
@@ -77,7 +77,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// The parser names other lines than these, or none.
+// For these, the parser reports another line, or none.
 func TestSyntaxErrors(t *testing.T) {
 	for _, test := range []struct{ data, want string }{
 		{"keys:\n  - id: a\n   hash: b\n  - id: c\n", "f:3:4: not YAML: this line does not fit under the one before: check its indentation"},

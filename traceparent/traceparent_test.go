@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Whatever the header is, there is a whole parent in it or none.
+// Every header has either a complete parent or none.
 func FuzzParse(f *testing.F) {
 	f.Add(valid)
 	f.Fuzz(func(t *testing.T, header string) {

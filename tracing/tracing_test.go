@@ -11,8 +11,8 @@ import (
 	"extauthz/traceparent"
 )
 
-// The ratio is the share of the checks that begin a trace, and the ids of the traces alone decide: a
-// smaller share is part of a larger one.
+// The ratio is the share of the checks that begin a trace. Only the trace id decides, so that a smaller
+// share is a subset of a larger one.
 func TestRatio(t *testing.T) {
 	const n = 40_000
 	quarter := Tracer{ratio: 0.25, threshold: 3 << (randomBits - 2)}
@@ -41,7 +41,7 @@ func TestRatio(t *testing.T) {
 	}
 }
 
-// Spans for an https endpoint are encrypted, whatever the environment says.
+// Spans for an https endpoint are encrypted, whatever the environment contains.
 func TestEndpointKeepsTLS(t *testing.T) {
 	for name, overHTTP := range map[string]bool{"grpc": false, "http": true} {
 		t.Run(name, func(t *testing.T) {

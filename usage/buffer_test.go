@@ -10,7 +10,7 @@ import (
 	"extauthz/authz"
 )
 
-// A network in 16 bytes is the one that [Network] returns.
+// The 16-byte form of a network is the network that [Network] returns.
 func TestCompactNetwork(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	addrs := []netip.Addr{{}, netip.MustParseAddr("::"), netip.MustParseAddr("::1"), netip.MustParseAddr("0.0.0.0"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("::ffff:192.0.2.7"), netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("::fffe:0:1")}
@@ -34,7 +34,7 @@ func TestCompactNetwork(t *testing.T) {
 	}
 }
 
-// A buffer counts as maps do, whatever the hashes, and again after it is emptied.
+// A buffer counts as maps do, with any hashes, also after it was emptied.
 func TestBuffer(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	for _, hashes := range []uint32{1, 3, 1 << 31} {

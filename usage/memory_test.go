@@ -10,7 +10,7 @@ import (
 	"extauthz/usage"
 )
 
-// BenchmarkMemory prints what the buffer takes between two flushes while so many keys are in use.
+// BenchmarkMemory prints the memory of the buffer between two flushes, by the number of keys in use.
 func BenchmarkMemory(b *testing.B) {
 	for _, addresses := range []int{1, 4} {
 		b.Run(fmt.Sprintf("keys=100000/addresses=%d", addresses), func(b *testing.B) {

@@ -125,9 +125,8 @@ func TestProposeLeavesOut(t *testing.T) {
 	}
 }
 
-// TestProposeOracle holds proposals for random addresses against a search over all sets of
-// ranges: each address is covered, the added ones are counted exactly, and no smaller set
-// covers them.
+// TestProposeOracle compares proposals for random addresses with a search over all sets of ranges: each
+// address is covered, the added ones are counted exactly, and no smaller set covers them.
 func TestProposeOracle(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
@@ -166,8 +165,8 @@ func TestProposeOracle(t *testing.T) {
 	}
 }
 
-// fewest returns the least number of ranges within p that cover the addresses of the set in p,
-// where a range is whole in the set or no shorter than the widen length.
+// fewest returns the smallest number of ranges within p that cover the addresses of the set in p. Each range
+// is completely in the set, or no shorter than the widen length.
 func fewest(p netip.Prefix, set map[netip.Addr]bool, widen int) int {
 	in, whole := 0, true
 	for a := p.Addr(); p.Contains(a); a = a.Next() {

@@ -19,7 +19,7 @@ func newStore(t *testing.T) usage.Store {
 	return boltfile.Open(filepath.Join(t.TempDir(), "usage.db"), usage.Limits{AddressesPerKey: 256, Retention: 1e6 * time.Hour})
 }
 
-// flaky fails while it is told to.
+// flaky is a store that fails while fail is set.
 type flaky struct {
 	usage.Store
 	err error

@@ -34,7 +34,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// Keys that were used once cost what the documentation says, and nothing when they are idle.
+// Keys that were used once need as much memory as documented, and none when they are idle.
 func TestMemory(t *testing.T) {
 	const keys = 200_000
 	ids := make([]string, keys)

@@ -17,7 +17,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// open returns a Limiter that a busy machine does not make late.
+// open returns a Limiter with a timeout that is long enough on a busy machine.
 func open(t *testing.T, url, prefix string) *Limiter {
 	t.Helper()
 	l, err := Open(t.Context(), Options{URL: url, Prefix: prefix, Timeout: 10 * time.Second})
@@ -28,8 +28,8 @@ func open(t *testing.T, url, prefix string) *Limiter {
 	return l
 }
 
-// The script takes a time from the test, so that the same oracle judges it that judges the
-// memory, and in no more time. TestServerClock covers what is left out.
+// The script gets the time from the test, so that it is compared with the same oracle as the limiter in
+// memory, without waiting. TestServerClock covers the server's clock.
 func TestLimiter(t *testing.T) {
 	server := redistest.Start(t)
 	ratelimittest.Run(t, func(t *testing.T, now func() time.Time) ratelimit.Limiter {
@@ -71,11 +71,11 @@ func TestServerClock(t *testing.T) {
 		r, err := l.Look(t.Context(), alice, c)
 		return err == nil && !r.Limited()
 	})
-	// A counter goes by itself.
+	// A counter expires.
 	polltest.Until(t, "no counters", func() bool { return server.CLI("DBSIZE") == "0" })
 }
 
-// Eight clients of two replicas are never let through more often than the limit says.
+// Eight clients of two replicas are never allowed more requests than the limit.
 func TestReplicasShareALimit(t *testing.T) {
 	server := redistest.Start(t)
 	replicas := []*Limiter{open(t, server.URL(), ""), open(t, server.URL(), "")}
@@ -116,7 +116,7 @@ func TestKilledAndBack(t *testing.T) {
 	})
 }
 
-// TestPermissions uses no more than the documentation asks for.
+// TestPermissions uses only the documented permissions.
 func TestPermissions(t *testing.T) {
 	server := redistest.Start(t)
 	server.CLI("ACL", "SETUSER", "limiter", "on", "nopass", "~extauthz:ratelimit:*", "+@connection", "+cluster|slots", "+role",
@@ -130,8 +130,8 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
-// A connection that was cut while it was idle fails no request that can be asked about again
-// without being charged twice.
+// A connection that was cut while it was idle fails no request that can be retried without being charged
+// twice.
 func TestCutConnection(t *testing.T) {
 	server := redistest.Start(t)
 	l := open(t, server.URL(), "")
@@ -159,7 +159,7 @@ func TestDownAtTheStart(t *testing.T) {
 	})
 }
 
-// A Redis that hangs costs a few requests the timeout, and the others nothing, however many come.
+// If Redis hangs, a few requests wait for the timeout, and the others fail immediately.
 func TestHung(t *testing.T) {
 	server := redistest.Start(t)
 	l := open(t, server.URL(), "")
@@ -189,7 +189,7 @@ func TestHung(t *testing.T) {
 	start := time.Now()
 	wg.Wait()
 	t.Logf("%d late, %d hung, %d goroutines, %s", late.Load(), hung.Load(), most.Load(), time.Since(start))
-	// All callers may ask before the first of them are late.
+	// All callers may start before the first timeout.
 	if most := 2*callers + int64(time.Since(start)/probeEvery); late.Load() > most {
 		t.Errorf("%d requests waited for the timeout, want at most %d", late.Load(), most)
 	}
@@ -202,7 +202,7 @@ func TestHung(t *testing.T) {
 		_, err := l.Take(t.Context(), alice, one(100, time.Hour))
 		return err == nil
 	})
-	if r := take(t, l, alice, one(100, time.Hour)); r.Limited() { // no pause is left
+	if r := take(t, l, alice, one(100, time.Hour)); r.Limited() { // the pause is over
 		t.Errorf("%+v", r)
 	}
 }
@@ -220,7 +220,7 @@ func TestBreaker(t *testing.T) {
 		b.missed(now)
 		allows(true)
 	}
-	b.answered() // not in a row
+	b.answered() // so that the timeouts are not consecutive
 	for range hungAfter {
 		allows(true)
 		b.missed(now)

@@ -13,7 +13,7 @@ import (
 	"extauthz/usage/usagetest"
 )
 
-// role is the one of a server that decides: what it may do is all that is documented.
+// role is the role of a server, with only the documented privileges.
 const role = `
 	DO $$ BEGIN CREATE ROLE decides LOGIN PASSWORD 'decides'; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 	GRANT USAGE ON SCHEMA extauthz TO decides;
