@@ -19,7 +19,7 @@ func newStore(t *testing.T) usage.Store {
 	return boltfile.Open(filepath.Join(t.TempDir(), "usage.db"), usage.Limits{AddressesPerKey: 256, Retention: 1e6 * time.Hour})
 }
 
-// flaky is a store that fails while fail is set.
+// flaky is a store that returns err if it is set.
 type flaky struct {
 	usage.Store
 	err error
