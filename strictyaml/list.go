@@ -11,7 +11,7 @@ import (
 
 const (
 	bufferSize   = 256 << 10 // how much of a file is read at once
-	chunkEntries = 64        // the mean number of entries in a chunk
+	chunkEntries = 16        // the mean number of entries in a chunk
 )
 
 // A ListSplitter splits the text of a YAML file with one field, a list, as it is read: into the head

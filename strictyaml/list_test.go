@@ -90,7 +90,7 @@ func TestChunksOfChangedList(t *testing.T) {
 			changed++
 		}
 	}
-	if len(before) < 40 || len(before) > 200 || changed > 2 || strings.Join(before, "") != b.String()[len("keys:\n"):] {
+	if len(before) < 160 || len(before) > 800 || changed > 2 || strings.Join(before, "") != b.String()[len("keys:\n"):] {
 		t.Errorf("%d of %d chunks changed", changed, len(after))
 	}
 }

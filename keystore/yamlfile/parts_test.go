@@ -147,13 +147,13 @@ func TestPartsUndivided(t *testing.T) {
 	}
 }
 
-// flow returns a list of keys in the form that needs no lines.
 // As in strictyaml.
 const (
 	bufferSize   = 256 << 10
-	chunkEntries = 64
+	chunkEntries = 16
 )
 
+// flow returns a list of keys in the form that needs no lines.
 func flow(n int) string {
 	var b strings.Builder
 	for i := range n {

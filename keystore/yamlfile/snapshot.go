@@ -23,7 +23,7 @@ type snapshot struct {
 // files. The new snapshot shares what has not changed with the one before, so that a change of one
 // key in 100,000 needs little more time than reading the file. It calls pause regularly.
 func newSnapshot(files []parsedFile, before *snapshot, pause func()) (*snapshot, error) {
-	next := &snapshot{chunks: make(map[[sha256.Size]byte]*chunk)}
+	next := &snapshot{chunks: make(map[[sha256.Size]byte]*chunk, len(before.chunks))}
 	var added []*chunk
 	total, changed := 0, 0
 	for _, f := range files {
@@ -117,22 +117,25 @@ func (s *snapshot) byID() map[string]*keystore.Key {
 	return keys
 }
 
-func shardOfHash(h keystore.Hash) uint8 { return h[0] }
-func shardOfID(id string) uint8         { return uint8(maphash.String(seed, id)) } //nolint:gosec // its last bits
+func shardOfHash(h keystore.Hash) uint16 { return uint16(h[0])<<4 | uint16(h[1])>>4 }
+func shardOfID(id string) uint16         { return uint16(maphash.String(seed, id) % numShards) }
 
 var seed = maphash.MakeSeed()
 
-// shards is a map in 256 parts. Copies share the parts that have not changed since.
+// numShards is large, so that shards are small: a changed chunk copies the shards of its keys.
+const numShards = 1 << 12
+
+// shards is a map in parts. Copies share the parts that have not changed since.
 type shards[K comparable, V any] struct {
-	maps  [256]map[K]V
-	owned [256]bool // the maps that no copy shares
+	maps  [numShards]map[K]V
+	owned [numShards]bool // the maps that no copy shares
 }
 
 // share returns a copy.
 func (s *shards[K, V]) share() shards[K, V] { return shards[K, V]{maps: s.maps} }
 
 // own returns one of the maps, which may then be changed.
-func (s *shards[K, V]) own(i uint8) map[K]V {
+func (s *shards[K, V]) own(i uint16) map[K]V {
 	if !s.owned[i] {
 		s.owned[i] = true
 		if s.maps[i] = maps.Clone(s.maps[i]); s.maps[i] == nil {
@@ -143,7 +146,7 @@ func (s *shards[K, V]) own(i uint8) map[K]V {
 }
 
 // add adds a key. It returns false if there is one already.
-func (s *shards[K, V]) add(i uint8, key K, value V) bool {
+func (s *shards[K, V]) add(i uint16, key K, value V) bool {
 	m := s.own(i)
 	if _, ok := m[key]; ok {
 		return false
