@@ -61,8 +61,8 @@ func TestDecodeKey(t *testing.T) {
 	broken(`{"id":"a","ratelimits":[{"name":"r","limit":0,"duration":"1m"}]}`, "limit")
 }
 
-// FuzzDecodeKey: no bytes make it panic, and none make an unrestricted key unless plain JSON has
-// no whitelist in any spelling either. What is sound is written and read again the same.
+// FuzzDecodeKey: no input causes a panic, and none results in a key without a whitelist if the JSON has a
+// whitelist in any spelling. A valid key is encoded and decoded unchanged.
 func FuzzDecodeKey(f *testing.F) {
 	for _, seed := range []string{
 		``, `{"id":"a"}`, `{"id":"a","ip_whitelist":["10.0.0.0/8","::1"],"enabled":false}`, `{"id":"a","ip_whitelist":null}`,
@@ -115,7 +115,7 @@ func TestExpiresKept(t *testing.T) {
 	}
 }
 
-// A field of a key that the codec does not know fails this test.
+// This test fails for a field of a key that is missing in the codec.
 func TestEveryFieldIsEncoded(t *testing.T) {
 	full := storetest.FullKey("key_full")
 	full.WhitelistMode = keystore.Report
@@ -132,7 +132,7 @@ func TestEveryFieldIsEncoded(t *testing.T) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		switch {
-		case name == "Broken", name == "Enabled": // false is the one that is not left out
+		case name == "Broken", name == "Enabled": // false is the value that is not omitted
 		case v.Field(i).IsZero():
 			t.Errorf("the key has no %s", name)
 		case w.Field(i).IsZero():

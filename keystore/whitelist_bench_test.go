@@ -12,8 +12,8 @@ import (
 	"extauthz/keystore"
 )
 
-// randomRanges returns n ranges of one family, /16 to /32 or /32 to /128, none of which holds
-// an address that begins with a byte of 0.
+// randomRanges returns n ranges of one family, /16 to /32 or /32 to /128, none of which contains an address
+// that begins with a zero byte.
 func randomRanges(n int, v6 bool) []netip.Prefix {
 	r := rand.New(rand.NewPCG(uint64(n), 1))
 	ranges := make([]netip.Prefix, n)
@@ -32,8 +32,8 @@ func randomRanges(n int, v6 bool) []netip.Prefix {
 	return ranges
 }
 
-// BenchmarkWhitelist holds a scan against the kinds of table: where they cross is tableFrom.
-// A hit of the scan is at half of the list.
+// BenchmarkWhitelist compares a scan with the kinds of table: tableFrom is where they are equally fast. A hit
+// of the scan is in the middle of the list.
 func BenchmarkWhitelist(b *testing.B) {
 	scan := func(ranges []netip.Prefix) func(netip.Addr) bool {
 		return func(a netip.Addr) bool {

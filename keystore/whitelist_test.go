@@ -197,7 +197,7 @@ func TestWhitelistContains(t *testing.T) {
 	check(true, "::ffff:10.0.0.1", "::ffff:c000:240", "::ffff:172.16.0.1") // mapped
 	check(false, "9.255.255.255", "11.0.0.0", "192.0.2.63", "192.0.2.128", "198.51.100.6", "198.51.100.8", "0.0.0.1",
 		"2001:db7:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db9::", "2001:db9::6", "2001:db9::8", "fec0::", "172.32.0.0", "172.15.255.255")
-	check(false, "::ffff:11.0.0.0", "::10.0.0.1", "::a00:1", "64:ff9b::10.0.0.1", "2002:a00:1::", "::") // IPv4 in other clothes
+	check(false, "::ffff:11.0.0.0", "::10.0.0.1", "::a00:1", "64:ff9b::10.0.0.1", "2002:a00:1::", "::") // other embeddings of IPv4
 	check(false, "fe80::1%eth0", "2001:db8::1%1", "::ffff:10.0.0.1%eth0")                               // zones
 	check(false, "")
 }
@@ -245,7 +245,7 @@ func TestWhitelistEqual(t *testing.T) {
 	}
 }
 
-// What is given to NewWhitelist may be changed afterwards.
+// The argument of NewWhitelist may be modified afterwards.
 func TestNewWhitelistCopies(t *testing.T) {
 	prefixes := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	w := keystore.NewWhitelist(prefixes)
@@ -255,7 +255,7 @@ func TestNewWhitelistCopies(t *testing.T) {
 	}
 }
 
-// holdsBits is the oracle: it compares bit by bit, on text, what Contains does on words.
+// holdsBits is the oracle: it compares text bit by bit, while Contains compares words.
 func holdsBits(p netip.Prefix, a netip.Addr) bool {
 	bits := func(a netip.Addr) (s string) {
 		for _, b := range a.AsSlice() {
@@ -266,8 +266,8 @@ func holdsBits(p netip.Prefix, a netip.Addr) bool {
 	return p.Addr().BitLen() == a.BitLen() && strings.HasPrefix(bits(a), bits(p.Addr())[:p.Bits()])
 }
 
-// FuzzWhitelist reads ranges of 18 bytes each (family, where even is IPv4, length, address) and holds the answer
-// for the address, as a scan and as a table, against the oracle's.
+// FuzzWhitelist reads ranges of 18 bytes each (family, where even is IPv4, length, address) and compares the
+// answer for the address, by a scan and by a table, with the oracle's.
 func FuzzWhitelist(f *testing.F) {
 	f.Add([]byte{10, 0, 0, 1}, []byte("\x04\x0810\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
 	f.Add([]byte{10, 0, 0, 1}, []byte("\x04\x20\x0a\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
@@ -306,8 +306,8 @@ func FuzzWhitelist(f *testing.F) {
 	})
 }
 
-// FuzzParseWhitelistEntry: whatever is accepted is masked, plain, and reads back as itself;
-// whatever is not says so.
+// FuzzParseWhitelistEntry: every accepted entry is masked, unmapped, and parses as itself again; every other
+// entry has an error.
 func FuzzParseWhitelistEntry(f *testing.F) {
 	for _, s := range []string{"10.0.0.0/8", "::ffff:10.0.0.1", "fe80::1%eth0/64", "10.0.0.1-9", "010.1/8", "%/", "[::1]:80", "10.0.0.0/255.0.0.0"} {
 		f.Add(s)
@@ -327,7 +327,7 @@ func FuzzParseWhitelistEntry(f *testing.F) {
 		if err != nil || again != p {
 			t.Fatalf("%q: %v is written as %s and read as %v, %v", s, p, keystore.FormatWhitelistEntry(p), again, err)
 		}
-		// What is accepted is what the standard library reads, if it is not mapped.
+		// The standard library parses an accepted entry as the same range, if it is not mapped.
 		if std, err := netip.ParsePrefix(s); err == nil && !std.Addr().Is4In6() && std != p {
 			t.Fatalf("%q gives %v, not %v", s, p, std)
 		}

@@ -36,7 +36,7 @@ func startDashboard(t *testing.T, args ...string) (string, *http.Client) {
 	return m[1], client
 }
 
-// page returns a page, or what a form leads to.
+// page returns a page, or the page after a form.
 func page(t *testing.T, client *http.Client, address string, form url.Values) string {
 	t.Helper()
 	resp, err := client.Get(address)
@@ -57,7 +57,7 @@ func page(t *testing.T, client *http.Client, address string, form url.Values) st
 	return string(body)
 }
 
-// TestDashboard changes keys in every kind of store on the page, and asks a server about them.
+// TestDashboard changes keys in every kind of store on the page, and checks the decisions of a server.
 func TestDashboard(t *testing.T) {
 	t.Parallel()
 	for kind, store := range stores(t) {
@@ -119,7 +119,7 @@ func TestDashboardRefusesToListenForEveryone(t *testing.T) {
 	}
 }
 
-// TestCurl sends a secret where the first key source looks for it.
+// TestCurl: the command sends the secret in the first key source.
 func TestCurl(t *testing.T) {
 	for source, want := range map[string]string{
 		"{header: x-api-key}":                                  "curl -i -H 'x-api-key: s' http://127.0.0.1:10000/",
@@ -140,7 +140,7 @@ func TestCurl(t *testing.T) {
 	}
 }
 
-// TestDashboardFilters finds the keys that each filter and search is about, in every kind of store.
+// TestDashboardFilters uses each filter and search, in every kind of store.
 func TestDashboardFilters(t *testing.T) {
 	in := func(days int) string { return time.Now().AddDate(0, 0, days).UTC().Format(time.RFC3339) }
 	record := func(n int, id, more string) string {

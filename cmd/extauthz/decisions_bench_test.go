@@ -13,14 +13,14 @@ import (
 	"google.golang.org/grpc"
 )
 
-// BenchmarkDecisionLog measures the CPU time of a check with the decision log at its defaults, as
-// a ratio of that without one: the median over rounds in which both servers take turns, so that
-// what else the machine does falls on both.
+// BenchmarkDecisionLog measures the ratio of the CPU time of a check with the default decision log to that
+// without one: the median over rounds that alternate between both servers, so that other load on the machine
+// affects both.
 func BenchmarkDecisionLog(b *testing.B) {
 	const rounds, checks, callers = 60, 4000, 4
 	for _, bench := range []struct {
 		name    string
-		refused int // one of so many requests; 0: none
+		refused int // one in this number of requests; 0: none
 	}{{"allowed", 0}, {"mixed", 20}, {"refused", 1}} {
 		b.Run(bench.name, func(b *testing.B) {
 			servers := withAndWithoutLog(b)
@@ -81,7 +81,7 @@ func askOften(b *testing.B, conn *grpc.ClientConn, refused, n int) {
 	}
 }
 
-// cpuTime returns what the threads of the process have run for, from /proc/PID/task/*/schedstat.
+// cpuTime returns the CPU time of the process's threads, from /proc/PID/task/*/schedstat.
 func cpuTime(b *testing.B, p *process) (total time.Duration) {
 	b.Helper()
 	files, err := filepath.Glob("/proc/" + strconv.Itoa(p.Pid()) + "/task/*/schedstat")

@@ -11,8 +11,8 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// Every metric that the alerts, the board and the documentation name is one of a running server, with
-// the label where they write one. All are named as Prometheus asks.
+// Every metric in the alerts, the Grafana dashboard and the documentation is a metric of a running server,
+// with the same labels. All names follow Prometheus's conventions.
 func TestMetricsAreThere(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "keys.yaml"), keyFile(secretOne))
@@ -52,7 +52,7 @@ func TestMetricsAreThere(t *testing.T) {
 // fence matches a block of code.
 var fence = regexp.MustCompile("(?s)```.*?```")
 
-// documentation returns the names of the pages about the product as it is.
+// documentation returns the names of the pages about the current product.
 func documentation(t *testing.T) []string {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
@@ -62,7 +62,7 @@ func documentation(t *testing.T) []string {
 	return append(pages, filepath.Join("..", "..", "README.md"))
 }
 
-// Every command that the documentation names is there.
+// Every command in the documentation exists.
 func TestCommandsAreThere(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, page := range documentation(t) {

@@ -10,7 +10,7 @@ import (
 	"extauthz/polltest"
 )
 
-// health runs the command and returns its exit code and what it prints.
+// health runs the command and returns its exit code and its output.
 func health(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -46,7 +46,7 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// The addresses come from the configuration, those of sockets and of a listener with TLS too.
+// The addresses come from the configuration, including those of sockets and of a listener with TLS.
 func TestHealthByConfiguration(t *testing.T) {
 	pki := newPKI(t)
 	write(t, pki.file("keys.yaml"), keyFile(secretOne))

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// extauthzIn runs the binary by a command line of sh in which "$@" is the binary, with an id of
-// its own, and returns what it prints.
+// extauthzIn runs a command line of sh in which "$@" is the binary with its arguments, and returns the
+// output.
 func extauthzIn(t *testing.T, script string, attributes *syscall.SysProcAttr) (string, error) {
 	t.Helper()
 	binary := publicBinary(t)
@@ -21,7 +21,7 @@ func extauthzIn(t *testing.T, script string, attributes *syscall.SysProcAttr) (s
 	return string(out), err
 }
 
-// An edit that cannot be written says what to do about it.
+// The error of an edit that cannot be written says what to do.
 func TestKeyFileNotWritable(t *testing.T) {
 	t.Parallel()
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65532, Gid: 65532}}

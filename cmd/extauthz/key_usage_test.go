@@ -15,8 +15,8 @@ import (
 	"extauthz/usage"
 )
 
-// TestUsage plays traffic from known addresses to two servers over each kind of store, and holds
-// what the commands print against it.
+// TestUsage sends checks from known addresses to two servers over each kind of store, and compares the output
+// of the commands with them.
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	for kind, store := range stores(t) {
@@ -102,7 +102,7 @@ func address(rng *rand.Rand) (peer, network string, listed bool) {
 	return peer, usage.FormatNetwork(usage.Network(netip.MustParseAddr(peer))), listed
 }
 
-// testLastUsed holds what list and show print of the last use.
+// testLastUsed checks the last use in the output of list and show.
 func testLastUsed(t *testing.T, file string) {
 	t.Helper()
 	if list := command(t, "", "key", "list", "--config", file, "--unused-since", "1h"); strings.Contains(list, "key_acme") || !strings.Contains(list, "key_unused") || !strings.Contains(list, "never") {

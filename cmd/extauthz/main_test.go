@@ -11,7 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// asBinary makes the test binary be extauthz, with the arguments that it is given.
+// asBinary makes the test binary run as extauthz, with its arguments.
 const asBinary = "EXTAUTHZ_TEST_AS_BINARY"
 
 func TestMain(m *testing.M) {

@@ -26,7 +26,7 @@ import (
 	"extauthz/proctest"
 )
 
-// serviceName is the service whose health Envoy may ask for.
+// serviceName is the service whose health Envoy may check.
 const serviceName = "envoy.service.auth.v3.Authorization"
 
 // A process is a running extauthz serve.
@@ -93,7 +93,7 @@ func dial(t testing.TB, address string) *grpc.ClientConn {
 	return conn
 }
 
-// get returns what the admin listener says at a path.
+// get returns the admin listener's response at a path.
 func (p *process) get(t *testing.T, path string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + p.admin + path)
@@ -121,7 +121,7 @@ func (p *process) metric(t *testing.T, name string) string {
 	return ""
 }
 
-// message returns a new message of the protocol, which the binary links in.
+// message returns a new message of the protocol, by its name.
 func message(t testing.TB, name protoreflect.FullName) proto.Message {
 	t.Helper()
 	kind, err := protoregistry.GlobalTypes.FindMessageByName("envoy.service.auth.v3." + name)
@@ -131,7 +131,7 @@ func message(t testing.TB, name protoreflect.FullName) proto.Message {
 	return kind.New().Interface()
 }
 
-// mustCheck asks for a decision as Envoy does, and returns its code.
+// mustCheck sends a check as Envoy does, and returns the code of the decision.
 func mustCheck(t *testing.T, conn *grpc.ClientConn, secret, peer string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), polltest.Patience)

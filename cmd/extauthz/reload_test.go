@@ -13,7 +13,7 @@ import (
 	"extauthz/polltest"
 )
 
-// A folder in which every user may read what its mode lets it read, unlike [testing.T.TempDir].
+// publicDir returns a folder that every user may enter, unlike [testing.T.TempDir].
 func publicDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "extauthz") //nolint:usetesting // other users cannot enter t.TempDir
@@ -27,7 +27,7 @@ func publicDir(t *testing.T) string {
 	return dir
 }
 
-// replace puts a file in the place of another at once, with a mode of its own.
+// replace replaces a file atomically with one that has this mode.
 func replace(t *testing.T, file, text string, mode os.FileMode) {
 	t.Helper()
 	write(t, file+".new", text)
@@ -57,7 +57,7 @@ func publicBinary(t *testing.T) string {
 	return binary
 }
 
-// serveUnprivileged starts the binary as a user who owns nothing. This test has to run as root.
+// serveUnprivileged starts the binary as a user who owns no files. The test has to run as root.
 func serveUnprivileged(t *testing.T, keys string) *process {
 	t.Helper()
 	binary := publicBinary(t)
@@ -71,7 +71,7 @@ func disabled(text string) string {
 	return strings.ReplaceAll(text, "ip_whitelist:", "enabled: false, ip_whitelist:")
 }
 
-// A key file that cannot be read is read as soon as it can be.
+// A key file that cannot be read is reloaded as soon as it can be read.
 func TestServeUnreadableKeyFile(t *testing.T) {
 	t.Parallel()
 	keys := filepath.Join(publicDir(t), "keys.yaml")
@@ -126,7 +126,7 @@ func logged(t *testing.T, p *process, what string, times int) {
 	}
 }
 
-// So is one that could not be read for want of file descriptors.
+// So is one that could not be read because there was no free file descriptor.
 func TestServeWithoutDescriptors(t *testing.T) {
 	t.Parallel()
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
@@ -162,7 +162,7 @@ func TestServeWithoutDescriptors(t *testing.T) {
 	}
 }
 
-// A reload after which no key is left is suspicious.
+// A reload that removes every key causes a warning.
 func TestServeReloadsNoKeys(t *testing.T) {
 	keys := filepath.Join(t.TempDir(), "keys.yaml")
 	write(t, keys, keyFile(secretOne))

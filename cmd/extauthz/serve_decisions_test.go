@@ -80,7 +80,7 @@ func TestServeWritesDecisions(t *testing.T) {
 	}
 }
 
-// A record that the store cannot confirm is written as such.
+// A decision on a record that the store cannot confirm is marked as stale.
 func TestServeWritesStale(t *testing.T) {
 	rd := redistest.Start(t)
 	dir := t.TempDir()
@@ -108,7 +108,7 @@ func TestServeWritesStale(t *testing.T) {
 	})
 }
 
-// With on_full: refuse, what cannot be written is refused.
+// With on_full: refuse, a request whose decision cannot be written is refused.
 func TestServeRefusesUnwritten(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -10,13 +10,13 @@ import (
 	"extauthz/polltest"
 )
 
-// A store that flaps costs no cached key, and an edit shortly before an outage takes effect in it.
+// Cached keys work while a store flaps, and an edit shortly before an outage takes effect during it.
 func TestServeFlappingStore(t *testing.T) {
 	t.Parallel()
 	for kind, db := range databases(t) {
 		t.Run(kind, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "extauthz.yaml")
-			// So long a ttl that only the channel of changes makes a difference.
+			// With this ttl, only the channel of changes has an effect.
 			config := local + "cache: {ttl: 1h, max_stale: 1h, lookup_timeout: 2s}\nstore: " + db.store + "\n"
 			write(t, file, config)
 			command(t, "", "store", "migrate", "--config", file)

@@ -18,8 +18,8 @@ import (
 	"extauthz/polltest"
 )
 
-// silent starts a server whose log nobody reads: stderr and stdout are what is given. It listens on
-// sockets, whose places need not be read from the log.
+// silent starts a server with this stdout and stderr. It listens on sockets, so that the test need not read
+// addresses from the log.
 func silent(t *testing.T, configuration string, stdout, stderr *os.File) *process {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,7 +63,7 @@ func (p *process) socketMetric(t *testing.T, name string) string {
 	return ""
 }
 
-// A server outlives the readers of its log, and counts what it could not write.
+// A server continues after the readers of its log have exited, and counts lost lines.
 func TestServeLogReaderEnds(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -94,8 +94,7 @@ func TestServeLogReaderEnds(t *testing.T) {
 	}
 }
 
-// A log whose reader hangs delays no decision, changes none, and does not keep the process from
-// stopping.
+// If the reader of the log hangs, decisions are neither delayed nor changed, and the process can still stop.
 func TestServeLogReaderHangs(t *testing.T) {
 	t.Parallel()
 	r, w, err := os.Pipe()

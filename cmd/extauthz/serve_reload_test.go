@@ -76,7 +76,7 @@ func load(t *testing.T, p *process) (stop func()) {
 	}
 }
 
-// configured starts a server with a configuration file in a folder of its own.
+// configured starts a server with a configuration file in a new folder.
 func configured(t *testing.T, fields string) (p *process, file string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -89,7 +89,7 @@ func configured(t *testing.T, fields string) (p *process, file string) {
 	return serving(t, start(t, "serve", "--config", file)), file
 }
 
-// rewrite puts other fields in the place of those that configured was given.
+// rewrite replaces the fields that configured wrote.
 func rewrite(t *testing.T, file, fields string) {
 	t.Helper()
 	replace(t, file, local+"store: {yaml: {path: keys.yaml}}\n"+fields, 0o600)
@@ -220,7 +220,7 @@ func TestServeReloadsConfiguration(t *testing.T) {
 	}
 }
 
-// A configuration with a mistake in it stays out as a whole, and its place is logged.
+// A configuration with a mistake is not used at all, and the place of the mistake is logged.
 func TestServeBadConfiguration(t *testing.T) {
 	t.Parallel()
 	p, file := configured(t, "")
@@ -256,7 +256,7 @@ func TestServeBadConfiguration(t *testing.T) {
 	}
 }
 
-// What a running server cannot change is named, and the rest is used.
+// Fields that need a restart are logged, and the other changes are used.
 func TestServeNamesWhatNeedsARestart(t *testing.T) {
 	p, file := configured(t, "")
 	text := "listen: 127.0.0.1:1\nadmin: {listen: none}\nshutdown: {drain: 0s}\nstore: {yaml: {path: other.yaml}}\nusage: {record: true, path: usage.db}\nstatuses: {NOT_FOUND: 404}\n"
@@ -272,7 +272,7 @@ func TestServeNamesWhatNeedsARestart(t *testing.T) {
 	polltest.Until(t, "it is named again on SIGHUP", func() bool { return strings.Count(p.Log(), "restart the server") == 2 })
 }
 
-// A file of ranges that the configuration names is followed as it is.
+// A file of ranges in the configuration is watched like the configuration itself.
 func TestServeFollowsRangeFiles(t *testing.T) {
 	t.Parallel()
 	p, file := configured(t, "")
@@ -354,13 +354,13 @@ func TestServeFollowsConfigMap(t *testing.T) {
 		version("v"+status, "statuses: {NOT_FOUND: "+status+"}\n")
 		polltest.Until(t, name, func() bool { return strings.Contains(replyTo(t, p.conn, secretOther, "/"), name) })
 	}
-	// Flags win over the file, again and again.
+	// Flags override the file at each reload.
 	if got := mustCheck(t, p.conn, secretOne, "10.1.2.3"); got != "VALID" {
 		t.Error(got)
 	}
 }
 
-// The sizes and times of the cache are live, and what it holds stays.
+// The sizes and times of the cache change without a restart, and its records stay.
 func TestServeReloadsCache(t *testing.T) {
 	rd := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "extauthz.yaml")

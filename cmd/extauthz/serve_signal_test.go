@@ -13,7 +13,7 @@ import (
 	"extauthz/polltest"
 )
 
-// A signal to stop ends a server cleanly from the first moments on, long before it serves.
+// SIGTERM stops a server cleanly from the start of the process, before it serves.
 func TestServeStoppedInTheFirstMoments(t *testing.T) {
 	dir := t.TempDir()
 	keys, file := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "extauthz.yaml")
@@ -33,7 +33,7 @@ func TestServeStoppedInTheFirstMoments(t *testing.T) {
 	}
 }
 
-// A signal to stop does not wait for a large key file to be read, be it at the start or later.
+// SIGTERM does not wait until a large key file is loaded, neither at the start nor later.
 func TestServeStoppedWhileItReads(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -73,7 +73,7 @@ func TestServeStoppedWhileItReads(t *testing.T) {
 	}
 }
 
-// stopped holds the process to end at once, with success.
+// stopped checks that the process exits promptly, with success.
 func stopped(t *testing.T, p *process, when string) {
 	t.Helper()
 	began := time.Now()

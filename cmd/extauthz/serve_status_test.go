@@ -11,7 +11,7 @@ import (
 	"extauthz/polltest"
 )
 
-// A readyReport is what /readyz?verbose says.
+// A readyReport is the response of /readyz?verbose.
 type readyReport struct {
 	Ready           bool
 	Reason, Version string
@@ -34,7 +34,7 @@ type readyReport struct {
 	}
 }
 
-// status returns what /readyz?verbose says, whose status code must be that of /readyz.
+// status returns the response of /readyz?verbose, whose status code must be that of /readyz.
 func (p *process) status(t *testing.T) (r readyReport) {
 	t.Helper()
 	code, body := p.get(t, "/readyz?verbose")
@@ -50,7 +50,7 @@ func (p *process) status(t *testing.T) (r readyReport) {
 	return r
 }
 
-// /readyz?verbose says how the store is, whether it reports changes, and how old what answers is.
+// /readyz?verbose shows the state of the store and of its channel, and the age of cached records in use.
 func TestServeStatusOfStores(t *testing.T) {
 	for kind, db := range databases(t) {
 		t.Run(kind, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestServeStatusOfStores(t *testing.T) {
 			})
 			db.restart()
 			polltest.Until(t, "ready, and the channel is up", func() bool { r := p.status(t); return r.Ready && r.Store.Reachable && r.Channel.Up })
-			if kind == "redis" { // it keeps nothing
+			if kind == "redis" { // it has no persistent data
 				command(t, keyFile(secretOne), "key", "import", "--from", "-", "--config", file, "--overwrite")
 			}
 			up := p.status(t)
@@ -102,7 +102,7 @@ func TestServeStatusOfStores(t *testing.T) {
 	}
 }
 
-// /readyz?verbose says how the last loads of the configuration and of the key file went.
+// /readyz?verbose shows the results of the last loads of the configuration and of the key file.
 func TestServeStatusOfReloads(t *testing.T) {
 	dir := t.TempDir()
 	keys, file := filepath.Join(dir, "keys.yaml"), filepath.Join(dir, "extauthz.yaml")

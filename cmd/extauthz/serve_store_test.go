@@ -17,13 +17,13 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A database is a server that may be ended and started again.
+// A database is a server that can be killed and restarted.
 type database struct {
 	store      string // the store field of a configuration
 	passwords  []string
 	kill       func()
 	restart    func()
-	breakKey   func(id string, h keystore.Hash) // makes the key's record one that cannot be read whole
+	breakKey   func(id string, h keystore.Hash) // makes the key's record invalid
 	unmigrated bool
 }
 
@@ -57,7 +57,7 @@ func databases(t *testing.T) map[string]database {
 	}
 }
 
-// command runs the program and returns what it prints.
+// command runs the program and returns its output.
 func command(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -67,7 +67,7 @@ func command(t *testing.T, stdin string, args ...string) string {
 	return stdout.String()
 }
 
-// decision returns the code of a decision, that of one that could not be made too.
+// decision returns the code of a decision, or UNAVAILABLE if none could be made.
 func decision(t *testing.T, p *process, secret, peer string) string {
 	t.Helper()
 	code := mustCheck(t, p.conn, secret, peer)
@@ -77,8 +77,8 @@ func decision(t *testing.T, p *process, secret, peer string) string {
 	return code
 }
 
-// A server that is up before its store waits for it, goes on when it is lost, and is well by
-// itself once it is back.
+// A server that starts before its store waits for it, continues during an outage, and recovers without
+// intervention.
 func TestServeStoreOutage(t *testing.T) {
 	t.Parallel()
 	for kind, db := range databases(t) {
@@ -175,7 +175,7 @@ func TestServeStoreOutage(t *testing.T) {
 	}
 }
 
-// A store that can never be asked ends the program, and no command repeats a password.
+// A store with invalid settings ends the program, and no command prints a password.
 func TestStoreMistakes(t *testing.T) {
 	for name, store := range map[string]string{
 		"postgres port":  `{postgres: {dsn: "postgres://a:hunter2@127.0.0.1:port/a"}}`,

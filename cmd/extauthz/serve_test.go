@@ -19,7 +19,7 @@ const (
 	secretOther = "sk_secretother4711"
 )
 
-// local is a configuration that takes any free port and ends without waiting.
+// local is a configuration with free ports and without a drain period.
 const local = "listen: 127.0.0.1:0\nadmin: {listen: \"127.0.0.1:0\"}\nshutdown: {drain: 0s}\n"
 
 func TestServeDecides(t *testing.T) {
@@ -177,7 +177,7 @@ func TestServeUnixSocket(t *testing.T) {
 		t.Error(got)
 	}
 
-	// A second server leaves the first alone.
+	// A second server does not replace the first one's socket.
 	second := start(t, "serve", "--keys", keys, "--listen", "unix:"+socket, "--admin", "none")
 	if code := second.Wait(); code != 1 || !strings.Contains(second.Log(), "another server listens on it") {
 		t.Errorf("exit code %d: %s", code, second.Log())
@@ -186,7 +186,7 @@ func TestServeUnixSocket(t *testing.T) {
 		t.Error(got)
 	}
 
-	// What a killed server leaves behind is replaced; one that ends takes its socket along.
+	// The socket of a killed server is replaced; a server that stops removes its socket.
 	p.Signal(syscall.SIGKILL)
 	p.Wait()
 	if _, err := os.Lstat(socket); err != nil {

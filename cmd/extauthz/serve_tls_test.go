@@ -22,7 +22,7 @@ import (
 
 const spiffeID = "spiffe://cluster.local/ns/gateway/sa/envoy"
 
-// A pki is a folder with what a server with mutual TLS needs.
+// A pki is a folder with the files of a server with mutual TLS.
 type pki struct {
 	dir              string
 	servers, clients *certtest.Authority
@@ -80,7 +80,7 @@ func tlsClient(roots *x509.CertPool, own ...tls.Certificate) credentials.Transpo
 	return credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "extauthz", Certificates: own, MinVersion: tls.VersionTLS12})
 }
 
-// A client that the configuration does not name is refused, logged and counted.
+// A client whose name is not in the configuration is refused, logged and counted.
 func TestServeMutualTLS(t *testing.T) {
 	pki := newPKI(t)
 	p := serve(t, pki.config(t, fmt.Sprintf(", client_ca_file: %s, client_names: [envoy.example.com, %q]", pki.file("ca.crt"), spiffeID)))
@@ -168,7 +168,7 @@ func TestServeTLSReload(t *testing.T) {
 		t.Fatal(got)
 	}
 
-	// A new key, whose certificate is not there yet.
+	// A new key, without its certificate.
 	second.Issue(t, certtest.Certificate{Names: []string{"extauthz"}}, pki.file("new.crt"), pki.file("tls.key"))
 	if !accepts(t, p.listen, first) {
 		t.Error("refused between two files")
@@ -196,7 +196,8 @@ func TestServeTLSReload(t *testing.T) {
 	}
 }
 
-// A mistake in the files ends serve and validate, with its place; what may mend itself is a warning.
+// A mistake in the files ends serve and validate, with its place. A problem that may be temporary is a
+// warning.
 func TestTLSMistakes(t *testing.T) {
 	pki := newPKI(t)
 	file := pki.file("extauthz.yaml")

@@ -38,7 +38,7 @@ const redisPassword = "hunter2"
 
 func redisURL(s *redistest.Server) string { return "redis://:" + redisPassword + "@" + s.Addr() }
 
-// Every verb does the same on every kind of store.
+// Every command does the same on every kind of store.
 func TestVerbs(t *testing.T) {
 	t.Parallel()
 	for kind, store := range stores(t) {
@@ -59,7 +59,7 @@ func TestVerbs(t *testing.T) {
 	}
 }
 
-// decides CODE FILE ADDR holds the decision for the secret in the file to be CODE.
+// decides CODE FILE ADDR checks that the decision for the secret in the file is CODE.
 func decides(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: decides CODE FILE ADDR")
@@ -71,7 +71,7 @@ func decides(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// Two who edit a key file at once lose nothing of each other's.
+// Concurrent edits of a key file lose nothing.
 func TestEditAtOnce(t *testing.T) {
 	const each = 8
 	file := filepath.Join(t.TempDir(), "keys.yaml")
@@ -134,7 +134,7 @@ func TestBrokenRecord(t *testing.T) {
 	}
 }
 
-// An import that ends at a mistake says how far it came, and goes on from there.
+// An import that ends at a mistake reports its progress, and continues there the next time.
 func TestImportGoesOn(t *testing.T) {
 	t.Parallel()
 	n, mistake := importBatch+2000, importBatch+1000

@@ -63,7 +63,7 @@ type gate struct {
 	*storetest.Memory
 	mu    sync.Mutex
 	asked int
-	order []keystore.Hash // what was asked for
+	order []keystore.Hash // the hashes that were looked up
 	delay time.Duration
 	hold  chan struct{} // not nil: the answer, already fetched, waits for it to be closed
 	hang  bool          // no answer until ctx ends
@@ -93,7 +93,7 @@ func (g *gate) set(hold chan struct{}, hang bool) {
 	g.hold, g.hang = hold, hang
 }
 
-// A fixture is a cache over a gate, in a bubble with a clock of its own.
+// A fixture is a cache over a gate, in a synctest bubble.
 type fixture struct {
 	*testing.T
 	*cache.Cache
@@ -104,8 +104,8 @@ type fixture struct {
 
 var errDown = errors.New("connection refused")
 
-// inBubble runs test with a cache of a minute's TTL and ten minutes' MaxStale, whose store
-// holds one key.
+// inBubble runs test with a cache with a TTL of a minute and a MaxStale of ten minutes, whose store holds one
+// key.
 func inBubble(t *testing.T, test func(f *fixture), options ...func(*cache.Config)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -152,7 +152,7 @@ func (f *fixture) asked(want int) {
 	}
 }
 
-// rename changes the key in the store. The cache does not learn of it.
+// rename changes the key in the store without invalidating it in the cache.
 func (f *fixture) rename(name string) {
 	f.Helper()
 	err := f.store.Update(f.Context(), f.known.ID, func(k *keystore.Key) error { k.Name = name; return nil })
@@ -168,7 +168,7 @@ func TestCacheTTL(t *testing.T) {
 		time.Sleep(47 * time.Second) // before the last fifth of the minute
 		f.finds("")
 		f.asked(1)
-		time.Sleep(13 * time.Second) // a minute to the dot
+		time.Sleep(13 * time.Second) // exactly a minute
 		f.finds("new")
 		f.asked(2)
 	})
@@ -181,9 +181,9 @@ func TestCacheRefresh(t *testing.T) {
 		time.Sleep(48 * time.Second)
 		release := make(chan struct{})
 		f.store.set(release, false)
-		f.finds("") // no one waits
+		f.finds("") // without waiting
 		f.finds("")
-		f.asked(2) // and it is asked for once
+		f.asked(2) // and it is looked up once
 		close(release)
 		synctest.Wait()
 		f.finds("new")
@@ -252,7 +252,7 @@ func TestCacheStale(t *testing.T) {
 	})
 }
 
-// What the store says of a key counts as soon as it can be asked again.
+// The store's answer about a key is used as soon as the store answers again.
 func TestCacheRevokedInOutage(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -281,7 +281,7 @@ func TestCacheNeverStale(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxStale = 0 })
 }
 
-// A store that hangs costs one caller the lookup's time, and the others nothing for a second.
+// If a store hangs, one caller waits for the lookup's timeout, and no others do for a second.
 func TestCacheHang(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -309,7 +309,7 @@ func TestCacheHang(t *testing.T) {
 	})
 }
 
-// A store that answers too late is not asked for the same again while it does, and its answer counts.
+// While a lookup is late, the same hash is not looked up again, and the late answer is used.
 func TestCacheLateAnswer(t *testing.T) {
 	const timeout = 150 * time.Millisecond
 	inBubble(t, func(f *fixture) {
@@ -367,7 +367,7 @@ func TestCacheHangMaxStale(t *testing.T) {
 	})
 }
 
-// A record's age counts from when its lookup started, as it may have changed since.
+// A record's age counts from the start of its lookup, because it may have changed since.
 func TestCacheAgeFromStart(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		release := make(chan struct{})
@@ -383,7 +383,7 @@ func TestCacheAgeFromStart(t *testing.T) {
 	})
 }
 
-// A caller has its answer before its own time is over, whatever the lookup's is.
+// A caller gets an answer before its own deadline, whatever the lookup's timeout is.
 func TestCacheCallerDeadline(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -413,7 +413,7 @@ func TestCacheOneFlight(t *testing.T) {
 	})
 }
 
-// One caller's end fails no other, not even the caller who came first.
+// A caller that gives up fails no other, even if it started the lookup.
 func TestCacheCancelledCaller(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		release := make(chan struct{})

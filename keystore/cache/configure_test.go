@@ -10,7 +10,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// Sizes and times can change while the cache is used. What it holds stays, as far as it fits.
+// Sizes and times can change while the cache is used. It keeps the records that fit.
 func TestCacheConfigure(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")

@@ -41,14 +41,14 @@ func TestCacheInvalidate(t *testing.T) {
 	}
 }
 
-// What is known to have changed must be confirmed: it is not served stale, however young it is.
+// A record that is known to have changed must be confirmed: it is not served stale, however new it is.
 func TestCacheInvalidatedNeverStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
 		f.store.Fail(errDown)
 		f.Invalidate(f.known.Hash)
 		f.fails(errDown)
-		f.InvalidateAll() // which makes it no better
+		f.InvalidateAll() // which does not change that
 		f.fails(errDown)
 		f.store.Fail(nil)
 		f.finds("")
@@ -58,8 +58,8 @@ func TestCacheInvalidatedNeverStale(t *testing.T) {
 	})
 }
 
-// What may have changed serves as long after it was last confirmed as if it had not, but only while
-// the store cannot be asked.
+// A record that may have changed is used for MaxStale after its last confirmation, but only while the store
+// does not answer.
 func TestCacheSuspectedInOutage(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -79,11 +79,11 @@ func TestCacheSuspectedInOutage(t *testing.T) {
 		f.store.set(nil, true)
 		f.InvalidateAll()
 		f.finds("") // after LookupTimeout
-		f.finds("") // the store hangs: at once
+		f.finds("") // the store hangs: immediately
 		f.store.set(nil, false)
 		f.rename("new")
 		f.InvalidateAll()
-		f.finds("new") // it is asked again, however soon after it hung
+		f.finds("new") // it is looked up again, however soon after the timeout
 	})
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -93,8 +93,8 @@ func TestCacheSuspectedInOutage(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxStale = 0 })
 }
 
-// What was invalidated in use is confirmed without anyone asking, so that an outage soon afterwards
-// finds it.
+// An invalidated record in use is confirmed in the background, so that it is valid in an outage soon
+// afterwards.
 func TestCacheConfirmsInBackground(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -141,8 +141,7 @@ func TestCacheConfirmsAfterAnOutage(t *testing.T) {
 	}
 }
 
-// The records in use are confirmed, the one used last first, a few at a time, and in the way of no
-// caller.
+// The records in use are confirmed, the most recently used first, a few at a time, without delaying callers.
 func TestCacheConfirmsWhatIsInUse(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		const n = 2000
@@ -197,7 +196,7 @@ func TestCacheConfirmsWhatIsInUse(t *testing.T) {
 	}, func(c *cache.Config) { c.Size, c.MaxInFlight = 10_000, 1 })
 }
 
-// More changes than the backlog lists are not forgotten, and none is confirmed twice.
+// More changes than the backlog holds are not forgotten, and none is confirmed twice.
 func TestCacheConfirmsManyChanges(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		const n = 5000
@@ -224,8 +223,8 @@ func TestCacheConfirmsManyChanges(t *testing.T) {
 	}, func(c *cache.Config) { c.Size, c.TTL = 10_000, 10*time.Minute })
 }
 
-// A lookup that started before its hash was invalidated answers no one and is not kept, even
-// where it ends after a later one.
+// The result of a lookup that started before its hash was invalidated is discarded, even if it ends after a
+// later lookup.
 func TestCacheInvalidateDuringLookup(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -234,7 +233,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 				f.store.set(slow, false)
 				var early sync.WaitGroup
 				early.Go(func() { f.finds("new") })
-				f.asked(1) // the old record is on its way
+				f.asked(1) // the old record is in flight
 				f.store.set(nil, false)
 				f.rename("new")
 				invalidate(f)
@@ -249,7 +248,7 @@ func TestCacheInvalidateDuringLookup(t *testing.T) {
 	}
 }
 
-// The same where the lookup in progress is the last to end, and nobody else has asked.
+// The same if the lookup in progress is the last to end, and there is no other caller.
 func TestCacheInvalidateDuringRefresh(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -272,7 +271,7 @@ func TestCacheInvalidateDuringRefresh(t *testing.T) {
 	}
 }
 
-// A caller whose stale record changes while it waits does not get it.
+// A caller whose stale record changes while it waits does not get that record.
 func TestCacheInvalidateWhileWaiting(t *testing.T) {
 	for name, invalidate := range ways {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +281,7 @@ func TestCacheInvalidateWhileWaiting(t *testing.T) {
 				time.Sleep(time.Minute)
 				var waiting sync.WaitGroup
 				waiting.Go(func() {
-					// What may have changed serves, for the store hangs.
+					// A record that may have changed is used, because the store hangs.
 					if k, err := f.Lookup(f.Context(), f.known.Hash); (err == nil) != (name == "all") {
 						t.Errorf("found %v, error %v", k, err)
 					}
@@ -331,7 +330,7 @@ func TestCacheNoNegatives(t *testing.T) {
 	}, func(c *cache.Config) { c.NegativeTTL = 0 })
 }
 
-// A flood of random secrets takes bounded room, and none from the records.
+// A flood of random secrets uses bounded memory, and evicts no records.
 func TestCacheFlood(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		for i := range 90 {
@@ -356,7 +355,7 @@ func TestCacheFlood(t *testing.T) {
 			}
 		}
 		f.asked(90 + 10_000)
-		for i := 9_950; i < 10_000; i++ { // those it still remembers
+		for i := 9_950; i < 10_000; i++ { // those that are still cached
 			f.Lookup(f.Context(), keystore.Secret(fmt.Sprint(i)).Hash())
 		}
 		f.asked(90 + 10_000)
@@ -366,8 +365,8 @@ func TestCacheFlood(t *testing.T) {
 	})
 }
 
-// Past the cap the answer is an error at once, except for a hash whose lookup is in progress.
-// A flood leaves room for the records that are to be confirmed.
+// Above the limit, the answer is an immediate error, except for a hash whose lookup is in progress. A flood
+// leaves capacity for confirming records.
 func TestCacheBusy(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -401,7 +400,7 @@ func TestCacheBusy(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxInFlight = 3 })
 }
 
-// A store that is too busy for a lookup counts as such, not as one that failed to answer.
+// A store that is too busy for a lookup is counted as busy, not as failed.
 func TestCacheStoreBusy(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.store.Fail(fmt.Errorf("redis: %w", keystore.ErrBusy))
@@ -412,7 +411,7 @@ func TestCacheStoreBusy(t *testing.T) {
 	})
 }
 
-// Where even the records to be confirmed are too many, they answer stale.
+// If there are too many records to confirm, they are served stale.
 func TestCacheBusyStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		other := storetest.NewKey("key_b")
@@ -437,8 +436,8 @@ func TestCacheBusyStale(t *testing.T) {
 	}, func(c *cache.Config) { c.MaxInFlight = 1 })
 }
 
-// Whatever happens in whatever order, an answer keeps to the rules: it is what the store
-// holds, or what it held when it last confirmed the key, not longer ago than it may be.
+// For any sequence of events, an answer is the store's current record, or the one that it last confirmed, no
+// longer ago than allowed.
 func TestCacheModel(t *testing.T) {
 	for seed := range uint64(50) {
 		inBubble(t, func(f *fixture) {
@@ -495,8 +494,8 @@ func TestCacheModel(t *testing.T) {
 						t.Fatalf("seed %d, step %d: version %s, want %s", seed, step, name, current)
 					}
 				}
-				// The store was asked where there was nothing fresh, and once in the
-				// background in the last fifth.
+				// The store was asked if there was nothing fresh, and once in the
+				// background in the last fifth of the TTL.
 				switch asked := seen == "" || suspect || age >= time.Minute || age >= 48*time.Second && !failed; {
 				case asked && down:
 					failed = true

@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore"
 )
 
-// FuzzLRU: whatever is done with it, it holds what another one does.
+// FuzzLRU compares an lru with another implementation.
 func FuzzLRU(f *testing.F) {
 	f.Add(uint8(3), []byte("a1b2c3d4A5a6b7"))
 	f.Add(uint8(1), []byte("\x00\x41\x82\xc3"))
@@ -31,7 +31,7 @@ func FuzzLRU(f *testing.F) {
 			h := keystore.Hash{step & 15}
 			switch step >> 6 {
 			case 0:
-				got.get(h) // add leaves the order of those that are there
+				got.get(h) // add does not change the order of existing records
 				got.add(h, record{confirmed: time.Duration(i)})
 				want.Add(h, time.Duration(i))
 			case 1:

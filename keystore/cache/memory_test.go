@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// LookupMemory answers as LookupStale does where that needs no lookup, and never asks the store.
+// LookupMemory answers as LookupStale does if that needs no lookup, and never calls the store.
 func TestCacheLookupMemory(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		known, unknown := f.known.Hash, storetest.SecretOf("nobody").Hash()

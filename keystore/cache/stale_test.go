@@ -9,7 +9,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A lookup says whether its record is stale, however it came to be so.
+// A lookup reports whether its record is stale, for any reason.
 func TestCacheLookupStale(t *testing.T) {
 	inBubble(t, func(f *fixture) {
 		f.finds("")
@@ -28,7 +28,7 @@ func TestCacheLookupStale(t *testing.T) {
 		f.store.Fail(nil)
 		f.store.set(nil, true)
 		stale(true) // late
-		stale(true) // not asked for, since it hangs
+		stale(true) // without a lookup, since the store hangs
 		f.store.set(nil, false)
 		time.Sleep(time.Second)
 		stale(false)

@@ -273,7 +273,7 @@ func TestLookupEndsInTime(t *testing.T) {
 	}
 }
 
-// The replica's connection to the database is cut while a key is revoked.
+// The replica's connection to the database is cut before a key is revoked.
 func TestCutConnection(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]mode{"closed": refuse, "silent": blackhole} {

@@ -10,7 +10,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// Edits in SQL are recorded with the database's user, whatever the actor is said to be.
+// Edits in SQL are recorded with the database's user, whatever the actor setting is.
 func TestTrailOfSQL(t *testing.T) {
 	db := freshDatabase(t, server)
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})
@@ -59,7 +59,7 @@ func TestTrailOfSQL(t *testing.T) {
 	}
 }
 
-// Old edits leave with new ones, and a retention of one's own holds.
+// New edits remove old ones, and a custom retention is respected.
 func TestTrailRetention(t *testing.T) {
 	db := freshDatabase(t, server)
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})

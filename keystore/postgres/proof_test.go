@@ -37,7 +37,7 @@ func TestDisabledTriggers(t *testing.T) {
 	}
 }
 
-// To replace the table notifies of nothing; it is noticed within proofEvery.
+// Replacing the table sends no notification; it is detected within proofEvery.
 func TestTableIsReplaced(t *testing.T) {
 	t.Parallel()
 	db := freshDatabase(t, server)

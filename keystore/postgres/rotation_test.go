@@ -8,7 +8,8 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// SQL cannot give a secret to two keys. If two transactions at once did, it is the key's that has it now.
+// SQL cannot give a secret to two keys. If concurrent transactions did, it belongs to the key whose current
+// secret it is.
 func TestSecretOfTwoKeysInSQL(t *testing.T) {
 	db := freshDatabase(t, server)
 	s := open(t, Options{DSN: server.URL(db, server.Addr())})

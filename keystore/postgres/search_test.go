@@ -13,7 +13,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// TestSearch holds the queries against [keystore.Query.Matches] over random keys.
+// TestSearch compares the queries with [keystore.Query.Matches] over random keys.
 func TestSearch(t *testing.T) {
 	s := openFresh(t)
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -76,7 +76,7 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// BenchmarkSearch prints how long the dashboard's list and its searches take among many keys.
+// BenchmarkSearch prints the latency of the dashboard's list and its searches among many keys.
 func BenchmarkSearch(b *testing.B) {
 	const keys = 1_000_000
 	s := openFresh(b)

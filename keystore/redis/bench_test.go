@@ -26,7 +26,7 @@ func BenchmarkLookup(b *testing.B) {
 	})
 }
 
-// BenchmarkPut puts 100,000 keys, or as many as EXTAUTHZ_BENCH_KEYS says, as an import does.
+// BenchmarkPut puts 100,000 keys, or EXTAUTHZ_BENCH_KEYS, as an import does.
 func BenchmarkPut(b *testing.B) {
 	n, err := strconv.Atoi(os.Getenv("EXTAUTHZ_BENCH_KEYS"))
 	if err != nil {

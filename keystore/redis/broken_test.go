@@ -56,7 +56,7 @@ func TestBrokenRecords(t *testing.T) {
 	if err := s.Update(t.Context(), typo.ID, func(*keystore.Key) error { return nil }); err == nil {
 		t.Error("a broken key was updated")
 	}
-	must(t, s.Put(t.Context(), []*keystore.Key{typo, list})) // which mends them
+	must(t, s.Put(t.Context(), []*keystore.Key{typo, list})) // which repairs them
 	for _, k := range []*keystore.Key{typo, list, sound} {
 		if got, err := s.Key(t.Context(), k.ID); err != nil || got.Broken != nil {
 			t.Errorf("%s: %v, %v", k.ID, got, err)
@@ -71,7 +71,7 @@ func TestBrokenRecords(t *testing.T) {
 	}
 }
 
-// What was left half-done by hand counts for nothing, and the next edit clears it away.
+// Incomplete manual changes have no effect, and the next edit removes them.
 func TestIndexMended(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, Options{URL: r.URL()})
@@ -96,7 +96,7 @@ func TestIndexMended(t *testing.T) {
 	}
 }
 
-// A time to live that an operator put on a record stays on it, also when its hash changes.
+// A time to live that an operator set on a record is kept, even when its hash changes.
 func TestTimeToLiveKept(t *testing.T) {
 	r := redistest.Start(t)
 	s := open(t, Options{URL: r.URL()})

@@ -11,8 +11,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A database that was prepared elsewhere and takes the place of the one in use counts at once,
-// also for a user who may do no more than what a server needs.
+// SWAPDB takes effect immediately, even for a user with only the documented permissions.
 func TestDatabaseSwapped(t *testing.T) {
 	r := redistest.Start(t)
 	r.CLI("ACL", "SETUSER", "reader", "on", "nopass", "~{extauthz}:*",
@@ -52,7 +51,7 @@ func TestWarnsWhereSwapsCannotBeNoticed(t *testing.T) {
 	b.awaitWarning(t, "SWAPDB")
 }
 
-// A database that comes back empty refuses its keys, and the operator gets a warning.
+// A database that is empty after a restart refuses its keys, and a warning is logged.
 func TestWarnsOfAnEmptyDatabase(t *testing.T) {
 	for name, empty := range map[string]func(*redistest.Server){
 		"restart without persistence": func(r *redistest.Server) { r.Kill(); r.Wipe(); r.Restart() },
@@ -78,7 +77,7 @@ func TestWarnsOfAnEmptyDatabase(t *testing.T) {
 	}
 }
 
-// A replica that lookups go to counts as a channel only while its master feeds it.
+// On a replica, the channel is up only while the replica is connected to its master.
 func TestReplicaLosesItsMaster(t *testing.T) {
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	r := redistest.Start(t)
@@ -102,7 +101,7 @@ func TestReplicaLosesItsMaster(t *testing.T) {
 	master.Restart()
 	b.awaitUp(t, 2)
 
-	other := redistest.Start(t, "--repl-diskless-sync-delay", "0") // which holds nothing
+	other := redistest.Start(t, "--repl-diskless-sync-delay", "0") // which is empty
 	r.CLI("REPLICAOF", "127.0.0.1", other.Port())
 	polltest.Until(t, "it is refused", func() bool {
 		_, err := b.cache.Lookup(t.Context(), k.Hash)

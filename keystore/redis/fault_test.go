@@ -16,7 +16,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A replica is what one server runs: a store, the cache in front of it, and its Watch.
+// A replica has the parts of one server: a store, the cache in front of it, and its Watch.
 type replica struct {
 	*Store
 	cache *cache.Cache

@@ -11,7 +11,7 @@ import (
 	"extauthz/redisclient/redistest"
 )
 
-// A record that redis-cli changes is the one that its previous secret finds, also behind a cache.
+// The previous secret finds the record as redis-cli changed it, even through a cache.
 func TestRotationByHand(t *testing.T) {
 	server := redistest.Start(t)
 	r := newReplica(t, server.URL())
@@ -54,7 +54,7 @@ func TestRotationByHand(t *testing.T) {
 	server.CLI("DEL", r.names.record(hash))
 	is("the key is deleted", old, unknown)
 
-	heir := storetest.NewKey("key_b") // a pointer that leads nowhere holds no hash
+	heir := storetest.NewKey("key_b") // a pointer without a record reserves no hash
 	heir.Hash = old
 	must(t, r.Add(t.Context(), heir))
 	is("another key has the hash", old, func(k *keystore.Key) bool { return k != nil && k.ID == "key_b" })
@@ -64,7 +64,7 @@ func TestRotationByHand(t *testing.T) {
 	}
 }
 
-// Edits write the pointer beside the record, and leave none behind.
+// Edits write the pointer with the record, and remove it with the record.
 func TestPointers(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, Options{URL: server.URL()})
@@ -105,7 +105,7 @@ func TestPointers(t *testing.T) {
 	}
 }
 
-// More records than are remembered by their previous hash are a change of everything.
+// Changes of more previous hashes than are remembered invalidate everything.
 func TestManyFollowed(t *testing.T) {
 	b := newInbox()
 	current := keystore.Hash{1}

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/bad/errors.txt")
 
-// Each file in testdata/bad is one mistake. errors.txt holds all that is said of them.
+// Each file in testdata/bad contains one mistake. errors.txt contains all errors and warnings.
 func TestBadFiles(t *testing.T) {
 	paths, err := filepath.Glob("testdata/bad/*.yaml")
 	if err != nil || len(paths) == 0 {

@@ -56,7 +56,7 @@ func edit(id string, change func(*keystore.Key)) func(*testing.T, *Editor) {
 	}
 }
 
-// Each edit replaces some lines and leaves all others byte for byte.
+// Each edit replaces some lines and changes no byte of the others.
 func TestEditsKeepTheRest(t *testing.T) {
 	for name, test := range map[string]struct {
 		edit     func(*testing.T, *Editor)
@@ -102,7 +102,7 @@ func TestEditsKeepTheRest(t *testing.T) {
 	}
 }
 
-// A rotation changes the two hashes, and leaves no comment out.
+// A rotation changes the two hashes and keeps every comment.
 func TestRotationInAFile(t *testing.T) {
 	const file = `keys:
   # Acme
@@ -145,7 +145,7 @@ func TestRotationInAFile(t *testing.T) {
 	}
 }
 
-// Files that are written in other ways are edited too, or refused and left as they are.
+// Files in unusual styles are edited too, or refused and not changed.
 func TestEditsOfUnusualFiles(t *testing.T) {
 	for name, test := range map[string]struct{ text, want, err string }{
 		"no list yet":     {"# mine\nkeys:   # none\n\n", "# mine\nkeys:   # none\n  NEW\n\n", ""},
@@ -256,7 +256,7 @@ func TestDeleteAll(t *testing.T) {
 	}
 }
 
-// New files are for their owner alone; others keep their mode, and links stay links.
+// New files are readable by their owner only; others keep their mode, and links stay links.
 func TestFilesOfEdits(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "keys.yaml"), filepath.Join(t.TempDir(), "link.yaml")
@@ -292,7 +292,7 @@ func TestFilesOfEdits(t *testing.T) {
 	}
 }
 
-// Who could read a file still can after an edit, and can read a new file beside it.
+// Users who could read a file still can after an edit, and can read a new file beside it.
 func TestEditsKeepAccess(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "other.yaml")
@@ -328,7 +328,7 @@ func TestEditsKeepAccess(t *testing.T) {
 func TestEditsOfFolder(t *testing.T) {
 	dir := t.TempDir()
 	e := NewEditor(dir)
-	must(t, e.Add(t.Context(), storetest.NewKey("a"))) // nothing is there yet
+	must(t, e.Add(t.Context(), storetest.NewKey("a"))) // there is no file yet
 	other := filepath.Join(dir, "other.yaml")
 	write(t, other, "keys:\n- id: o\n  hash: "+hashA+"\n")
 	must(t, e.Put(t.Context(), []*keystore.Key{storetest.NewKey("b"), storetest.NewKey("a", "10.0.0.1")}))
@@ -347,7 +347,7 @@ func TestEditsOfFolder(t *testing.T) {
 	}
 }
 
-// Editors of one file, each with its own lock as other processes have, lose nothing.
+// Concurrent editors of one file, each with its own lock like other processes, lose nothing.
 func TestEditorsTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.yaml")
 	var editors sync.WaitGroup
@@ -423,7 +423,7 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
-// FuzzEdit: whatever the file looks like, an edit does what it says, or is refused.
+// FuzzEdit: in any file, an edit makes exactly its change, or is refused.
 func FuzzEdit(f *testing.F) {
 	f.Add(commented, uint8(0))
 	f.Add("keys:\n- ? id\n  : a\n  hash: "+hashA+"\n  name: &x >-\n    folded\n\n    text\n  external_id: *x\n", uint8(1))

@@ -11,7 +11,7 @@ import (
 	"extauthz/keystore/storetest"
 )
 
-// A line that a crash left torn is skipped by readers, and cut off by the next edit.
+// A line that a crash left incomplete is skipped by readers, and removed by the next edit.
 func TestTornTrail(t *testing.T) {
 	s, path := open(t, "keys: []\n", Options{})
 	must(t, s.Add(t.Context(), storetest.NewKey("key_a")))
@@ -49,7 +49,7 @@ func TestTrailAndKeysAgree(t *testing.T) {
 	write(t, path+".audit", before)
 }
 
-// The trail of a folder is in it, and that of a link beside what it leads to.
+// The trail of a folder is in the folder, and that of a link is beside its target.
 func TestPlaceOfTrail(t *testing.T) {
 	dir, links := t.TempDir(), t.TempDir()
 	write(t, filepath.Join(dir, "keys.yaml"), "keys: []\n")

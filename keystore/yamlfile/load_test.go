@@ -69,7 +69,7 @@ func TestHashOfDigits(t *testing.T) {
 	}
 }
 
-// A few aliases can expand to more text than any machine can hold.
+// A few aliases can expand to more text than fits any memory.
 func TestAliasBombs(t *testing.T) {
 	var meta strings.Builder
 	meta.WriteString("keys:\n- id: a\n  hash: " + hashA + "\n  meta:\n    a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n")
@@ -183,7 +183,7 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// What aliases may add depends on the size of the file, not of the chunk that they are in.
+// How much text aliases may add depends on the size of the file, not of their chunk.
 func TestAliasesInChunks(t *testing.T) {
 	meta := "    meta: {a: &a " + strings.Repeat("x", 6<<10) + ", b: [" + strings.Repeat("*a, ", 100) + "]}\n"
 	data := bytes.Replace(generate(900), []byte("    name: Customer 10\n"), []byte(meta), 1)
@@ -385,7 +385,7 @@ func FuzzParts(f *testing.F) {
 	})
 }
 
-// FuzzKeyFile: what is read, written and read again is the same, and nothing panics.
+// FuzzKeyFile: keys that are read, written and read again are the same, and nothing panics.
 func FuzzKeyFile(f *testing.F) {
 	for _, seed := range []string{
 		"keys: []\n",

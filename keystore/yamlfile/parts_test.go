@@ -53,7 +53,7 @@ func streams(t *testing.T, text []byte) (int, error) {
 	case err == nil:
 		return len(got), nil
 	}
-	// The keys before an error are those of a file that ends there.
+	// The keys before an error are the same as in a file that ends there.
 	if before, errs := readAtOnce(text[:end]); end > 0 && (len(errs) > 0 || !same(got, before)) {
 		t.Errorf("%d keys before the mistake, where the file has %d (%.300v)", len(got), len(before), errs)
 	}
@@ -103,7 +103,7 @@ func TestPartsStream(t *testing.T) {
 	}
 }
 
-// replaceKey puts something in place of a key's first line.
+// replaceKey replaces a key's first line.
 func replaceKey(text string, key int, with string) string {
 	return strings.Replace(text, fmt.Sprintf("  - id: key_%06d\n", key), with, 1)
 }
@@ -200,7 +200,7 @@ func TestPartsWrong(t *testing.T) {
 	}
 }
 
-// Reading is never far ahead of what was yielded.
+// The reader never reads far beyond the yielded keys.
 func TestPartsReadAhead(t *testing.T) {
 	text := many(t, 10_000)
 	read := 0

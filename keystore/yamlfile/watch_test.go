@@ -59,14 +59,14 @@ func (r *reloads) add(one Reload) {
 	r.all = append(r.all, one)
 }
 
-// failed reports whether a reload failed with this in its error, after the first n.
+// failed reports whether a reload after the first n failed with this text in its error.
 func (r *reloads) failed(n int, part string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.ContainsFunc(r.all[min(n, len(r.all)):], func(l Reload) bool { return l.Err != nil && strings.Contains(l.Err.Error(), part) })
 }
 
-// begun returns how many failures were not a repetition of the one before.
+// begun returns the number of failures that did not repeat the previous one.
 func (r *reloads) begun() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func watch(t *testing.T, path string, opts Options) (*Store, *reloads) {
 	return s, calls
 }
 
-// configMap makes a folder as Kubernetes mounts a ConfigMap, or swaps what it holds.
+// configMap creates a folder in the way that Kubernetes mounts a ConfigMap, or swaps its contents.
 func configMap(t *testing.T, dir, version, text string) {
 	t.Helper()
 	must(t, os.MkdirAll(filepath.Join(dir, version), 0o700))
@@ -297,7 +297,7 @@ func watchSameSizeAndTime(t *testing.T, dir string, opts Options) {
 	}
 }
 
-// watchUnreadable: what cannot be read is tried again until it can be, without a change.
+// watchUnreadable: a file that cannot be read is retried until it can be, without a change.
 func watchUnreadable(t *testing.T, dir string, opts Options) {
 	path := filepath.Join(dir, "keys.yaml")
 	write(t, path, keys("a"))
@@ -307,7 +307,7 @@ func watchUnreadable(t *testing.T, dir string, opts Options) {
 	polltest.Until(t, "an error", func() bool { return calls.failed(0, "too many levels of symbolic links") })
 	n := calls.count()
 	polltest.Until(t, "more attempts", func() bool { return calls.count() > n+1 })
-	rename(t, path, keys("a")) // what is in use
+	rename(t, path, keys("a")) // the text in use
 	polltest.Until(t, "success", func() bool { last := calls.last(); return last.Err == nil && !last.Repeated })
 	if begun := calls.begun(); begun != 1 || ids(s) != "a" {
 		t.Errorf("%d failures, keys %q", begun, ids(s))
@@ -343,7 +343,7 @@ func watchBad(t *testing.T, dir string, opts Options) {
 	becomes(t, s, "b c")
 }
 
-// What was written after Open and before Watch counts.
+// Changes between Open and Watch are detected.
 func TestWatchLate(t *testing.T) {
 	s, path := open(t, keys("a"), Options{})
 	write(t, path, keys("b"))
@@ -360,7 +360,7 @@ func TestWatcher(t *testing.T) {
 	})
 }
 
-// A write that changes nothing is no reload.
+// A write that changes nothing causes no reload.
 func TestSameText(t *testing.T) {
 	var calls reloads
 	s, path := open(t, keys("a"), Options{OnReload: calls.add})
@@ -391,7 +391,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// Readers see the keys of one state of the file or of the next, never some of both.
+// Readers see the keys of one state of the file or of the next, never a mix.
 func TestReloadIsWhole(t *testing.T) {
 	state := func(name string) string {
 		var b strings.Builder
