@@ -62,7 +62,6 @@ type Store struct {
 }
 
 var (
-	_ keystore.Store   = (*Store)(nil)
 	_ audit.Editor     = (*Store)(nil)
 	_ keystore.Counter = (*Store)(nil)
 	_ keystore.Watcher = (*Store)(nil)
@@ -96,7 +95,9 @@ func (s *Store) Len() int { return s.current.Load().len() }
 // Count implements [keystore.Counter].
 func (s *Store) Count(_ context.Context, now time.Time) (keystore.Counts, error) {
 	var c keystore.Counts
+	pause := newThrottle(time.Minute)
 	for h, k := range s.current.Load().all() {
+		pause()
 		if h == k.Hash {
 			c.Add(k, now)
 		}
@@ -134,7 +135,7 @@ const releaseKeys = 10_000
 
 // load reads the files, and reports whether their text is new, or always is set.
 func (s *Store) load(always bool) (isNew bool, err error) {
-	before, pause := s.current.Load(), newThrottle()
+	before, pause := s.current.Load(), newThrottle(maxRest)
 	first := before == nil
 	if first {
 		before, pause = &snapshot{}, noThrottle
