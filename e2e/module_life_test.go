@@ -141,7 +141,7 @@ func load(t *testing.T, front string, secret keystore.Secret, clients int) (stop
 // Keys are reloaded under load, by any number of workers, and no request is decided wrongly.
 func TestModuleReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
-	for _, workers := range []string{"1", "2", "4"} {
+	for _, workers := range []string{"1", "2", "3", "4"} {
 		t.Run(workers+" workers", func(t *testing.T) {
 			m := newModule(t, keys, "")
 			envoy := gateway{Module: m.config(), Upstream: harness.StartUpstream(t).Addr, AccessLog: "-"}.start(t, "--concurrency", workers)

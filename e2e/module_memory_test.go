@@ -42,7 +42,7 @@ func resident(t *testing.T, pid int) int {
 // more than fits on a worker's stack, nor with reloads.
 func TestModuleMemory(t *testing.T) {
 	t.Parallel()
-	g, _ := remoteParity(t)
+	g, _ := remoteParity(t, "redis")
 	g.fill()
 	remote, local := newModule(t, "", g.config), newModule(t, keys, "")
 	l := listeners{t.TempDir()}
@@ -51,7 +51,7 @@ func TestModuleMemory(t *testing.T) {
 	stops := []func() map[int]int{
 		load(t, envoy.Addr("local"), open, 2),
 		load(t, envoy.Addr("local"), keystore.Secret(strings.Repeat("large", 1000)), 1),
-		load(t, envoy.Addr("remote"), "acme_limited", 2), // its limit is across the network, so that it waits
+		load(t, envoy.Addr("remote"), "acme_busy", 2), // its limit is across the network, so that it waits
 		load(t, envoy.Addr("remote"), "acme_unknown", 1),
 	}
 	watch, began := soak(t), time.Now()

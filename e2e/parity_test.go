@@ -14,7 +14,6 @@ import (
 	"extauthz/examples/upstream/echo"
 	"extauthz/keystore"
 	"extauthz/polltest"
-	"extauthz/redisclient/redistest"
 )
 
 // A parityCase is one request that both front ends must answer in the same way.
@@ -156,49 +155,75 @@ var parityGroups = map[string]func(t *testing.T) parityGroup{
 			{"a made-up identity", call{header: headers("X-Extauthz-Key-Id", "key_admin")}, 200},
 		}}
 	},
-	"a store across the network": func(t *testing.T) parityGroup {
-		g, _ := remoteParity(t)
-		g.cases = []parityCase{
-			{"not yet known", withKey("acme_remote"), 200},
-			{"known", withKey("acme_remote"), 200},
-			{"not yet known, over HTTP/2", withKey("acme_listed_remote").overHTTP2(), 403},
-			{"unknown", withKey("acme_unknown"), 401},
-			{"unknown again", withKey("acme_unknown"), 401},
-			{"limited across the network", withKey("acme_limited"), 200},
-			{"POST, not yet known", withKey("acme_other").by(http.MethodPost), 200},
-		}
-		return g
-	},
-	"a store out of reach": func(t *testing.T) parityGroup {
-		g, l := remoteParity(t)
-		g.cut = l.set
-		g.cases = []parityCase{
-			{"UNAVAILABLE", withKey("acme_remote"), 503},
-			{"UNAVAILABLE over HTTP/2", withKey("acme_remote").overHTTP2(), 503},
-			{"gRPC, UNAVAILABLE", withKey("acme_remote", "Content-Type", "application/grpc").overHTTP2(), 200},
-			{"MISSING_KEY", call{}, 401},
-		}
-		return g
-	},
+	"redis":                  func(t *testing.T) parityGroup { return storeParity(t, "redis") },
+	"redis, out of reach":    func(t *testing.T) parityGroup { return unreachableParity(t, "redis") },
+	"postgres":               func(t *testing.T) parityGroup { return storeParity(t, "postgres") },
+	"postgres, out of reach": func(t *testing.T) parityGroup { return unreachableParity(t, "postgres") },
 }
 
-// remoteParity has keys and rate limits in Redis, behind a link.
-func remoteParity(t *testing.T) (parityGroup, *link) {
-	redis := redistest.Start(t)
-	l := newLink(t, redis.Addr())
-	url := `{url: "redis://` + l.addr() + `"}`
-	set := func(id string, secret keystore.Secret, more string) {
-		redis.CLI("SET", "{extauthz}:key:"+secret.Hash().String(), `{"id":"`+id+`","enabled":true`+more+`}`)
+// storeParity asks a key store across the network.
+func storeParity(t *testing.T, kind string) parityGroup {
+	g, _ := remoteParity(t, kind)
+	g.cases = []parityCase{
+		{"not yet known", withKey("acme_remote"), 200},
+		{"known", withKey("acme_remote"), 200},
+		{"not yet known, over HTTP/2", withKey("acme_listed_remote").overHTTP2(), 403},
+		{"another address", withKey("acme_near").peer("127.0.0.2"), 403},
+		{"its address", withKey("acme_near"), 200},
+		{"unknown", withKey("acme_unknown"), 401},
+		{"unknown again", withKey("acme_unknown"), 401},
+		{"disabled", withKey("acme_disabled"), 401},
+		{"expired", withKey("acme_expired"), 401},
+		{"a permission", withKey("acme_reader").to("/read"), 200},
+		{"without the permission", withKey("acme_other").to("/read"), 403},
+		{"within the limit", withKey("acme_limited"), 200},
+		{"over the limit", withKey("acme_limited"), 429},
+		{"a list that only reports", withKey("acme_report"), 200},
+		{"POST, not yet known", withKey("acme_other").by(http.MethodPost), 200},
+		{"gRPC, not yet known", withKey("acme_grpc", "Content-Type", "application/grpc").overHTTP2(), 200},
 	}
-	fill := func() {
-		redis.CLI("FLUSHALL")
-		set("key_remote", "acme_remote", "")
-		set("key_other", "acme_other", "")
-		set("key_listed", "acme_listed_remote", `,"ip_whitelist":["192.0.2.7"]`)
-		set("key_limited", "acme_limited", `,"ratelimits":[{"name":"requests","limit":100,"duration":"1h"}]`)
-	}
-	return parityGroup{fill: fill, config: "store: {redis: " + url + "}\nratelimit: {store: redis, timeout: 1s, url: \"redis://" + l.addr() + "\"}\ncache: {lookup_timeout: 1s}\n"}, l
+	return g
 }
+
+// unreachableParity cuts off the key store before anything is known.
+func unreachableParity(t *testing.T, kind string) parityGroup {
+	g, l := remoteParity(t, kind)
+	g.cut = l.set
+	g.cases = []parityCase{
+		{"UNAVAILABLE", withKey("acme_remote"), 503},
+		{"UNAVAILABLE over HTTP/2", withKey("acme_remote").overHTTP2(), 503},
+		{"gRPC, UNAVAILABLE", withKey("acme_remote", "Content-Type", "application/grpc").overHTTP2(), 200},
+		{"MISSING_KEY", call{}, 401},
+	}
+	return g
+}
+
+// remoteParity has keys in a database, behind a link. With Redis, rate limits are there, too.
+func remoteParity(t *testing.T, kind string) (parityGroup, *link) {
+	db := databases[kind](t)
+	l := newLink(t, db.addr)
+	limits := ""
+	if kind == "redis" {
+		limits = "ratelimit: {store: redis, timeout: 1s, url: \"redis://" + l.addr() + "\"}\n"
+	}
+	const all = "cache: {lookup_timeout: 1s}\nroutes: [{path_prefix: /read, permissions: documents.read}]\n"
+	return parityGroup{
+		fill: func() { db.fill(t, remoteKeys) }, config: "store: " + db.store(l.addr()) + "\n" + limits + all,
+	}, l
+}
+
+var remoteKeys = "keys:\n" +
+	record("key_remote", "acme_remote", "external_id: acme") +
+	record("key_other", "acme_other") +
+	record("key_grpc", "acme_grpc", "ip_whitelist: [192.0.2.7]") +
+	record("key_listed", "acme_listed_remote", `ip_whitelist: [192.0.2.7, "2001:db8::/32"]`) +
+	record("key_near", "acme_near", "ip_whitelist: [127.0.0.1]") +
+	record("key_disabled", "acme_disabled", "enabled: false") +
+	record("key_expired", "acme_expired", "expires: 2020-01-01T00:00:00Z") +
+	record("key_reader", "acme_reader", "permissions: [documents.read]") +
+	record("key_report", "acme_report", "ip_whitelist: [192.0.2.7]", "ip_whitelist_mode: report") +
+	record("key_limited", "acme_limited", "ratelimits: [{name: requests, limit: 1, duration: 1h}]") +
+	record("key_busy", "acme_busy", "ratelimits: [{name: requests, limit: 1000000, duration: 1s}]")
 
 // forwardedParity sends lists of addresses, whose lines are separated by |, and one of them from another peer.
 func forwardedParity(config string, rows map[string]int) parityGroup {

@@ -21,6 +21,7 @@ type database struct {
 	addr    string
 	store   func(addr string) string                       // the store field of a configuration that reaches it there
 	disable func(t *testing.T, id string, h keystore.Hash) // as the database's own tools do
+	empty   func(t *testing.T)
 	kill    func()
 	restart func(t *testing.T)
 }
@@ -34,6 +35,9 @@ var databases = map[string]func(t *testing.T) database{
 			disable: func(t *testing.T, id string, _ keystore.Hash) {
 				s.Exec(t, "postgres", `UPDATE extauthz.keys SET enabled = false WHERE id = $1`, id)
 			},
+			empty: func(t *testing.T) {
+				s.Exec(t, "postgres", `DROP SCHEMA IF EXISTS extauthz CASCADE`)
+			},
 			kill:    s.Kill,
 			restart: func(t *testing.T) { s.Restart(t) },
 		}
@@ -46,6 +50,7 @@ var databases = map[string]func(t *testing.T) database{
 			disable: func(_ *testing.T, id string, h keystore.Hash) {
 				s.CLI("SET", "{extauthz}:key:"+h.String(), `{"id":"`+id+`","enabled":false}`)
 			},
+			empty:   func(*testing.T) { s.CLI("FLUSHALL") },
 			kill:    s.Kill,
 			restart: func(*testing.T) { s.Restart() },
 		}
@@ -59,12 +64,21 @@ type replicas struct {
 	file  string // a configuration that reaches the database directly
 }
 
-func startReplicas(t *testing.T, db database, keys string) replicas {
+// fill empties the database, writes these keys into it, and returns what changes them.
+func (db database) fill(t *testing.T, keys string) replicas {
 	t.Helper()
-	r := replicas{link: newLink(t, db.addr), file: filepath.Join(t.TempDir(), "extauthz.yaml")}
+	r := replicas{file: filepath.Join(t.TempDir(), "extauthz.yaml")}
 	writeFile(t, r.file, "store: "+db.store(db.addr)+"\n")
+	db.empty(t)
 	r.command(t, "", "store", "migrate")
 	r.command(t, keys, "key", "import", "--from", "-")
+	return r
+}
+
+func startReplicas(t *testing.T, db database, keys string) replicas {
+	t.Helper()
+	r := db.fill(t, keys)
+	r.link = newLink(t, db.addr)
 	// With this ttl, only a change that the store reports is visible during the test.
 	settings := harness.Settings{Config: "cache: {ttl: 10m, negative_ttl: 1s, lookup_timeout: 1s}\nstore: " + db.store(r.link.addr())}
 	servers := []string{harness.StartExtauthz(t, settings).Addr, harness.StartExtauthz(t, settings).Addr}
