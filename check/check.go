@@ -101,18 +101,26 @@ func (c *Checker) prepareStatuses(overrides map[authz.Code]int) error {
 // never panics: a request whose check panics is refused as [authz.Unavailable], by a denial, not an
 // error. Strings of o may share memory with those of a.
 func (c *Checker) Check(ctx context.Context, a *Attributes, o *Outcome) {
-	c.check(ctx, a, o, false)
+	c.check(ctx, a, o, c.begin, false)
 }
 
 // TryCheck is Check, but returns false if the decision would have to wait for the key store or the rate
-// limiter. Nothing is spent, recorded or observed then, and o refuses. It never blocks.
-func (c *Checker) TryCheck(ctx context.Context, a *Attributes, o *Outcome) bool {
-	return c.check(ctx, a, o, true)
+// limiter. Nothing is spent, recorded or observed then, and o refuses; the check is for [Checker.Continue] to
+// complete, with the context that TryCheck returns. It never blocks.
+func (c *Checker) TryCheck(ctx context.Context, a *Attributes, o *Outcome) (begun context.Context, done bool) {
+	return c.check(ctx, a, o, c.begin, true)
 }
 
-// check is TryCheck if noWait is true, and otherwise Check, for which it returns true.
-func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait bool) (done bool) {
+// Continue is Check for a request whose TryCheck returned false. ctx is the context that TryCheck returned, or
+// derived from it: Begin is called once for each check.
+func (c *Checker) Continue(ctx context.Context, a *Attributes, o *Outcome) {
+	c.check(ctx, a, o, nil, false)
+}
+
+// check is TryCheck if noWait is true. begin may be nil.
+func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, begin func(context.Context) context.Context, noWait bool) (begun context.Context, done bool) {
 	o.Reset()
+	begun = ctx
 	defer func() {
 		if p := recover(); p != nil { // in Begin, Record or Observe
 			o.Deny()
@@ -120,24 +128,24 @@ func (c *Checker) check(ctx context.Context, a *Attributes, o *Outcome, noWait b
 			done = true
 		}
 	}()
-	if c.begin != nil {
-		ctx = c.begin(ctx)
+	if begin != nil {
+		begun = begin(ctx)
 	}
 	if c.observe == nil && c.record == nil {
-		return c.decide(ctx, a, o, noWait)
+		return begun, c.decide(begun, a, o, noWait)
 	}
 	start := time.Now()
-	if !c.decide(ctx, a, o, noWait) {
-		return false
+	if !c.decide(begun, a, o, noWait) {
+		return begun, false
 	}
 	o.seen.Start, o.seen.Duration = start, time.Since(start)
-	if c.record != nil && !c.record(ctx, &o.seen) {
+	if c.record != nil && !c.record(begun, &o.seen) {
 		c.refuseUnrecorded(a, o)
 	}
 	if c.observe != nil {
-		c.observe(ctx, &o.seen)
+		c.observe(begun, &o.seen)
 	}
-	return true
+	return begun, true
 }
 
 var errNotRecorded = errors.New("the decision cannot be recorded")

@@ -28,7 +28,7 @@ func TestTryCheck(t *testing.T) {
 		for _, a := range send("x-api-key", "s").forms {
 			var o Outcome
 			calls = 0
-			if got := c.TryCheck(t.Context(), a, &o); got != want || codeOf(t, &o) != wantCode || calls != wantCalls {
+			if _, got := c.TryCheck(t.Context(), a, &o); got != want || codeOf(t, &o) != wantCode || calls != wantCalls {
 				t.Errorf("got %t, %s, %d calls; want %t, %s, %d", got, codeOf(t, &o), calls, want, wantCode, wantCalls)
 			}
 			if c.Check(t.Context(), a, &o); codeOf(t, &o) != "VALID" {
@@ -49,9 +49,39 @@ func TestTryCheckThatPanics(t *testing.T) {
 	} {
 		for _, a := range send("x-api-key", "s").forms {
 			var o Outcome
-			if c := checker(t, config); !c.TryCheck(t.Context(), a, &o) || o.Allowed() {
+			if _, done := checker(t, config).TryCheck(t.Context(), a, &o); !done || o.Allowed() {
 				t.Errorf("got %+v", o)
 			}
+		}
+	}
+}
+
+// A check that waits begins once: Continue has the context of TryCheck.
+func TestContinue(t *testing.T) {
+	type began struct{}
+	begins, continued := 0, false
+	c := checker(t, Config{
+		Authorizer: decides(func(ctx context.Context, r authz.Request) (authz.Decision, error) {
+			if r.NoWait {
+				return authz.Decision{}, keystore.ErrNotInMemory
+			}
+			continued = ctx.Value(began{}) != nil
+			return authz.Decision{Code: authz.Valid, Key: &keystore.Key{ID: "key_a"}}, nil
+		}),
+		Begin: func(ctx context.Context) context.Context {
+			begins++
+			return context.WithValue(ctx, began{}, begins)
+		},
+	})
+	for _, a := range send("x-api-key", "s").forms {
+		var o Outcome
+		begins, continued = 0, false
+		begun, done := c.TryCheck(t.Context(), a, &o)
+		if done {
+			t.Fatal("it did not have to wait")
+		}
+		if c.Continue(begun, a, &o); codeOf(t, &o) != "VALID" || begins != 1 || !continued {
+			t.Errorf("got %s, began %d times, with its context %t", codeOf(t, &o), begins, continued)
 		}
 	}
 }

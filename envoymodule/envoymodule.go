@@ -67,20 +67,21 @@ func (f *Filter) Check(c *Call, s Stream) (answered bool) {
 		}
 	}()
 	checker := f.backend.Checker()
-	if checker.TryCheck(context.Background(), &c.Attributes, &c.outcome) {
+	begun, done := checker.TryCheck(context.Background(), &c.Attributes, &c.outcome)
+	if done {
 		c.answer()
 		return true
 	}
-	return !f.wait(checker, c, s)
+	return !f.wait(begun, checker, c, s)
 }
 
-// wait has the request checked in the background, and reports whether the stream waits for that.
+// wait has the check that began continued in the background, and reports whether the stream waits for that.
 // Otherwise c.Reply holds a refusal.
-func (f *Filter) wait(checker *check.Checker, c *Call, s Stream) bool {
+func (f *Filter) wait(begun context.Context, checker *check.Checker, c *Call, s Stream) bool {
 	select {
 	case f.waiting <- struct{}{}:
 	default:
-		checker.Check(canceled{context.Background(), errTooMany}, &c.Attributes, &c.outcome)
+		checker.Continue(canceled{begun, errTooMany}, &c.Attributes, &c.outcome) //nolint:contextcheck // it has the values of begun
 		c.answer()
 		return false
 	}
@@ -94,22 +95,22 @@ func (f *Filter) wait(checker *check.Checker, c *Call, s Stream) bool {
 	go func() {
 		defer func() { <-f.waiting }()
 		defer own.Release()
-		f.checkLater(checker, own)
+		f.checkLater(begun, checker, own)
 		later.Resume(&own.Reply)
 	}()
 	return true
 }
 
 // checkLater checks the request with a deadline.
-func (f *Filter) checkLater(checker *check.Checker, c *Call) {
+func (f *Filter) checkLater(begun context.Context, checker *check.Checker, c *Call) {
 	defer func() {
 		if p := recover(); p != nil {
 			f.panicked(c, p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), f.backend.Patience())
+	ctx, cancel := context.WithTimeout(begun, f.backend.Patience())
 	defer cancel()
-	checker.Check(ctx, &c.Attributes, &c.outcome)
+	checker.Continue(ctx, &c.Attributes, &c.outcome)
 	c.answer()
 }
 

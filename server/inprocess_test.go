@@ -50,7 +50,7 @@ func writeFile(t *testing.T, path, text string) {
 func (p *InProcess) status(ctx context.Context, secret string) int {
 	var o check.Outcome
 	a := check.Attributes{Peer: "192.0.2.1", Path: "/", Headers: []check.Field{{Name: "x-api-key", Value: secret}}}
-	if done := p.Checker().TryCheck(ctx, &a, &o); !done {
+	if _, done := p.Checker().TryCheck(ctx, &a, &o); !done {
 		return -1
 	}
 	if o.Allowed() {

@@ -13,6 +13,7 @@ import (
 
 	"extauthz/config"
 	"extauthz/keystore"
+	"extauthz/keystore/cache"
 )
 
 // testServer returns a server that logs into the buffer.
@@ -29,6 +30,7 @@ func testServer(t testing.TB, cfg *config.Config, log io.Writer) *server {
 func serveOver(t testing.TB, s *server, cfg *config.Config, store keystore.Store) *grpc.ClientConn {
 	t.Helper()
 	s.keys = &keys{Store: store}
+	s.keys.cache, _ = store.(*cache.Cache)
 	first, err := s.newSnapshot(t.Context(), cfg, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -141,6 +141,27 @@ func TestWhatIsTraced(t *testing.T) {
 	}
 }
 
+// A check that has to wait is drawn for the sample once, as any other, and its lookup is in its span.
+func TestAWaitingCheckIsDrawnOnce(t *testing.T) {
+	collector := otlptest.Start(t)
+	s, _ := traced(t, config.Tracing{Endpoint: collector.GRPC, Protocol: config.OTLPOverGRPC, Ratio: 1}, &proctest.Buffer{})
+	checker := s.now.Load().checker
+	a := &check.Attributes{Path: "/", Peer: "10.1.2.3", Headers: []check.Field{{Name: "x-api-key", Value: tracedSecret}}}
+	var o check.Outcome
+	begun, done := checker.TryCheck(t.Context(), a, &o)
+	if done || tracing.Root(begun) == "" {
+		t.Fatalf("done %t, in the trace %q", done, tracing.Root(begun))
+	}
+	if checker.Continue(begun, a, &o); !o.Allowed() {
+		t.Fatal("refused")
+	}
+	s.now.Load().tracing.close()
+	checks, lookups := collector.Named("check"), collector.Named("store look-up")
+	if len(checks) != 1 || checks[0].TraceID != tracing.Root(begun) || len(lookups) != 1 || lookups[0].ParentID != checks[0].ID {
+		t.Errorf("checks %+v, lookups %+v, want one of each in the trace %s", checks, lookups, tracing.Root(begun))
+	}
+}
+
 // A collector that hangs or is unreachable neither delays nor refuses a check. Lost spans are counted and
 // logged.
 func TestCollectorLost(t *testing.T) {
