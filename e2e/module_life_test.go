@@ -319,3 +319,37 @@ func TestModuleStreamsThatEndWhileTheyWait(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A listener whose store does not answer does not hold up Envoy's main thread: others continue, their updates take
+// effect, and its requests are refused until the store answers.
+func TestModuleOpensWhileItsStoreHangs(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	url := `"redis://` + redis.Addr() + `"`
+	remote := newModule(t, "", "store: {redis: {url: "+url+"}}\nratelimit: {store: redis, url: "+url+"}\nusage: {record: true}\n").config()
+	local := newModule(t, keys, "").config()
+	l := listeners{t.TempDir()}
+	l.write(t, true, map[string][]string{"local": {local}})
+	envoy := harness.StartEnvoy(t, l.bootstrap(harness.EnvoyAddress(t, harness.StartUpstream(t).Addr)))
+	redis.Pause()
+	defer redis.Resume()
+	l.write(t, true, map[string][]string{"local": {local}, "remote": {remote}})
+	var longest time.Duration
+	polltest.Until(t, "the listener is there", func() bool {
+		start := time.Now()
+		there := strings.Contains(envoy.AdminGet("/listeners?format=json"), `"remote"`) // the main thread answers
+		longest = max(longest, time.Since(start))
+		return there
+	})
+	t.Logf("the main thread answered after %s at most", longest)
+	if longest > 1500*time.Millisecond { // an attempt to connect takes 2 s, and there are three
+		t.Errorf("the main thread answered after %s", longest)
+	}
+	send(t, envoy.Addr("local"), withKey(open)).upstreamSaw(t)
+	send(t, envoy.Addr("remote"), withKey(open)).wantRefusal(t, 503, "UNAVAILABLE", "")
+	redis.Resume()
+	polltest.Until(t, "the store answers", func() bool { return send(t, envoy.Addr("remote"), withKey(open)).status == 401 })
+	if code := envoy.Stop(); code != 0 {
+		t.Errorf("Envoy ended with %d", code)
+	}
+}

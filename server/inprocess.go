@@ -18,7 +18,8 @@ type InProcess struct {
 }
 
 // Open opens all that a configuration names. o.Signals is not used, and the configuration that o.Load
-// returns must have been read with InProcess. The admin listener is opened in the background, and as soon
+// returns must have been read with InProcess. It waits for servers of the key store, the rate limiter and usage, but no
+// longer than a moment: requests that need one which does not answer are refused as UNAVAILABLE. The admin listener is opened in the background, and as soon
 // as its address is free: a front end may open the next configuration before it closes the last one.
 func Open(ctx context.Context, o Options) (*InProcess, error) {
 	s := newServer(o)
@@ -32,6 +33,10 @@ func Open(ctx context.Context, o Options) (*InProcess, error) {
 	return p, nil
 }
 
+// connectTimeout limits how long Open waits for all servers of the configuration together. The thread that
+// waits may be one on which a proxy's updates and its health checks depend. Connecting goes on in the background.
+const connectTimeout = 250 * time.Millisecond
+
 // open opens everything but listeners, and starts the background tasks.
 func (s *server) open(ctx context.Context) error {
 	cfg, err := s.options.Load()
@@ -39,10 +44,12 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.loaded(cfg)
-	if err := s.startKeys(ctx, cfg); err != nil {
+	connect, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := s.startKeys(connect, cfg); err != nil {
 		return err
 	}
-	if err := s.useFirst(ctx, cfg); err != nil {
+	if err := s.useFirst(connect, cfg); err != nil {
 		return err
 	}
 	s.startBackground(ctx)

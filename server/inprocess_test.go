@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"extauthz/check"
 	"extauthz/config"
 	"extauthz/keystore"
 	"extauthz/polltest"
 	"extauthz/proctest"
+	"extauthz/redisclient/redistest"
 )
 
 // openInProcess opens a configuration with a key, whose secret is "secret", and these lines.
@@ -103,6 +105,36 @@ func TestOpenAwaitsTheAdminAddress(t *testing.T) {
 	if ready() {
 		t.Error("it is ready after Close")
 	}
+}
+
+// Open waits only a moment for servers that accept connections and do not answer, and requests are refused until
+// they do.
+func TestOpenDoesNotWaitForServers(t *testing.T) {
+	redis := redistest.Start(t)
+	redis.Pause()
+	path := filepath.Join(t.TempDir(), "extauthz.yaml")
+	writeFile(t, path, "store: {redis: {url: \""+redis.URL()+"\"}}\nratelimit: {store: redis, url: \""+redis.URL()+"\"}\nusage: {record: true}\nadmin: {listen: none}\n")
+	w := NewLogWriter(new(proctest.Buffer))
+	t.Cleanup(w.Close)
+	start := time.Now()
+	p, err := Open(t.Context(), Options{Load: func() (*config.Config, error) { return config.Load(path, config.Overrides{InProcess: true}) }, Log: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	if took := time.Since(start); took > 1500*time.Millisecond { // one attempt to connect takes 2 s
+		t.Errorf("Open took %s", took)
+	}
+	a := check.Attributes{Peer: "192.0.2.1", Path: "/", Headers: []check.Field{{Name: "x-api-key", Value: "secret"}}}
+	var o check.Outcome
+	if p.Checker().Check(t.Context(), &a, &o); o.Allowed() || o.Status() != 503 {
+		t.Errorf("while Redis hangs: allowed %t, %d", o.Allowed(), o.Status())
+	}
+	redis.Resume()
+	polltest.Until(t, "Redis answers", func() bool {
+		p.Checker().Check(t.Context(), &a, &o)
+		return !o.Allowed() && o.Status() == 401
+	})
 }
 
 func TestOpenFails(t *testing.T) {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -59,13 +60,13 @@ func (s *server) loaded(cfg *config.Config) {
 	s.warn(cfg.Warnings)
 }
 
-// startKeys opens the store of keys until close is called.
+// startKeys opens the store of keys until close is called. It waits for a remote one until ctx ends.
 func (s *server) startKeys(ctx context.Context, cfg *config.Config) (err error) {
 	if s.keys, err = s.openKeys(ctx, cfg); err != nil {
 		return err
 	}
 	s.atEnd(s.keys.close)
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return err // stopped while the keys were read
 	}
 	s.warn(s.keys.warnings())
