@@ -28,7 +28,7 @@ type Edit struct {
 	Actor string    `json:"actor"` // who made it: see [keystore.Actor]
 
 	// DatabaseUser is the user that the edit was made as, in a database that has users. The
-	// database says so itself, while it is told the actor.
+	// database knows it, while the client sets the actor.
 	DatabaseUser string `json:"databaseUser,omitempty"`
 
 	KeyID  string `json:"keyId"`
@@ -75,7 +75,7 @@ type Editor interface {
 }
 
 // New returns the record of an edit by the actor of ctx that took a key from before to after. For a
-// new key before is nil, and for a deleted one after. The edit has no changes if the keys are equal.
+// new key, before is nil; for a deleted one, after is nil. The edit has no changes if the keys are equal.
 func New(ctx context.Context, before, after *keystore.Key, now time.Time) Edit {
 	e := Edit{Time: now.UTC().Truncate(time.Microsecond), Actor: keystore.Actor(ctx), Action: Change, Changes: Diff(before, after)}
 	if before != nil {
@@ -104,8 +104,7 @@ func (e Edit) Who() string {
 	return printable(who)
 }
 
-// printable replaces the characters that move or hide other text: a trail also has what others wrote
-// in SQL.
+// printable replaces the characters that move or hide other text, because edits in SQL may contain them.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || unicode.In(r, unicode.Bidi_Control, unicode.Zl, unicode.Zp) {

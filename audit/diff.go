@@ -7,19 +7,18 @@ import (
 	"extauthz/keystore"
 )
 
-// Fields are the fields that the trail has, in the order of a key file. The id never changes.
+// Fields are the fields in the trail, in the order of a key file. The id never changes.
 var Fields = []string{
 	"name", "hash", "ip_whitelist", "ip_whitelist_mode", "previous", "enabled", "expires", "external_id",
 	"permissions", "roles", "ratelimits", "meta",
 }
 
-// maxValue is the longest value, in bytes of JSON, that the trail has whole. It bounds what a key
-// with a long list costs at each edit.
+// maxValue is the length, in bytes of JSON, of the longest value that is recorded completely. It bounds the
+// size of the record of an edit of a key with a long list.
 const maxValue = 16 << 10
 
-// Diff returns the fields in which two keys differ; nil stands for a key that does not exist. It
-// returns no hash. A changed hash is a change without values, and is not reported for a key that is
-// added or deleted.
+// Diff returns the fields in which two keys differ; nil is a key that does not exist. It returns no hash. A
+// changed hash is a change without values, and is not reported for a key that is added or deleted.
 func Diff(before, after *keystore.Key) []FieldChange {
 	was, is := fieldsOf(before), fieldsOf(after)
 	var changes []FieldChange

@@ -12,8 +12,8 @@ import (
 	"extauthz/keystore"
 )
 
-// A Record is how the trail stands in a file or a stream: one edit of one key, or the same edit, without
-// its changes, of many.
+// A Record is an entry of the trail in a file or a stream: one edit of one key, or the same edit, without its
+// changes, of many.
 type Record struct {
 	Edit
 	KeyIDs []string `json:"keyIds,omitempty"` // in place of KeyID
@@ -35,7 +35,7 @@ func (r Record) Line() ([]byte, error) {
 }
 
 // Lines returns the lines of a file, with their ends, for an edit that changes the keys in after, by
-// their ids: a key that before does not have is added, and one that is nil in after is deleted.
+// their ids: a key that is not in before is added, and one that is nil in after is deleted.
 func Lines(ctx context.Context, before, after map[string]*keystore.Key) ([]byte, error) {
 	now, ids := time.Now(), slices.Sorted(maps.Keys(after))
 	added := slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return before[id] != nil })
@@ -63,7 +63,7 @@ func Lines(ctx context.Context, before, after map[string]*keystore.Key) ([]byte,
 	return lines, nil
 }
 
-// Of returns the edit of a key that the record is about.
+// Of returns the record's edit of a key.
 func (r Record) Of(keyID string) (Edit, bool) {
 	e := r.Edit
 	if e.KeyID == "" && slices.Contains(r.KeyIDs, keyID) {
@@ -72,8 +72,8 @@ func (r Record) Of(keyID string) (Edit, bool) {
 	return e, e.KeyID == keyID && keyID != ""
 }
 
-// Find returns the edit of a key that a line holds, if it does. A line that cannot be read, such as
-// one that was cut by a crash, holds none.
+// Find returns the edit of a key in a line, if there is one. There is none in a line that cannot be read,
+// such as one that was cut by a crash.
 func Find(line []byte, keyID string) (Edit, bool) {
 	if !bytes.Contains(line, []byte(`"`+keyID+`"`)) { // an id needs no escapes
 		return Edit{}, false

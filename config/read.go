@@ -25,8 +25,8 @@ type Overrides struct {
 	// have no effect.
 	InProcess bool
 
-	// Text, if not empty, is the text of the configuration, in place of the file's. Its path then
-	// stands in errors, and relative paths start from the path's folder.
+	// Text, if not empty, replaces the text of the file. Errors contain the path, and relative paths start
+	// from its folder.
 	Text string
 }
 

@@ -22,7 +22,7 @@ type Tracing struct {
 	// Default: 0, none: a check then has spans only if Envoy records its trace.
 	Ratio float64
 
-	Addresses bool // whether spans have client addresses, and texts of errors, which may name some; default: false
+	Addresses bool // whether spans have client addresses, and error messages, which may contain some; default: false
 }
 
 // The values of [Tracing.Protocol], and the one of Endpoint that is no URL.

@@ -8,11 +8,11 @@ import (
 
 const (
 	maxAttempts  = 10     // to log in, in a minute, from one address
-	maxAddresses = 10_000 // that are counted apart
+	maxAddresses = 10_000 // that are counted separately
 )
 
-// attempts bounds how often an address tries to log in, so that guessing is slow and does not keep
-// others out. The zero value is ready for use. It is safe for concurrent use.
+// attempts limits how often an address tries to log in, so that guessing is slow and does not lock others
+// out. The zero value is ready for use. It is safe for concurrent use.
 type attempts struct {
 	mu     sync.Mutex
 	minute int64
@@ -28,13 +28,13 @@ func (a *attempts) take(peer string, now time.Time) bool {
 	}
 	network := networkOf(peer)
 	if _, ok := a.counts[network]; !ok && len(a.counts) >= maxAddresses {
-		network = netip.Prefix{} // all of the others together
+		network = netip.Prefix{} // all others together
 	}
 	a.counts[network]++
 	return a.counts[network] <= maxAttempts
 }
 
-// forget starts again at none: the peer has logged in.
+// forget resets the count after the peer has logged in.
 func (a *attempts) forget(peer string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -88,7 +88,7 @@ const (
 	topBarAt     = 19 // pixels from a label to its bar
 )
 
-// newTopChart takes addresses in order of their requests.
+// newTopChart returns the chart of addresses that are in order of their requests.
 func newTopChart(used []usedFrom) topChart {
 	var c topChart
 	var most uint64
@@ -106,5 +106,5 @@ func newTopChart(used []usedFrom) topChart {
 
 func percent(n, most uint64) float64 { return 100 * float64(n) / float64(max(most, 1)) }
 
-// Height is that of the drawing, in pixels.
+// Height returns the height of the drawing, in pixels.
 func (c topChart) Height() int { return len(c.Bars) * topStep }

@@ -17,8 +17,8 @@ type checkData struct {
 	Result  *CheckResult
 }
 
-// checkPage explains the decision on a request. It is a GET: nothing is changed or spent, and its
-// address can be passed on.
+// checkPage explains the decision on a request. It is a GET: it changes and spends nothing, and its URL can be
+// shared.
 func (d *Dashboard) checkPage(w http.ResponseWriter, r *http.Request, s *session) {
 	value := func(name string) string { return strings.TrimSpace(r.FormValue(name)) }
 	data := checkData{Offered: d.cfg.Explain != nil, Peer: value("peer"), Request: CheckRequest{
@@ -53,7 +53,7 @@ func (d *Dashboard) checkPage(w http.ResponseWriter, r *http.Request, s *session
 
 const noSuchKey = "There is no key with this id."
 
-// checkFailed returns what the user may see of an error.
+// checkFailed returns the message of an error for the user.
 func (d *Dashboard) checkFailed(r *http.Request, err error) (status int, text string) {
 	if errors.Is(err, keystore.ErrNotFound) {
 		return http.StatusNotFound, noSuchKey

@@ -25,7 +25,7 @@ type Config struct {
 	// [keystore.Actor].
 	Keys keystore.Editor
 
-	// Usage is where the keys were used from; nil if it is not recorded.
+	// Usage is the recorded usage of the keys; nil if it is not recorded.
 	Usage usage.Store
 
 	// History returns the last edits of a key, newest first; nil if there is no trail.
@@ -45,27 +45,27 @@ type Config struct {
 	// State reports the state of the store and its servers; nil for none.
 	State func(ctx context.Context) State
 
-	// Login decides who gets in.
+	// Login decides who may log in.
 	Login Login
 
-	// Hosts are the values of the Host header that are served, such as 127.0.0.1:9194. Any
-	// other is refused: a page of another name may have been made to resolve to this address.
+	// Hosts are the accepted values of the Host header, such as 127.0.0.1:9194. Any
+	// other is refused, because another site's name may resolve to this address (DNS rebinding).
 	Hosts []string
 
-	// TLS says that the browser reaches the dashboard by https.
+	// TLS reports that browsers reach the dashboard by https.
 	TLS bool
 
 	Log *slog.Logger     // nil: nothing is logged
 	Now func() time.Time // nil: time.Now
 }
 
-// A CheckRequest is a request as it would arrive at Envoy.
+// A CheckRequest is a request as Envoy would receive it.
 type CheckRequest struct {
 	KeyID                       string
 	Peer                        netip.Addr // the zero Addr for none
 	ForwardedFor                string     // the line of x-forwarded-for; empty for none
 	Method, Host, Path          string
-	Permissions, RateLimitCosts string // as in Envoy's context extensions; empty: as the configuration's routes say
+	Permissions, RateLimitCosts string // as in Envoy's context extensions; empty: those of the configuration's routes
 }
 
 // A CheckResult explains a decision.
@@ -82,7 +82,7 @@ type CheckStep struct {
 	Ran, Holds   bool
 }
 
-// A State is what is known of the store and the servers.
+// A State is the state of the store and the servers.
 type State struct {
 	Store    string // its kind or path
 	Err      error  // why the store does not answer; nil if it does
@@ -149,7 +149,7 @@ func New(cfg Config) (*Dashboard, error) {
 // ServeHTTP implements [http.Handler].
 func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) { d.handler.ServeHTTP(w, r) }
 
-// routes is every page. What changes anything is a POST, and for editors alone.
+// routes returns the handlers of every page. Changes are POSTs, and only for editors.
 func (d *Dashboard) routes(static fs.FS) http.Handler {
 	mux := http.NewServeMux()
 	for _, name := range []string{"style.css", "app.js"} {

@@ -18,11 +18,11 @@ import (
 
 // An editForm is one way to change a key.
 type editForm struct {
-	// parse reads the form, and returns what it does to a key, or what is wrong with it.
+	// parse reads the form and returns a function that changes a key, or the mistakes in the form.
 	parse func(r *http.Request, now time.Time) (func(*keystore.Key) error, error)
-	done  string // what has happened then, in words
+	done  string // the message after the change
 
-	effect bool // the page says whether requests are decided by it now
+	effect bool // whether the page says when the change takes effect
 }
 
 // editForms are the forms of a key's page, by the last part of their address.
@@ -41,16 +41,16 @@ type lineErrors []lineError
 
 type lineError struct {
 	Line int
-	Text string // what stands there
-	Err  string // what is wrong, and what to write instead
+	Text string // the line
+	Err  string // the mistake, and what to write instead
 }
 
 func (e lineErrors) Error() string { return fmt.Sprintf("%d lines cannot be used", len(e)) }
 
 const maxLines = 10_000
 
-// parseLines reads one entry a line. Empty lines, and what follows a #, do not count; a line may
-// end in a comma, and entries may be quoted, as in a key file.
+// parseLines reads one entry per line. Empty lines and comments after # are ignored; a line may end in a comma,
+// and entries may be quoted, as in a key file.
 func parseLines(text string) ([]netip.Prefix, error) {
 	var entries []netip.Prefix
 	var wrong lineErrors
@@ -137,7 +137,7 @@ func parseEnabled(enabled bool) func(*http.Request, time.Time) (func(*keystore.K
 	}
 }
 
-// parseExpire reads a moment as browsers send one, in UTC; empty is never.
+// parseExpire reads a time in the format of browsers, in UTC; empty is never.
 func parseExpire(r *http.Request, _ time.Time) (func(*keystore.Key) error, error) {
 	text := strings.TrimSpace(r.PostFormValue("expires"))
 	var moment time.Time
@@ -158,24 +158,24 @@ func parseExpire(r *http.Request, _ time.Time) (func(*keystore.Key) error, error
 	}, err
 }
 
-// errChanged says that a key is not as the form has it.
+// errChanged means that a key has changed since the form was shown.
 var errChanged = errors.New("the key has changed meanwhile")
 
-// A confirmation is asked for before an edit that is more than it seems.
+// A confirmation is required before an edit that refuses recent requests, or of a key that has changed.
 type confirmation struct {
 	Key      *keystore.Key
 	Action   string       // the form's address
 	Fields   url.Values   // of the form
 	Version  string       // of the key as it is now
-	Changed  []audit.Edit // what happened since the form was shown; nil: nothing
+	Changed  []audit.Edit // the edits since the form was shown; may be nil
 	Conflict bool
-	Question string            // what is asked, if it is more than whether to go on
-	Button   string            // that answers it with yes
-	ShutOut  *usage.Evaluation // what of the last week it would refuse; nil: nothing
+	Question string            // the question, if there is one beyond whether to continue
+	Button   string            // the label of the button that confirms
+	ShutOut  *usage.Evaluation // requests of the last week that it would refuse; nil if none
 	Days     int
 }
 
-// lookBack is how far the addresses are looked at that an edit might shut out.
+// lookBack is the period of usage in which addresses are searched that an edit would refuse.
 const lookBack = 7 * 24 * time.Hour
 
 // edit changes the key that the request names.
@@ -211,8 +211,7 @@ func (d *Dashboard) edit(w http.ResponseWriter, r *http.Request, s *session, for
 
 func lastPart(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
-// formKey reads a form, and returns the key that it is about. It returns nil if it has answered the
-// request with what is wrong.
+// formKey reads a form and returns its key. It returns nil if it has answered the request with an error.
 func (d *Dashboard) formKey(w http.ResponseWriter, r *http.Request) *keystore.Key {
 	k := d.pathKey(w, r)
 	if k == nil {
@@ -225,7 +224,7 @@ func (d *Dashboard) formKey(w http.ResponseWriter, r *http.Request) *keystore.Ke
 	return k
 }
 
-// update writes a change of a key, unless the key is not what it was any more.
+// update writes a change of a key, unless the key has changed since the form was shown.
 func (d *Dashboard) update(ctx context.Context, s *session, before *keystore.Key, change func(*keystore.Key) error) error {
 	ctx = keystore.WithActor(ctx, s.user)
 	return d.cfg.Keys.Update(ctx, before.ID, func(k *keystore.Key) error {
@@ -236,9 +235,8 @@ func (d *Dashboard) update(ctx context.Context, s *session, before *keystore.Key
 	})
 }
 
-// mustConfirm returns what the user is to be asked, or nil if the form may be carried out: the
-// key is as the form has it, and either there is nothing to ask, or the user has seen the question
-// and who is shut out.
+// mustConfirm returns the confirmation that the user must give, or nil if the edit may be made: the key has
+// not changed, and either nothing needs confirmation, or the user has confirmed it.
 func (d *Dashboard) mustConfirm(r *http.Request, k, after *keystore.Key, question string) *confirmation {
 	now := version(k)
 	conflict := r.PostFormValue("version") != now
@@ -257,12 +255,12 @@ func (d *Dashboard) mustConfirm(r *http.Request, k, after *keystore.Key, questio
 		c.Button = "Yes"
 	}
 	if conflict && d.cfg.History != nil {
-		c.Changed, _ = d.cfg.History(r.Context(), k.ID, 3) // without it, the page says only that it changed
+		c.Changed, _ = d.cfg.History(r.Context(), k.ID, 3) // without it, the page only says that the key has changed
 	}
 	return c
 }
 
-// status is 409 for a conflict with what happened meanwhile or would happen, and 200 for a question.
+// status is 409 for a conflict with a concurrent edit or recent usage, and 200 for a question.
 func (c *confirmation) status() int {
 	if c.Conflict || c.ShutOut != nil {
 		return http.StatusConflict
@@ -270,8 +268,8 @@ func (c *confirmation) status() int {
 	return http.StatusOK
 }
 
-// shutOut returns which requests of the last days would be refused after an edit, if it refuses
-// any that are not refused before.
+// shutOut returns the requests of the last days that would be refused after an edit, if it refuses any that
+// are not refused now.
 func (d *Dashboard) shutOut(ctx context.Context, before, after *keystore.Key) *usage.Evaluation {
 	if d.cfg.Usage == nil {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// effect says how the servers decide by a key that was just changed.
+// effect says when a change of a key takes effect on the servers.
 func (d *Dashboard) effect(ctx context.Context) string {
 	if d.cfg.State == nil {
 		return ""

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// policy lets a page load nothing but our own style and script, and be part of no other page.
+// policy lets a page load only our own style and script, and forbids framing.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
-// guard refuses what no page of ours sends: requests for other hosts, and changes that another
-// site asks for. It bounds forms, and tells browsers what no page may do.
+// guard refuses requests that our pages do not send: those for other hosts, and cross-site changes. It limits
+// the size of forms, and sets security headers.
 func (d *Dashboard) guard(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +61,7 @@ func (d *Dashboard) require(role Role, handle func(http.ResponseWriter, *http.Re
 	}
 }
 
-// clip bounds what a caller can write to the log.
+// clip limits the length of a caller's text in the log.
 func clip(s string) string {
 	const longest = 200
 	if len(s) > longest {

@@ -14,13 +14,13 @@ import (
 	"extauthz/usage"
 )
 
-// A formState is a form that is shown again because something is wrong with it.
+// A formState is a form that is shown again because it has a mistake.
 type formState struct {
 	Values url.Values
 	Err    error
 }
 
-// Text returns what is wrong, unless it is about lines.
+// Text returns the mistake, unless it is in lines.
 func (f *formState) Text() string {
 	if f == nil || f.Err == nil {
 		return ""
@@ -28,7 +28,7 @@ func (f *formState) Text() string {
 	return f.Err.Error()
 }
 
-// Lines returns the mistakes in the lines of the form.
+// Lines returns the mistakes by line.
 func (f *formState) Lines() []lineError {
 	if f == nil {
 		return nil
@@ -37,7 +37,7 @@ func (f *formState) Lines() []lineError {
 	return lines
 }
 
-// Entries returns the lines as they were sent.
+// Entries returns the submitted lines.
 func (f *formState) Entries() string {
 	if f == nil {
 		return ""
@@ -49,8 +49,8 @@ type keyData struct {
 	Key       *keystore.Key
 	State     keyState
 	Version   string
-	Done      string // what has just happened
-	Effect    string // what that means for requests; empty if nothing is to be said
+	Done      string // the change that was just made
+	Effect    string // when it takes effect; may be empty
 	Form      *formState
 	Entries   []listEntry
 	HasUsage  bool
@@ -84,16 +84,16 @@ type usedFrom struct {
 type proposalData struct {
 	usage.Proposal
 	Widen bool
-	Lines string // the entries, one a line
+	Lines string // the entries, one per line
 }
 
 type evaluationData struct {
 	usage.Evaluation
 	Prefixes []netip.Prefix // the whitelist that was tried
-	Lines    string         // the same, one a line
+	Lines    string         // the same, one per line
 }
 
-// usagePeriod is how far a key's page looks back.
+// usagePeriod is the period of usage on a key's page.
 const usagePeriod = 30 * 24 * time.Hour
 
 func (d *Dashboard) keyPage(w http.ResponseWriter, r *http.Request, s *session) {
@@ -104,7 +104,7 @@ func (d *Dashboard) keyPage(w http.ResponseWriter, r *http.Request, s *session) 
 	d.keyPageWith(w, r, s, k, http.StatusOK, nil)
 }
 
-// pathKey returns the key that the request's path names, or nil if it has answered the request.
+// pathKey returns the key in the request's path, or nil if it has answered the request.
 func (d *Dashboard) pathKey(w http.ResponseWriter, r *http.Request) *keystore.Key {
 	id := r.PathValue("id")
 	if keystore.ValidateID(id) != nil {
@@ -119,7 +119,7 @@ func (d *Dashboard) pathKey(w http.ResponseWriter, r *http.Request) *keystore.Ke
 	return k
 }
 
-// keyPageWith shows a key's page, with a form that is to be mended.
+// keyPageWith shows a key's page, with a form that must be corrected.
 func (d *Dashboard) keyPageWith(w http.ResponseWriter, r *http.Request, s *session, k *keystore.Key, status int, form *formState) {
 	d.render(w, r, status, "key", k.ID, s, d.keyData(r, k, form))
 }
@@ -192,7 +192,7 @@ func lastUsedFrom(u *usage.KeyUsage, p netip.Prefix) time.Time {
 	return last
 }
 
-// evaluate tries a list on the requests of the last days, and changes nothing.
+// evaluate shows what a list would have refused in the last days. It changes nothing.
 func (d *Dashboard) evaluate(w http.ResponseWriter, r *http.Request, s *session) {
 	k := d.formKey(w, r)
 	if k == nil {
@@ -203,7 +203,7 @@ func (d *Dashboard) evaluate(w http.ResponseWriter, r *http.Request, s *session)
 		d.keyPageWith(w, r, s, k, http.StatusUnprocessableEntity, &formState{Values: r.PostForm, Err: err})
 		return
 	}
-	form := &formState{Values: r.PostForm} // what was typed stays
+	form := &formState{Values: r.PostForm} // keeps the user's input
 	if r.URL.Query().Get("of") == "proposal" {
 		form = nil
 	}

@@ -10,10 +10,10 @@ import (
 	"extauthz/keystore"
 )
 
-// pageSize is how many keys one page shows.
+// pageSize is the number of keys on one page.
 const pageSize = 50
 
-// A keyFilter is a choice of keys.
+// A keyFilter selects keys.
 type keyFilter struct {
 	Name, Label string
 	query       func(q *keystore.Query, now time.Time)
@@ -83,11 +83,11 @@ func (d *Dashboard) keysPage(w http.ResponseWriter, r *http.Request, s *session)
 
 const (
 	unusedDays = 90
-	scanStep   = 1000   // keys whose usage is asked for at once, when unused ones are searched for
-	maxScanned = 20_000 // keys that one page looks at for unused ones
+	scanStep   = 1000   // keys whose usage is read together, in a search for unused keys
+	maxScanned = 20_000 // keys that a search for unused keys reads for one page
 )
 
-// searchText returns what of a text a store can be asked for: bounded, UTF-8, and without NUL.
+// searchText returns the part of a text that a store can search for: short, UTF-8, and without NUL.
 func searchText(s string) string {
 	const longest = 256
 	s = strings.TrimSpace(strings.ReplaceAll(s, "\x00", ""))
@@ -107,8 +107,8 @@ func (d *Dashboard) search(ctx context.Context, q keystore.Query, unused bool, n
 	return keys[:pageSize], keys[pageSize-1].ID, nil
 }
 
-// searchUnused is search for keys that were not used lately. It looks at a bounded number of keys,
-// so that a page may have few keys, or none, and still a next page.
+// searchUnused is search for keys that were not used recently. It reads a limited number of keys, so that a
+// page with few or no keys may have a next page.
 func (d *Dashboard) searchUnused(ctx context.Context, q keystore.Query, now time.Time) (found []*keystore.Key, next string, err error) {
 	q.Limit = scanStep
 	for range maxScanned / scanStep {
@@ -166,7 +166,7 @@ func (d *Dashboard) rows(ctx context.Context, keys []*keystore.Key, now time.Tim
 	return rows, nil
 }
 
-// A keyState is what a key is worth now, in a word and in a sentence.
+// A keyState is the current state of a key, as a word and as a sentence.
 type keyState struct{ Word, Text, Class string }
 
 func stateOf(k *keystore.Key, now time.Time) keyState {

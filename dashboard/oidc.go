@@ -147,7 +147,7 @@ func (l *OIDCLogin) Callback(_ http.ResponseWriter, r *http.Request) (user strin
 	}
 	token, err := l.oauth.Exchange(r.Context(), r.FormValue("code"), oauth2.VerifierOption(p.verifier))
 	if err != nil {
-		return "", Nobody, fmt.Errorf("the code was not taken: %w", withoutBody(err))
+		return "", Nobody, fmt.Errorf("the provider rejected the code: %w", withoutBody(err))
 	}
 	raw, ok := token.Extra("id_token").(string)
 	if !ok {

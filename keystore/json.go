@@ -206,7 +206,7 @@ func decodeObject(data []byte, into any, what string) error {
 	if _, err := d.Token(); err != nil {
 		errs = append(errs, errors.New("not JSON: the object does not end"))
 	} else if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		errs = append(errs, errors.New("something stands after the JSON object"))
+		errs = append(errs, errors.New("there is text after the JSON object"))
 	}
 	return errors.Join(errs...)
 }

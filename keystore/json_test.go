@@ -41,7 +41,7 @@ func TestDecodeKey(t *testing.T) {
 	broken(`null`, "not a JSON object")
 	broken(`[]`, "not a JSON object")
 	broken(`{"id":"a"`, "does not end")
-	broken(`{"id":"a"}{}`, "something stands after")
+	broken(`{"id":"a"}{}`, "text after the JSON object")
 	broken(`{"id":"a",}`, "not JSON")
 	broken(`{}`, "id: missing")
 	broken(`{"id":"a b"}`, "id:")

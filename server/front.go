@@ -14,7 +14,7 @@ import (
 // settings that a running server cannot change.
 type front struct {
 	listener net.Listener // each server accepts from a duplicate of it
-	failed   chan<- error // why the server ended by itself
+	failed   chan<- error // why the server stopped without a request to
 
 	mu        sync.Mutex
 	server    *grpc.Server // the current one

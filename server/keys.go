@@ -173,7 +173,7 @@ func awaitReady(ctx context.Context, s backend.Store, outcome chan<- error) {
 
 // storeAnswered makes the server ready once the store has answered. From then on it stays ready until it
 // stops, even if the store becomes unavailable: cached keys still work, and would not if all replicas were
-// taken out of rotation at once.
+// removed from rotation immediately.
 func (s *server) storeAnswered(err error) {
 	s.status.storeAnswered(err)
 	if err == nil {

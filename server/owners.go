@@ -33,7 +33,7 @@ type ownerTable struct {
 // codeCounts are how often each code was decided.
 type codeCounts [authz.Valid + 1]atomic.Uint64
 
-// setLimit sets how many owners have a count of their own; 0 for no counts. A new limit begins anew.
+// setLimit sets how many owners are counted separately; 0 for none. A new limit resets the counts.
 func (c *ownerCount) setLimit(n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

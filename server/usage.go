@@ -129,7 +129,7 @@ func (s *server) reportUp(ctx context.Context, store usage.Store, listen string)
 }
 
 // reportName returns the name under which the server reports: that of the machine with the address of
-// the listener, which is the same after a restart. Without a listener, the process id tells the servers
+// the listener, which is the same after a restart. Without a listener, the process id distinguishes the servers
 // of one machine apart.
 func (s *server) reportName(listen string) string {
 	host, err := os.Hostname()

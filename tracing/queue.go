@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	queueSize   = 4096 // spans that wait
+	queueSize   = 4096 // the maximum number of spans in the queue
 	batchSize   = 512
 	batchWithin = time.Second     // how long a span waits at most for those after it
 	closeWithin = 2 * time.Second // for what is in the queue
@@ -30,8 +30,8 @@ type queue struct {
 
 // Stats are counters since the Tracer was opened.
 type Stats struct {
-	Exported uint64 // spans that the collector took
-	Dropped  uint64 // spans that were lost: the queue was full, or the collector did not take them
+	Exported uint64 // spans that the collector accepted
+	Dropped  uint64 // spans that were lost: the queue was full, or the collector did not accept them
 	Failures uint64 // exports that failed
 }
 
@@ -70,14 +70,14 @@ func (q *queue) stats() Stats {
 	return Stats{Exported: q.exported.Load(), Dropped: q.dropped.Load(), Failures: q.failures.Load()}
 }
 
-// close exports what is in the queue, as far as that is done in time. It is called once.
+// close exports the spans in the queue, for at most closeWithin. It is called once.
 func (q *queue) close() {
 	q.closed.Store(true)
 	close(q.closing)
 	<-q.done
 }
 
-// run exports batches until the queue is closed, and then what is left.
+// run exports batches until the queue is closed, and then the remaining spans.
 func (q *queue) run() {
 	defer close(q.done)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -16,7 +16,7 @@ import (
 
 // End ends the span of a check, if ctx has one. No attribute holds a secret, a query or, unless
 // Config.Addresses is set, an address of a client. The trace that the caller names in its own request
-// becomes a link: the caller chose it, so it is no parent. End keeps nothing of o.
+// becomes a link, and not the parent, because the caller chose it. End retains no part of o.
 func (t *Tracer) End(ctx context.Context, o *check.Observation) {
 	span := trace.SpanFromContext(ctx)
 	if !span.IsRecording() {
@@ -73,8 +73,8 @@ func (t *Tracer) fail(span trace.Span, err error) {
 	span.SetStatus(codes.Error, description)
 }
 
-// Lookup begins the span of a lookup in the store, if ctx has the span of a check, and returns what
-// ends it; nil otherwise.
+// Lookup begins the span of a lookup in the store, if ctx has the span of a check, and returns a function that
+// ends it; otherwise nil.
 func Lookup(ctx context.Context) func(error) {
 	span := child(ctx, "store look-up")
 	if span == nil {
@@ -88,7 +88,7 @@ func Lookup(ctx context.Context) func(error) {
 	}
 }
 
-// Limits returns the limiter, with spans for what it charges in checks that have one.
+// Limits returns a limiter that adds spans to l's charges in checks that have a span.
 func Limits(l ratelimit.Limiter) ratelimit.Limiter { return limiter{l} }
 
 type limiter struct{ ratelimit.Limiter }

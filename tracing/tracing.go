@@ -1,6 +1,6 @@
 // Package tracing exports spans of checks to an OpenTelemetry collector. A check has a span if the
 // proxy records the trace that it belongs to; all others cost nothing. A check never waits for the
-// collector: spans are queued, and what does not fit is dropped and counted.
+// collector: spans are queued, and dropped and counted if the queue is full.
 package tracing
 
 import (
@@ -30,10 +30,10 @@ type Config struct {
 
 	HTTP bool // OTLP over HTTP; otherwise over gRPC
 
-	// Ratio is the share of the checks that belong to no trace for which one is begun, from 0 to 1.
+	// Ratio is the share of the checks without a trace for which one is begun, from 0 to 1.
 	Ratio float64
 
-	Addresses bool // spans have client addresses, and the texts of errors, which may name some
+	Addresses bool // spans have client addresses, and error messages, which may contain some
 
 	Version string // of the program
 
@@ -56,7 +56,7 @@ const (
 	randomBits    = 56
 )
 
-// Open returns a Tracer. The collector need not be there yet. Close it at the end.
+// Open returns a Tracer. The collector need not be reachable yet. Close it at the end.
 func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	exporter, err := otlptrace.New(ctx, client(cfg))
 	if err != nil {
@@ -85,8 +85,8 @@ func Open(ctx context.Context, cfg Config) (*Tracer, error) {
 	return t, nil
 }
 
-// client returns what sends spans. Certificates and headers come from the standard OTEL_EXPORTER_OTLP_
-// variables, but the endpoint, and whether it is TLS, never does.
+// client returns a client that sends spans. Certificates and headers come from the standard
+// OTEL_EXPORTER_OTLP_ variables, but the endpoint, and whether it uses TLS, never do.
 func client(cfg Config) otlptrace.Client {
 	endpoint := cfg.Endpoint.String()
 	const first, most = time.Second, 2 * time.Second // between two attempts
@@ -102,7 +102,7 @@ func client(cfg Config) otlptrace.Client {
 	)
 }
 
-// Close exports what is queued, but does not wait for long.
+// Close exports the queued spans, but waits only for a short time.
 func (t *Tracer) Close() { t.queue.close() }
 
 // Stats returns the current values.
@@ -137,7 +137,7 @@ func Root(ctx context.Context) string {
 }
 
 // sample returns a trace id, and whether it is in the sample. The id alone decides, as in the decision
-// log: of its last 56 bits, the highest values are taken.
+// log: the highest values of its last 56 bits are in the sample.
 func (t *Tracer) sample() (id trace.TraceID, ok bool) {
 	low := rand.Uint64() //nolint:gosec // a sample, no secret
 	if low&(1<<randomBits-1) < t.threshold || low == 0 {
@@ -148,7 +148,7 @@ func (t *Tracer) sample() (id trace.TraceID, ok bool) {
 	return id, true
 }
 
-// spanContext returns the parent, which is valid, as OpenTelemetry has it.
+// spanContext converts a valid parent to OpenTelemetry's type.
 func spanContext(parent traceparent.Parent, state string) trace.SpanContext {
 	id, _ := trace.TraceIDFromHex(parent.TraceID)
 	span, _ := trace.SpanIDFromHex(parent.SpanID)
@@ -156,14 +156,14 @@ func spanContext(parent traceparent.Parent, state string) trace.SpanContext {
 	if parent.Sampled {
 		is.TraceFlags = trace.FlagsSampled
 	}
-	is.TraceState, _ = trace.ParseTraceState(state) // an invalid one is left out
+	is.TraceState, _ = trace.ParseTraceState(state) // an invalid one is omitted
 	return trace.NewSpanContext(is)
 }
 
 // rootID is the key under which a context has the trace id of a new trace.
 type rootID struct{}
 
-// ids makes ids, or takes the one that a new trace was sampled by.
+// ids generates ids, or uses the one by which a new trace was sampled.
 type ids struct{}
 
 // NewIDs implements [sdktrace.IDGenerator].

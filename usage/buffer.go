@@ -78,10 +78,10 @@ func (n network) prefix() netip.Prefix {
 
 // hashRow mixes the hash of a key with a network and a day.
 func hashRow(key uint32, n network, day Day) uint32 {
-	const odd = 0x9e3779b97f4a7c15
-	h := (uint64(key) ^ n.hi) * odd
-	h = (h ^ h>>29 ^ n.lo) * odd
-	h = (h ^ h>>32 ^ uint64(uint32(day))) * odd //nolint:gosec // any bits do
+	const golden = 0x9e3779b97f4a7c15
+	h := (uint64(key) ^ n.hi) * golden
+	h = (h ^ h>>29 ^ n.lo) * golden
+	h = (h ^ h>>32 ^ uint64(uint32(day))) * golden //nolint:gosec // any bits do
 	return uint32(h >> 32)
 }
 

@@ -189,7 +189,7 @@ func (c *Counts) total() uint64 { return c.Allowed + c.RefusedTotal() }
 // A shard is the part of the buffer for some of the keys.
 //
 // Events are counted many at a time: between two checks other work evicts the buffer from the CPU's caches,
-// so that counting each event by itself would wait for memory each time.
+// so that counting each event separately would wait for memory each time.
 type shard struct {
 	mu      sync.Mutex
 	n       int              // of pending; guarded by mu

@@ -122,8 +122,7 @@ func edits(t *testing.T, e audit.Editor) {
 	want(t, e, `"`)
 }
 
-// Each field of a key is recorded when it changes. A field that is new fails this test until the store
-// records it.
+// Each field of a key is recorded when it changes. This test fails for a new field until the store records it.
 func everyField(t *testing.T, e audit.Editor) {
 	full := storetest.FullKey("key_a")
 	bare := storetest.NewKey("key_a")
@@ -185,7 +184,7 @@ func noChange(t *testing.T, e audit.Editor) {
 	}
 }
 
-// What was not done is not recorded.
+// A failed edit is not recorded.
 func refused(t *testing.T, e audit.Editor) {
 	must(t, e.Add(t.Context(), storetest.NewKey("key_a")))
 	taken := storetest.NewKey("key_b")
@@ -208,7 +207,7 @@ func refused(t *testing.T, e audit.Editor) {
 	want(t, e, "key_c")
 }
 
-// No hash gets into the trail, whichever way a key is written.
+// No edit records a hash.
 func noHash(t *testing.T, e audit.Editor) {
 	ctx := keystore.WithActor(t.Context(), "ann")
 	full, other := storetest.FullKey("key_a"), storetest.FullKey("key_b")
@@ -246,7 +245,7 @@ func must2(b []byte, err error) string {
 	return string(b)
 }
 
-// Of few keys that are added together, the fields are recorded; of many, that they were added, and by
+// The fields of a few keys that are added together are recorded; of many, only that they were added, and by
 // whom.
 func imports(t *testing.T, e audit.Editor) {
 	ctx := keystore.WithActor(t.Context(), "ann")
@@ -264,7 +263,7 @@ func imports(t *testing.T, e audit.Editor) {
 	for _, k := range many[1:] {
 		want(t, e, k.ID, "bob: add")
 	}
-	want(t, e, "few_1", `ann: add | ip_whitelist >["10.0.0.0/8"] | enabled >true`) // it was there
+	want(t, e, "few_1", `ann: add | ip_whitelist >["10.0.0.0/8"] | enabled >true`) // it already existed
 	must(t, e.Update(ctx, "many_0007", func(k *keystore.Key) error { k.Enabled = false; return nil }))
 	want(t, e, "many_0007", "bob: add", "ann: change | enabled true>false")
 }
@@ -288,7 +287,7 @@ func put(t *testing.T, e audit.Editor) {
 	want(t, e, "key_new", "bob: add | enabled >true")
 }
 
-// Edits at the same time are all recorded, each with what it found.
+// Concurrent edits are all recorded, each with the values before it.
 func concurrent(t *testing.T, e audit.Editor) {
 	must(t, e.Add(t.Context(), storetest.NewKey("key_a")))
 	const editors, each = 8, 4

@@ -20,7 +20,7 @@ import (
 	"extauthz/keystore"
 )
 
-// maxSize is the size from which the file is renamed, and replaces the one before.
+// maxSize is the size from which the file is renamed, and replaces the previous one.
 const maxSize = 16 << 20
 
 // Record records an edit of the key file or folder at path, as [audit.Lines] describes it, and returns
@@ -86,8 +86,8 @@ func (t trail) append(lines []byte, maxSize int64) (undo func() error, err error
 	return func() error { return os.Truncate(t.path, end) }, nil
 }
 
-// end returns where the next line goes: behind the last whole one. What a crash left behind it is
-// cut off.
+// end returns the offset for the next line, after the last complete one. It removes an incomplete line that a
+// crash left.
 func (t trail) end(f *os.File) (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -112,8 +112,8 @@ func (t trail) end(f *os.File) (int64, error) {
 // maxLine is more than the longest line.
 const maxLine = 1 << 20
 
-// own gives a new file the owner of the keys, if root makes it: whoever may edit the keys can then
-// record it.
+// own gives a new file that root created the owner of the keys, so that everyone who may edit the keys can
+// record edits.
 func (t trail) own(f *os.File) {
 	like, err := os.Stat(t.keys)
 	if err != nil {

@@ -34,8 +34,8 @@ func (f *requestFlags) register(cmd *cobra.Command) {
 	flags.StringVar(&f.path, "path", "", "the request's path")
 }
 
-// addressGiven reports whether the client address is given by --ip, and whether what the
-// configured source reads is given.
+// addressGiven reports whether --ip sets the client address, and whether flags set what the configured source
+// reads.
 func (f *requestFlags) addressGiven(cmd *cobra.Command) (ip, source bool) {
 	given := cmd.Flags().Changed
 	return given("ip"), given("peer") || given("xff") || given("header")

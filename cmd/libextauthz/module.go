@@ -33,7 +33,7 @@ func (b backend) Close() {
 	b.log.Close()
 }
 
-// textName stands in errors for the path of a configuration that is in Envoy's own.
+// textName replaces the path, in errors, of a configuration that is in Envoy's own.
 const textName = "filter_config"
 
 func start(source envoymodule.Source) (envoymodule.Backend, error) {

@@ -11,8 +11,8 @@ import (
 	"extauthz/keystore"
 )
 
-// RotatedKey returns a key with a list that only reports, whose secret replaced that of "old ID" until
-// the year 2100.
+// RotatedKey returns a rotated key with a whitelist in report mode. Its previous secret, [SecretOf] "old ID",
+// works until the year 2100.
 func RotatedKey(id string) *keystore.Key {
 	k := NewKey(id, "10.0.0.0/8")
 	k.WhitelistMode = keystore.Report
@@ -124,7 +124,7 @@ func (s suite) previousTaken(t *testing.T) {
 	finds(t, b, other)
 }
 
-// previousMoves: a hash that a key has no more is free, and one that it had before it may have again.
+// previousMoves: a hash that a key no longer has is free, and a key may get an earlier hash again.
 func (s suite) previousMoves(t *testing.T) {
 	b := s.open(t)
 	hash := func(i int) keystore.Hash { return SecretOf(fmt.Sprint("move ", i)).Hash() }
@@ -146,10 +146,10 @@ func (s suite) previousMoves(t *testing.T) {
 	heir.Hash = hash(0)
 	must(t, b.Add(t.Context(), heir))
 	finds(t, b, heir)
-	rotate(hash(1)) // back, with the secrets in each other's place
+	rotate(hash(1)) // back, with the secrets swapped
 	rotate(hash(2))
 
-	k.Previous = keystore.PreviousSecret{} // the grace is cut short
+	k.Previous = keystore.PreviousSecret{} // the grace period ends early
 	must(t, b.Put(t.Context(), []*keystore.Key{k}))
 	finds(t, b, k)
 	loses(t, b, hash(1))
@@ -158,7 +158,7 @@ func (s suite) previousMoves(t *testing.T) {
 	findsBoth(t, b, heir)
 	finds(t, b, k)
 
-	old := k.Clone() // a record of before is put back
+	old := k.Clone() // an earlier record is restored
 	rotate(hash(3))
 	must(t, b.Put(t.Context(), []*keystore.Key{old}))
 	finds(t, b, old)
@@ -213,7 +213,8 @@ func (s suite) whitelistMode(t *testing.T) {
 	finds(t, b, everywhere)
 }
 
-// rotateBesideLookups: two secrets that a key has in turns, each for the other's grace, always work.
+// rotateBesideLookups: if a key alternates between two secrets, each the previous one of the other, both
+// always work.
 func (s suite) rotateBesideLookups(t *testing.T) {
 	b := s.open(t)
 	hashes := []keystore.Hash{SecretOf("one").Hash(), SecretOf("other").Hash()}

@@ -31,7 +31,7 @@ func watchReportsPrevious(t *testing.T, b Backend) {
 	ctx := t.Context()
 	next := SecretOf("next").Hash()
 	edit(func() error { return b.Add(ctx, k) }, k.Hash, k.Previous.Hash)
-	_, err := b.Lookup(ctx, k.Previous.Hash) // as a cache does that is to be told
+	_, err := b.Lookup(ctx, k.Previous.Hash) // like a cache that needs notifications
 	must(t, err)
 	edit(func() error {
 		return b.Update(ctx, k.ID, func(k *keystore.Key) error { k.Enabled = false; return nil })
@@ -63,7 +63,7 @@ func cacheFollowsRotation(t *testing.T, b Backend) {
 	for i := range 10 {
 		must(t, b.Update(ctx, k.ID, func(k *keystore.Key) error { k.Enabled = !k.Enabled; return nil }))
 		k.Enabled = !k.Enabled
-		if i%2 == 0 { // the last one asked for first
+		if i%2 == 0 { // the last one first
 			finds(t, c, k)
 		}
 		findsBoth(t, c, k)

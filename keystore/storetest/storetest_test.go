@@ -16,8 +16,8 @@ func TestMemory(t *testing.T) {
 	RunCount(t, NewMemory())
 }
 
-// A field that is added to a key is missing in the tests of every store until FullKey sets it, and
-// goes unnoticed until Describe tells keys apart by it.
+// This test fails for a new field of a key until FullKey sets it and Describe includes it, so that the tests of
+// every store cover it.
 func TestEveryFieldIsTested(t *testing.T) {
 	full := FullKey("key_full")
 	v := reflect.ValueOf(full).Elem()

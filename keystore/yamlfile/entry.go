@@ -56,7 +56,7 @@ func (l *listText) rewriteEntry(text []byte, before, after *keystore.Key) (strin
 	return l.withEOL(out.String() + formatKey(after, l.indent)), true
 }
 
-// comments returns the lines of the comments at a node and within it that stand in text.
+// comments returns the lines of the comments at a node and within it that are in text.
 func comments(n *yaml.Node, text []byte) (lines []string) {
 	for line := range strings.SplitSeq(n.HeadComment+"\n"+n.LineComment+"\n"+n.FootComment, "\n") {
 		if line != "" && bytes.Contains(text, []byte(line)) {

@@ -152,7 +152,7 @@ func (r *keyReader) hash(k *keystore.Key, n *yaml.Node) {
 	k.Hash = r.parseHash(&r.record.hashAt, n, noHash)
 }
 
-// parseHash reads a hash and sets where it stands. missing is the error if there is no value.
+// parseHash reads a hash and sets its position. missing is the error if there is no value.
 func (r *keyReader) parseHash(at *position, n *yaml.Node, missing string) keystore.Hash {
 	if !r.begin(at, n, missing) {
 		return keystore.Hash{}

@@ -69,7 +69,7 @@ func (r *keyReader) whitelistEntry(n *yaml.Node) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
-// asList returns entries that stand in one text as a list, or "" if they are no entries.
+// asList returns several entries in one string as a list, or "" if they are not entries.
 func asList(text string) string {
 	parts := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ';' || r == ' ' })
 	if slices.ContainsFunc(parts, func(p string) bool { _, err := keystore.ParseWhitelistEntry(p); return err != nil }) {

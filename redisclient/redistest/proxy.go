@@ -61,7 +61,7 @@ func (p *Proxy) serve(c net.Conn) {
 	go p.pass(up, c)
 }
 
-// pass copies until an end closes; while the proxy is cut it holds everything back.
+// pass copies until one side closes; while the proxy is cut, it forwards nothing.
 func (p *Proxy) pass(from, to net.Conn) {
 	defer from.Close()
 	defer to.Close()
@@ -92,7 +92,7 @@ func (p *Proxy) Cut(silent bool) {
 	}
 }
 
-// Mend undoes Cut. Silent connections work again.
+// Mend reverses Cut. Silent connections work again.
 func (p *Proxy) Mend() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

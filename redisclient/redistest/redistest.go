@@ -17,8 +17,8 @@ import (
 	"extauthz/proctest"
 )
 
-// A Server is one redis-server process. Its methods fail the test where they cannot do what
-// they say. It is not safe for concurrent use.
+// A Server is one redis-server process. Its methods fail the test on errors. It is not safe for concurrent
+// use.
 type Server struct {
 	t       testing.TB
 	dir     string // its working folder
@@ -27,14 +27,14 @@ type Server struct {
 	process *proctest.Process // nil while it is not running
 }
 
-// Start starts a server that keeps every write at once in its folder. The settings are further
-// arguments, such as "--requirepass", "secret".
+// Start starts a server that syncs every write to its folder. The settings are additional arguments, such as
+// "--requirepass", "secret".
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	return start(t, append([]string{"--appendonly", "yes", "--appendfsync", "always"}, settings...))
 }
 
-// start starts redis-server with the arguments that every server here shares, and args.
+// start starts redis-server with common arguments and args.
 func start(t testing.TB, args []string) *Server {
 	t.Helper()
 	s := &Server{t: t, dir: folder(t), port: freePort(t)}
@@ -61,7 +61,7 @@ func (s *Server) Socket() string { return filepath.Join(s.dir, "redis.sock") }
 // Port returns the port that the server listens on.
 func (s *Server) Port() string { return s.port }
 
-// Wipe deletes all that a server that is not running has kept.
+// Wipe deletes the data of a server that is not running.
 func (s *Server) Wipe() {
 	s.t.Helper()
 	entries, err := os.ReadDir(s.dir)
@@ -83,8 +83,8 @@ func (s *Server) Kill() {
 	}
 }
 
-// Restart ends the server where it runs, starts it over what is in its folder, and waits until
-// it answers.
+// Restart stops the server if it is running, starts it with the data in its folder, and waits until it
+// answers.
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.Kill()
@@ -105,7 +105,7 @@ func (s *Server) Restart() {
 // Pause stops the process by SIGSTOP: its connections stay, and nothing answers on them.
 func (s *Server) Pause() { s.process.Signal(syscall.SIGSTOP) }
 
-// Resume lets a paused process go on.
+// Resume continues a paused process.
 func (s *Server) Resume() { s.process.Signal(syscall.SIGCONT) }
 
 // CLI returns what redis-cli prints for a command, without the line's end.
@@ -155,7 +155,7 @@ func give(t testing.TB, path string) {
 	}
 }
 
-// unprivileged returns the user that a server must run as; not ok where the test is not root.
+// unprivileged returns the user that a server must run as; ok is false if the test is not root.
 func unprivileged(t testing.TB) (uid, gid uint32, ok bool) {
 	t.Helper()
 	if os.Getuid() != 0 {

@@ -10,13 +10,13 @@ import (
 	"extauthz/polltest"
 )
 
-// Sentinels are a master, its replica, and a sentinel that makes the replica the master when
-// the master has been gone for half a second.
+// Sentinels are a master, its replica, and a sentinel that promotes the replica when the master has been
+// unreachable for half a second.
 type Sentinels struct {
 	Master, Replica, Sentinel *Server
 }
 
-// masterSet is what the sentinel calls the master.
+// masterSet is the sentinel's name for the master.
 const masterSet = "extauthz"
 
 // StartSentinels starts them and waits until the sentinel knows the replica.
@@ -45,7 +45,7 @@ func StartSentinels(t testing.TB) *Sentinels {
 // URL returns the sentinel's address and the name of the master as a URL.
 func (s *Sentinels) URL() string { return s.Sentinel.URL() + "?master_set=" + masterSet }
 
-// A Cluster is three masters, between whom the slots are shared out.
+// A Cluster is three masters with the slots distributed among them.
 type Cluster struct {
 	Nodes []*Server
 }
@@ -90,7 +90,7 @@ func (c *Cluster) Owner(name string) (owner, other *Server) {
 	return owner, other
 }
 
-// MoveSlot moves the slot of a name to another node, with all that is in it.
+// MoveSlot moves the slot of a name to another node, with its keys.
 func (c *Cluster) MoveSlot(name string, from, to *Server) {
 	from.t.Helper()
 	slot := from.CLI("CLUSTER", "KEYSLOT", name)

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// A Span is one that was received.
+// A Span is a received span.
 type Span struct {
 	Service, Name         string
 	TraceID, ID, ParentID string // in hexadecimal digits; "" for no parent
@@ -60,7 +60,7 @@ func Start(t testing.TB) *Receiver {
 	return r
 }
 
-// Hang has the exports from now on wait until the returned func is called.
+// Hang makes later exports wait until the returned function is called.
 func (r *Receiver) Hang() (release func()) {
 	gate := make(chan struct{})
 	r.mu.Lock()
@@ -69,7 +69,7 @@ func (r *Receiver) Hang() (release func()) {
 	return sync.OnceFunc(func() { close(gate) })
 }
 
-// Spans returns what was received so far.
+// Spans returns the spans received so far.
 func (r *Receiver) Spans() []Span {
 	r.mu.Lock()
 	defer r.mu.Unlock()
