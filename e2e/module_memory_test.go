@@ -47,7 +47,8 @@ func TestModuleMemory(t *testing.T) {
 	remote, local := newModule(t, "", g.config), newModule(t, keys, "")
 	l := listeners{t.TempDir()}
 	l.write(t, true, map[string][]string{"remote": {remote.config()}, "local": {local.config()}})
-	envoy := harness.StartEnvoy(t, l.bootstrap(harness.EnvoyAddress(t, harness.StartUpstream(t).Addr)))
+	upstream := harness.StartUpstream(t)
+	envoy := harness.StartEnvoy(t, l.bootstrap(harness.EnvoyAddress(t, upstream.Addr)))
 	stops := []func() map[int]int{
 		load(t, envoy.Addr("local"), open, 2),
 		load(t, envoy.Addr("local"), keystore.Secret(strings.Repeat("large", 1000)), 1),
@@ -61,6 +62,7 @@ func TestModuleMemory(t *testing.T) {
 		long := call{path: "/" + strings.Repeat("long/", 2000)}
 		send(t, envoy.Addr("local"), long).wantRefusal(t, 401, "MISSING_KEY", "")
 		time.Sleep(200 * time.Millisecond)
+		upstream.Forget()
 		if last = resident(t, envoy.Pid()); time.Since(began) < watch/3 {
 			first = max(first, last)
 		}
