@@ -131,6 +131,11 @@ func (s *server) readConfig(ctx context.Context, w *configWatch, requested bool)
 // apply makes cfg the current configuration, or returns an error and changes nothing.
 func (s *server) apply(ctx context.Context, cfg *config.Config) error {
 	before := s.now.Load()
+	if s.keys.cache != nil {
+		if err := cacheConfig(cfg.Cache).Validate(); err != nil {
+			return err
+		}
+	}
 	next, err := s.newSnapshot(ctx, cfg, before)
 	if err != nil {
 		return err
@@ -147,15 +152,15 @@ func (s *server) apply(ctx context.Context, cfg *config.Config) error {
 			s.certificates.Configure(cfg.TLS)
 		}
 		if err := s.front.serve(s.newGRPCServer(cfg.GRPC)); err != nil {
-			s.certificates.Configure(before.cfg.TLS)
+			if s.certificates != nil {
+				s.certificates.Configure(before.cfg.TLS)
+			}
 			next.close(before)
-			return err
+			return errors.Join(err, s.setSockets(before.cfg))
 		}
 	}
 	if s.keys.cache != nil && before.cfg.Cache != cfg.Cache {
-		if err := s.keys.cache.Configure(cacheConfig(cfg.Cache)); err != nil {
-			return err
-		}
+		_ = s.keys.cache.Configure(cacheConfig(cfg.Cache)) // it is valid
 	}
 	s.use(next)
 	s.warn(slices.DeleteFunc(slices.Clone(cfg.Warnings), func(w *strictyaml.Error) bool {
