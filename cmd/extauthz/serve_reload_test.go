@@ -2,16 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -43,37 +44,6 @@ func invoke(t *testing.T, conn *grpc.ClientConn, req, resp proto.Message) string
 		t.Fatal(err)
 	}
 	return strings.NewReplacer(`\"`, `"`, " ", "").Replace(protojson.Format(resp))
-}
-
-// load sends checks over its own connections until stop is called, which fails the test if one was lost.
-func load(t *testing.T, p *process) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	var sent, lost atomic.Int64
-	done := make(chan struct{}, 3)
-	for range cap(done) {
-		conn := dial(t, p.listen)
-		go func() {
-			defer func() { done <- struct{}{} }()
-			for ctx.Err() == nil {
-				if _, err := tryCheck(context.WithoutCancel(ctx), t, conn, secretOne, "10.1.2.3"); err != nil {
-					t.Log(err)
-					lost.Add(1)
-				}
-				sent.Add(1)
-			}
-		}()
-	}
-	return func() {
-		t.Helper()
-		cancel()
-		for range cap(done) {
-			<-done
-		}
-		if lost.Load() > 0 || sent.Load() == 0 {
-			t.Errorf("%d of %d checks were lost", lost.Load(), sent.Load())
-		}
-	}
 }
 
 // configured starts a server with a configuration file in a new folder.
@@ -178,6 +148,9 @@ func TestServeReloadsConfiguration(t *testing.T) {
 			_, metrics := p.get(t, "/metrics")
 			return strings.Contains(metrics, "\nextauthz_tracing_spans_dropped_total ") && p.metric(t, "extauthz_tracing_spans_dropped_total") != "0"
 		}},
+		{"shutdown", "", "", func(t *testing.T, p *process) bool {
+			return strings.Contains(p.Log(), "changed=shutdown")
+		}},
 		{"memory", "", "memory: {gc_percent: 77}\n", func(t *testing.T, p *process) bool {
 			return p.metric(t, "go_gc_gogc_percent") == "77"
 		}},
@@ -196,17 +169,16 @@ func TestServeReloadsConfiguration(t *testing.T) {
 			if c.holds(t, p) {
 				t.Fatal("it holds before the configuration changes")
 			}
-			stop := load(t, p)
+			stop := loadOver(t, func() *grpc.ClientConn { return dial(t, p.listen) }, secretOne, secretOne, secretOther)
 			began := time.Now()
-			if c.field == "admin.pprof" {
-				text, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				replace(t, file, strings.Replace(string(text), `admin: {listen: "127.0.0.1:0"`, `admin: {pprof: true, listen: "127.0.0.1:0"`, 1), 0o600)
-			} else {
-				rewrite(t, file, c.after)
+			text := local + "store: {yaml: {path: keys.yaml}}\n" + c.after
+			switch c.field {
+			case "admin.pprof":
+				text = strings.Replace(text, "admin: {", "admin: {pprof: true, ", 1)
+			case "shutdown":
+				text = strings.Replace(text, "{drain: 0s}", "{drain: 1s}", 1)
 			}
+			replace(t, file, text, 0o600)
 			polltest.Until(t, "it is live", func() bool { return c.holds(t, p) })
 			t.Logf("live after %s", time.Since(began))
 			if c.field == "grpc age" {
@@ -285,35 +257,56 @@ func TestServeFollowsRangeFiles(t *testing.T) {
 	}
 	polltest.Until(t, "the configuration is used", func() bool { return strings.Contains(p.Log(), "changed=client_address") })
 	becomes("10.1.2.3")
+	stop := load(t, p)
 	write(t, ranges, "10.0.0.0/8\n")
 	becomes("198.51.100.7")
+	stop()
+	stop = load(t, p)
 	write(t, ranges, "10.0.0.0/8\n10.1/16\n")
 	polltest.Until(t, "the mistake is logged", func() bool { return strings.Contains(p.Log(), "cdn.txt:2:1: ") })
 	becomes("198.51.100.7")
 	write(t, ranges, "203.0.113.0/24\n")
 	becomes("10.1.2.3")
+	stop()
 }
 
-// The mode of a socket, and the names of clients, are live too.
+// The mode of a socket, the names of clients and the oldest version of TLS are live too.
 func TestServeReloadsListener(t *testing.T) {
 	pki := newPKI(t)
 	write(t, pki.file("keys.yaml"), keyFile(secretOne))
 	socket, file := pki.file("grpc.sock"), pki.file("extauthz.yaml")
-	text := func(mode, name string) string {
+	text := func(mode, name, version string) string {
 		return fmt.Sprintf("listen: unix:%s\nadmin: {listen: none}\nshutdown: {drain: 0s}\nstore: {yaml: {path: keys.yaml}}\nsocket: {mode: %q}\n"+
-			"tls: {cert_file: tls.crt, key_file: tls.key, client_ca_file: ca.crt, client_names: [%s]}\n", socket, mode, name)
+			"tls: {cert_file: tls.crt, key_file: tls.key, client_ca_file: ca.crt, client_names: [%s], min_version: %q}\n", socket, mode, name, version)
 	}
-	write(t, file, text("0660", "a"))
+	write(t, file, text("0660", "a", "1.3"))
 	p := start(t, "serve", "--config", file)
 	polltest.Until(t, "it serves", func() bool { return strings.Contains(p.Log(), "msg=serving") })
 	a := tlsClient(pki.servers.Pool(), pki.client(t, pki.clients, certtest.Certificate{Names: []string{"a"}}))
 	b := tlsClient(pki.servers.Pool(), pki.client(t, pki.clients, certtest.Certificate{Names: []string{"b"}}))
 	address := "unix:" + socket
-	if !acceptsAt(t, address, a) || acceptsAt(t, address, b) {
+	old := credentials.NewTLS(&tls.Config{
+		RootCAs: pki.servers.Pool(), ServerName: "extauthz", MaxVersion: tls.VersionTLS12,
+		Certificates: []tls.Certificate{pki.client(t, pki.clients, certtest.Certificate{Names: []string{"b"}})},
+	})
+	if !acceptsAt(t, address, a) || acceptsAt(t, address, b) || acceptsAt(t, address, old) {
 		t.Fatal("the first configuration is not used")
 	}
-	replace(t, file, text("0600", "b"), 0o600)
-	polltest.Until(t, "the names change", func() bool { return acceptsAt(t, address, b) && !acceptsAt(t, address, a) })
+	both := tlsClient(pki.servers.Pool(), pki.client(t, pki.clients, certtest.Certificate{Names: []string{"a", "b"}}))
+	stop := loadOver(t, func() *grpc.ClientConn {
+		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(both))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}, secretOne, secretOther)
+	replace(t, file, text("0600", "b", "1.2"), 0o600)
+	polltest.Until(t, "the names change", func() bool {
+		return acceptsAt(t, address, b) && !acceptsAt(t, address, a) && acceptsAt(t, address, old)
+	})
+	time.Sleep(time.Second) // until connections were renewed
+	stop()
 	if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket is %v, %v", info, err)
 	}
