@@ -85,14 +85,16 @@ func (f *Filter) wait(begun context.Context, checker *check.Checker, c *Call, s 
 		c.answer()
 		return false
 	}
+	own := c.clone() // the memory of c is Envoy's
 	later := s.Suspend()
 	if later == nil {
 		<-f.waiting
+		own.Release()
 		c.refuse()
 		return false
 	}
-	own := c.clone() // the memory of c is Envoy's
 	go func() {
+		defer f.Recover() // from a panic in Resume
 		defer func() { <-f.waiting }()
 		defer own.Release()
 		f.checkLater(begun, checker, own)
@@ -117,6 +119,18 @@ func (f *Filter) checkLater(begun context.Context, checker *check.Checker, c *Ca
 // panicked refuses the request of a check that panicked outside of the checker.
 func (f *Filter) panicked(c *Call, value any) {
 	c.refuse()
+	f.reportPanic(value)
+}
+
+// Recover recovers from a panic in what surrounds Check, if it is deferred, and reports it. A request that has no reply
+// then must be refused.
+func (f *Filter) Recover() {
+	if p := recover(); p != nil {
+		f.reportPanic(p)
+	}
+}
+
+func (f *Filter) reportPanic(value any) {
 	defer func() { _ = recover() }()
 	f.backend.ReportPanic(fmt.Errorf("a panic in the module: %T", value)) // the value may hold a secret
 }

@@ -12,6 +12,7 @@ import (
 	"extauthz/authz"
 	"extauthz/check"
 	"extauthz/keystore"
+	"extauthz/polltest"
 )
 
 // A backend decides by a function.
@@ -186,6 +187,26 @@ func TestPanics(t *testing.T) {
 		t.Errorf("got %+v, %d panics", c.Reply, b.panics.Load())
 	}
 }
+
+// A panic while a stream is resumed is reported, and does not end the process.
+func TestPanicInResume(t *testing.T) {
+	b := newBackend(t, func(_ context.Context, r authz.Request) (authz.Decision, error) {
+		if r.NoWait {
+			return authz.Decision{}, keystore.ErrNotInMemory
+		}
+		return valid, nil
+	})
+	f := newFilter("", b)
+	if c := newCall("x-api-key", "s"); f.Check(c, panickingStream{}) {
+		t.Fatalf("answered %+v", c.Reply)
+	}
+	polltest.Until(t, "the panic is reported", func() bool { return b.panics.Load() == 1 && len(f.waiting) == 0 })
+}
+
+type panickingStream struct{}
+
+func (s panickingStream) Suspend() Suspended { return s }
+func (panickingStream) Resume(*Reply)        { panic("boom") }
 
 func TestSetPeer(t *testing.T) {
 	for address, want := range map[string]string{

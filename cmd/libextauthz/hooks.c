@@ -46,6 +46,11 @@ suspended *extauthz_suspend(request *r) {
 		return NULL;
 	}
 	s->scheduler = envoy_dynamic_module_callback_http_filter_scheduler_new(r->filter);
+	if (s->scheduler == NULL) { // the stream could never be resumed
+		pthread_mutex_destroy(&s->mutex);
+		free(s);
+		return NULL;
+	}
 	s->references = 2;
 	r->suspended = s;
 	return s;
@@ -213,7 +218,9 @@ const void *envoy_dynamic_module_on_http_filter_config_new(void *envoy_config, b
 }
 
 void envoy_dynamic_module_on_http_filter_config_destroy(const void *config) {
-	extauthzClose((uintptr_t)config);
+	if (config != NULL) {
+		extauthzClose((uintptr_t)config);
+	}
 }
 
 const void *envoy_dynamic_module_on_http_filter_per_route_config_new(bytes name, bytes config) {
@@ -222,7 +229,9 @@ const void *envoy_dynamic_module_on_http_filter_per_route_config_new(bytes name,
 }
 
 void envoy_dynamic_module_on_http_filter_per_route_config_destroy(const void *route) {
-	extauthzCloseRoute((uintptr_t)route);
+	if (route != NULL) {
+		extauthzCloseRoute((uintptr_t)route);
+	}
 }
 
 // wait_for_closing lets what Envoy closed write what is left, before the process exits.

@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"runtime/cgo"
@@ -72,8 +73,16 @@ func fail(err error) {
 	}
 }
 
+// refuseAfterPanic, deferred, recovers from a panic in a function that then returns no handle.
+func refuseAfterPanic() {
+	if p := recover(); p != nil {
+		fail(fmt.Errorf("a panic in the module: %T", p)) // the value may hold a password
+	}
+}
+
 //export extauthzOpen
-func extauthzOpen(text C.bytes) C.uintptr_t {
+func extauthzOpen(text C.bytes) (handle C.uintptr_t) {
+	defer refuseAfterPanic()
 	f, err := filters.Open(strings.Clone(view(text)))
 	if err != nil {
 		fail(err)
@@ -90,7 +99,8 @@ func extauthzClose(handle C.uintptr_t) {
 }
 
 //export extauthzOpenRoute
-func extauthzOpenRoute(text C.bytes) C.uintptr_t {
+func extauthzOpenRoute(text C.bytes) (handle C.uintptr_t) {
+	defer refuseAfterPanic()
 	r, err := envoymodule.ParseRoute(strings.Clone(view(text)))
 	if err != nil {
 		fail(err)
@@ -120,8 +130,8 @@ func view(b C.bytes) string {
 //
 //export extauthzCheck
 func extauthzCheck(r *C.request) {
-	defer func() { _ = recover() }() // Check recovers from a panic in the decision, and reports it
 	filter := cgo.Handle(r.config).Value().(*envoymodule.Filter)
+	defer filter.Recover() // Check recovers by itself
 	c := envoymodule.NewCall()
 	defer c.Release()
 	for _, h := range unsafe.Slice(r.headers, r.header_count) {
@@ -152,7 +162,7 @@ func (s stream) Suspend() envoymodule.Suspended {
 type suspended struct{ s *C.suspended }
 
 func (s suspended) Resume(r *envoymodule.Reply) {
-	var reply C.reply
-	write(r, &reply, nil, 0)
-	C.extauthz_resume(s.s, &reply)
+	reply := new(C.reply)
+	defer C.extauthz_resume(s.s, reply) // also after a panic: what is not written whole refuses
+	write(r, reply, nil, 0)
 }
