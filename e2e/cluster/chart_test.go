@@ -152,6 +152,7 @@ func TestSchemaRefuses(t *testing.T) {
 		`config: {store: {yaml: {path: x}}}`,
 		`config: {tls: {}}`,
 		`config: {dashboard: {}}`,
+		`config: {ratelimit: {store: redis, url: "redis://:secret@redis:6379"}}`,
 		`tls: {enabled: true}`,
 		`dashboard: {enabled: true, url: "https://keys.example.com", oidc: {issuer: "https://a.example.com", editors: [a]}}`,
 		`{store: {type: redis, redis: {existingSecret: r}}, dashboard: {enabled: true, url: "https://keys.example.com", oidc: {issuer: "https://a.example.com"}}}`,
