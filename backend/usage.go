@@ -43,11 +43,11 @@ func OpenUsage(ctx context.Context, c *config.Config) (usage.Store, error) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 		defer cancel()
-		conn, err := redisclient.Connect(ctx, c.Store.Redis.URL)
+		client, err := redisclient.Connect(ctx, c.Store.Redis.URL)
 		if err != nil {
 			return nil, err
 		}
-		return redis.New(conn, prefix+"usage:", limits), nil
+		return redis.New(client, prefix+"usage:", limits), nil
 	}
 	return nil, ErrNoUsage
 }

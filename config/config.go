@@ -10,8 +10,10 @@ import (
 	"extauthz/authz"
 	"extauthz/check"
 	"extauthz/permission"
+	"extauthz/ratelimit"
 	"extauthz/route"
 	"extauthz/strictyaml"
+	"extauthz/usage"
 )
 
 // A Config holds all settings. Its fields are those of the file, where they are in snake_case.
@@ -214,8 +216,8 @@ func Default() *Config {
 		SetPath:       true,
 		ClientAddress: ClientAddress{From: FromPeer, XFFAppended: true},
 		Cache:         defaultCache(),
-		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: 50 * time.Millisecond},
-		Usage:         Usage{Retention: 720 * time.Hour, Flush: 10 * time.Second, AddressesPerKey: 256},
+		Ratelimit:     Ratelimit{Store: LimitsInMemory, Timeout: ratelimit.DefaultTimeout},
+		Usage:         Usage{Retention: 720 * time.Hour, Flush: usage.DefaultFlush, AddressesPerKey: usage.DefaultAddressesPerKey},
 		Dashboard:     Dashboard{Listen: Address{Network: "tcp", Address: "127.0.0.1:9194"}, Login: LoginByToken, OIDC: OIDC{Scopes: []string{"email", "profile"}}},
 		Audit:         Audit{Path: AuditNowhere},
 		DecisionLog:   defaultDecisionLog(),

@@ -18,6 +18,9 @@ import (
 // slots.
 const Slots = 60
 
+// DefaultTimeout is the default time limit of one call of a remote limiter.
+const DefaultTimeout = 50 * time.Millisecond
+
 // SlotWidth returns the length of the slots in which charges are counted: a whole number of
 // microseconds, the unit of the limiters' clocks. A charge counts for the duration after the next
 // multiple of it.

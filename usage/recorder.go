@@ -31,11 +31,17 @@ type Event struct {
 	Time        time.Time
 }
 
+// Defaults of a [RecorderConfig] and of the configuration file.
+const (
+	DefaultFlush           = 10 * time.Second
+	DefaultAddressesPerKey = 256
+)
+
 // RecorderConfig configures a [Recorder]. Zero fields have the given defaults.
 type RecorderConfig struct {
 	Store           Store
-	Flush           time.Duration // how often the buffer is written to the store; 10 s
-	AddressesPerKey int           // of one key between two flushes; 256
+	Flush           time.Duration // how often the buffer is written to the store; [DefaultFlush]
+	AddressesPerKey int           // of one key between two flushes; [DefaultAddressesPerKey]
 	MaxBuffered     int           // rows in memory; 524,288
 
 	// OnFlush, if non-nil, is called after each attempt to write, with how many rows were
@@ -63,10 +69,10 @@ type RecorderStats struct {
 // NewRecorder returns a Recorder. Nothing is written until [Recorder.Run] runs.
 func NewRecorder(cfg RecorderConfig) *Recorder {
 	if cfg.Flush <= 0 {
-		cfg.Flush = 10 * time.Second
+		cfg.Flush = DefaultFlush
 	}
 	if cfg.AddressesPerKey <= 0 {
-		cfg.AddressesPerKey = 256
+		cfg.AddressesPerKey = DefaultAddressesPerKey
 	}
 	if cfg.MaxBuffered <= 0 {
 		cfg.MaxBuffered = maxBuffered

@@ -19,17 +19,14 @@ import (
 	"extauthz/redisclient"
 )
 
-// The defaults of [Options].
-const (
-	DefaultPrefix  = "extauthz:ratelimit:"
-	DefaultTimeout = 50 * time.Millisecond
-)
+// DefaultPrefix is the default of Prefix in [Options].
+const DefaultPrefix = "extauthz:ratelimit:"
 
 // Options configure a [Limiter].
 type Options struct {
 	URL     string        // see redisclient.Connect
 	Prefix  string        // of every counter's name, without braces; empty: DefaultPrefix
-	Timeout time.Duration // of one request, well below that of Envoy's call; 0: DefaultTimeout
+	Timeout time.Duration // of one request, well below that of Envoy's call; 0: [ratelimit.DefaultTimeout]
 }
 
 // A Limiter counts in Redis. A request takes one round trip, in which one script reads all counters
@@ -70,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Limiter, error) {
 		return nil, errors.New("redis: the prefix contains a brace, which would change the slot of the counters in a cluster: write one without braces")
 	}
 	if o.Timeout <= 0 {
-		o.Timeout = DefaultTimeout
+		o.Timeout = ratelimit.DefaultTimeout
 	}
 	client, err := redisclient.Connect(ctx, o.URL)
 	if err != nil {

@@ -14,15 +14,9 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"extauthz/redisclient"
 	"extauthz/usage"
 )
-
-// A Conn is a connection to Redis that connects in the background. Do runs ask in another goroutine
-// and waits for its result until ctx ends; ask gets another context.
-type Conn interface {
-	Do(ctx context.Context, ask func(context.Context, rueidis.Client) rueidis.RedisResult) rueidis.RedisResult
-	Close()
-}
 
 // A Store is a [usage.Store] in Redis. Create one with [New].
 //
@@ -30,7 +24,7 @@ type Conn interface {
 // and a summary for each key, the sorted set of their ids, and that of the refusals of the last
 // days.
 type Store struct {
-	conn   Conn
+	client *redisclient.Client
 	prefix string
 	limits usage.Limits
 	now    func() time.Time
@@ -41,14 +35,14 @@ var addSource string
 
 var addScript = rueidis.NewLuaScript(addSource)
 
-// New returns a store that uses the connection, and closes it in Close. The names of all entries
+// New returns a store that uses the client, and closes it in Close. The names of all entries
 // begin with the prefix, which contains a hash tag, such as {extauthz}:usage:.
-func New(conn Conn, prefix string, limits usage.Limits) *Store {
-	return &Store{conn: conn, prefix: prefix, limits: limits, now: time.Now}
+func New(client *redisclient.Client, prefix string, limits usage.Limits) *Store {
+	return &Store{client: client, prefix: prefix, limits: limits, now: time.Now}
 }
 
 // Close closes the connection.
-func (s *Store) Close() error { s.conn.Close(); return nil }
+func (s *Store) Close() error { s.client.Close(); return nil }
 
 func (s *Store) networksName(id string) string { return s.prefix + "networks:" + id }
 func (s *Store) lastName(id string) string     { return s.prefix + "last:" + id }
@@ -89,7 +83,7 @@ func (s *Store) Add(ctx context.Context, b *usage.Batch) error {
 
 // exec runs the script once for each call.
 func (s *Store) exec(ctx context.Context, calls []rueidis.LuaExec) error {
-	return s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	return s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		results := addScript.ExecMulti(ctx, client, calls...)
 		for _, r := range results {
 			if r.Error() != nil {
@@ -120,7 +114,7 @@ func (s *Store) call(summary *usage.Summary, rows []usage.Row, of []int) rueidis
 // trimRefusals drops refusals that are older than the retention, and the oldest of too many.
 func (s *Store) trimRefusals(ctx context.Context) error {
 	oldest := micros(s.now().Add(-s.limits.Retention))
-	return s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	return s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		results := client.DoMulti(
 			ctx,
 			client.B().Zremrangebyscore().Key(s.refusalsName()).Min("-inf").Max("("+oldest).Build(),
@@ -170,7 +164,7 @@ func (s *Store) Key(ctx context.Context, id string, since time.Time) (*usage.Key
 // doMulti sends several commands at once and returns their replies.
 func (s *Store) doMulti(ctx context.Context, commands func(rueidis.Builder) []rueidis.Completed) ([]rueidis.RedisResult, error) {
 	replies := make(chan []rueidis.RedisResult, 1)
-	err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	err := s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		r := client.DoMulti(ctx, commands(client.B())...)
 		replies <- r
 		return r[0]
@@ -216,7 +210,7 @@ func (s *Store) ids(ctx context.Context, after string) ([]string, error) {
 	if after != "" {
 		first = "(" + after
 	}
-	ids, err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	ids, err := s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Zrangebylex().Key(s.idsName()).Min(first).Max("+").Limit(0, keysAtOnce).Build())
 	}).AsStrSlice()
 	if err != nil {

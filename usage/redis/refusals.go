@@ -12,7 +12,7 @@ import (
 
 // Refusals implements [usage.Store].
 func (s *Store) Refusals(ctx context.Context, since time.Time, limit int) ([]usage.Row, error) {
-	members, err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	members, err := s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Zrevrangebyscore().Key(s.refusalsName()).Max("+inf").Min(micros(since)).Limit(0, int64(limit)).Build())
 	}).AsStrSlice()
 	if err != nil {

@@ -53,7 +53,7 @@ func (s *Store) Servers(ctx context.Context, since time.Time) ([]usage.ServerRep
 }
 
 func (s *Store) servers(ctx context.Context) ([]usage.ServerReport, error) {
-	fields, err := s.conn.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
+	fields, err := s.client.Do(ctx, func(ctx context.Context, client rueidis.Client) rueidis.RedisResult {
 		return client.Do(ctx, client.B().Hgetall().Key(s.serversName()).Build())
 	}).AsStrMap()
 	if err != nil {
