@@ -140,6 +140,7 @@ func TestWatch(t *testing.T) {
 				"link":             watchLink,
 				"folder":           watchFolder,
 				"folder replaced":  watchFolderReplaced,
+				"git-sync":         watchGitSync,
 				"vanished":         watchVanished,
 				"bad":              watchBad,
 				"same size, time":  watchSameSizeAndTime,
@@ -258,6 +259,24 @@ func watchFolderReplaced(t *testing.T, dir string, opts Options) {
 		becomes(t, s, id)
 		write(t, filepath.Join(path, "keys.yaml"), keys(id, id+"2"))
 		becomes(t, s, id+" "+id+"2")
+	}
+}
+
+// git-sync replaces a link to the folder of a revision, above the folder of the file.
+func watchGitSync(t *testing.T, dir string, opts Options) {
+	link := filepath.Join(dir, "current")
+	revision := func(id string) {
+		folder := filepath.Join(dir, ".worktrees", id, "prod")
+		must(t, os.MkdirAll(folder, 0o700))
+		write(t, filepath.Join(folder, "keys.yaml"), keys(id))
+		must(t, os.Symlink(filepath.Join(".worktrees", id), link+".tmp"))
+		must(t, os.Rename(link+".tmp", link))
+	}
+	revision("a")
+	s, _ := watch(t, filepath.Join(link, "prod", "keys.yaml"), opts)
+	for _, id := range []string{"b", "c"} {
+		revision(id)
+		becomes(t, s, id)
 	}
 }
 
