@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"extauthz/e2e/harness"
+	"extauthz/polltest"
 )
 
 // A module is the configuration of the dynamic module, in a folder of its own.
@@ -80,6 +81,18 @@ func TestModule(t *testing.T) {
 	if code := envoy.Stop(); code != 0 {
 		t.Errorf("Envoy ended with %d", code)
 	}
+}
+
+// With use_remote_address: false, what Envoy itself takes for the caller's address, as its access log and the attribute
+// source.address have it, is the caller's own x-forwarded-for. The module does not use it.
+func TestModuleDoesNotUseTheDetectedAddress(t *testing.T) {
+	t.Parallel()
+	g := gateway{Upstream: harness.StartUpstream(t).Addr, AccessLog: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"}
+	g.Module = newModule(t, keys, "").config()
+	envoy := g.start(t)
+	spoofed := call{header: headers("X-Api-Key", string(listed), "X-Forwarded-For", "10.1.2.3"), from: "127.0.0.2"} // listed: 10.0.0.0/8
+	send(t, envoy.Addr("front"), spoofed).wantRefusal(t, 403, "FORBIDDEN", "key_listed")
+	polltest.Until(t, "Envoy logs the caller's own entry", func() bool { return strings.Contains(envoy.Log(), "10.1.2.3 127.0.0.2") })
 }
 
 // quiet fails if Envoy's log holds a warning or an error that is the module's, or about it.
