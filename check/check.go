@@ -237,8 +237,10 @@ func (c *Checker) authorize(ctx context.Context, r authz.Request) (authz.Decisio
 		return authz.Decision{}, err
 	}
 	d, err := c.authorizer.Authorize(ctx, r)
-	if err == nil && d.Code.Allowed() && (d.Key == nil || r.Secret == "") {
-		err = errNoKey
+	if err == nil && d.Code.Allowed() {
+		if err = ctx.Err(); err == nil && (d.Key == nil || r.Secret == "") {
+			err = errNoKey
+		}
 	}
 	if err != nil {
 		d.Code = authz.Unavailable

@@ -17,6 +17,7 @@ func TestNoDecision(t *testing.T) {
 	key := &keystore.Key{ID: "key_a"}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
+	ending, end := context.WithCancel(t.Context())
 	down := errors.New("store: connection refused")
 	tests := []struct {
 		name    string
@@ -34,6 +35,10 @@ func TestNoDecision(t *testing.T) {
 		{"VALID without a key", t.Context(), always(authz.Valid).without(), "s", "without a secret or a key"},
 		{"VALID without a secret", t.Context(), always(authz.Valid), "", "without a secret or a key"},
 		{"too late", ended, always(authz.Valid), "s", "context canceled"},
+		{"too late during the decision", ending, func(context.Context, authz.Request) (authz.Decision, error) {
+			end()
+			return authz.Decision{Code: authz.Valid, Key: key}, nil
+		}, "s", "context canceled"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
