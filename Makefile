@@ -18,7 +18,7 @@ BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .tools/envoy build ## run Envoy and extauthz, send requests, show the answers (ONCE=1: then exit)
@@ -44,6 +44,10 @@ test: .tools/envoy .tools/envoy-of-gateway databases browser ## run every test a
 .PHONY: test-cluster
 test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway databases ## test the chart, the manifests, and policies through Envoy Gateway and Istio's pilot
 	@for module in e2e/cluster e2e/istio; do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done
+
+.PHONY: test-apiserver
+test-apiserver: .tools/kube-apiserver etcd ## apply the chart and the manifests to a real kube-apiserver, which is built first; not part of CI
+	@cd e2e/cluster && $(CURDIR)/scripts/test -tags=apiserver -run='^TestApply$$' -timeout=8m $(TESTFLAGS) ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)
@@ -84,6 +88,10 @@ envoy: .tools/envoy ## download the Envoy that the tests and the demo run
 databases: ## install Postgres, pgbouncer, Redis and promtool for the tests, where they are missing
 	@scripts/get-databases
 
+.PHONY: etcd
+etcd:
+	@command -v etcd >/dev/null || scripts/apt-install etcd-server
+
 .PHONY: browser
 browser: ## install Chromium for the tests of the dashboard, if it is missing
 	@scripts/get-browser
@@ -113,3 +121,7 @@ clean: ## remove build results and downloads
 .tools/envoy-gateway: tools/envoy-gateway/go.mod tools/envoy-gateway/go.sum
 	@echo "building Envoy Gateway, once: this takes some minutes"
 	@cd tools/envoy-gateway && go build -o ../../.tools/envoy-gateway github.com/envoyproxy/gateway/cmd/envoy-gateway
+
+.tools/kube-apiserver: tools/kube-apiserver/go.mod tools/kube-apiserver/go.sum
+	@echo "building the Kubernetes API server, once: this takes some minutes"
+	@cd tools/kube-apiserver && go build -ldflags='-s -w' -o ../../.tools/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
