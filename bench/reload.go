@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A reload is how checks fare while a large key file is read again.
+// A reload holds the latencies of checks while a large key file reloads.
 type reload struct {
 	Keys   int    `json:"keys"`
 	Rate   int    `json:"checks_per_second"`
@@ -17,11 +17,11 @@ type reload struct {
 	Took   series `json:"reload_ms"`
 }
 
-// reloadRate is well below what the server can do: a p99 at saturation is the queue's.
+// reloadRate is well below saturation, where the p99 would be that of the queue.
 const reloadRate = 3000
 
-// measureReload takes turns between a time at rest and a reload. The last key is disabled by
-// each second file; only the others are asked for by the load.
+// measureReload alternates between a time at rest and a reload. Every second file disables the last key; the
+// load uses only the other keys.
 func (s *stage) measureReload(ctx context.Context) (*reload, error) {
 	set := keySet{s.plan.reloadKeys, 3}
 	files := [2]string{filepath.Join(s.bed.dir, "reload-a"), filepath.Join(s.bed.dir, "reload-b")}
@@ -48,7 +48,7 @@ func (s *stage) measureReload(ctx context.Context) (*reload, error) {
 	}
 	defer load.close()
 	r := &reload{Keys: set.keys, Rate: reloadRate}
-	for round := range 4 * s.plan.rounds { // a p99 of a few hundred checks is of little account
+	for round := range 4 * s.plan.rounds { // the p99 of a few hundred checks varies much
 		disabled := round%2 == 0
 		next := files[0]
 		if disabled {
@@ -69,7 +69,7 @@ func (s *stage) measureReload(ctx context.Context) (*reload, error) {
 	return r, nil
 }
 
-// put puts a copy of a file in another's place, in one step and without writing it again.
+// put replaces a file by a hard link to another one, atomically.
 func put(path, from string) error {
 	if err := os.Link(from, path+".new"); err != nil {
 		return err
@@ -77,7 +77,7 @@ func put(path, from string) error {
 	return os.Rename(path+".new", path)
 }
 
-// round measures a time at rest, and then one that ends when the change has taken effect.
+// round measures checks at rest, and then checks from the change of the file until it is live.
 func (r *reload) round(ctx context.Context, load *directLoad, rest time.Duration, change func() (time.Duration, error)) error {
 	run := func(ctx context.Context, d time.Duration) ([]time.Duration, error) {
 		return paced(ctx, directCalls, d, reloadRate, func(_ context.Context, worker int) error {
