@@ -60,9 +60,9 @@ cover: .tools/envoy .tools/envoy-of-gateway databases ## run every test and writ
 	@go tool cover -func=.tools/cover.out | tail -1
 
 .PHONY: bench
-bench: .tools/envoy databases module ## compare extauthz with its peers, into docs/benchmarks (BENCH=quick: shorter, and only printed; BENCH=inside: the dynamic module)
+bench: .tools/envoy databases module ## compare extauthz with its peers, into docs/benchmarks (BENCH=quick: shorter, and only printed; BENCH=inside, BENCH=reload: only that)
 	@CGO_ENABLED=0 go build -trimpath -buildvcs=$(BUILDVCS) -o bin/ ./cmd/extauthz
-	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter quick inside,$(BENCH)),-$(BENCH),-out ../docs/benchmarks)
+	@cd bench && go build -o ../bin/bench . && ../bin/bench $(if $(filter inside reload,$(BENCH)),-only $(BENCH),$(if $(filter quick,$(BENCH)),-quick,-out ../docs/benchmarks))
 
 .PHONY: bench-compare
 bench-compare: ## compare the benchmarks of the working tree with those of main (BASE=commit COUNT=rounds BENCH=regexp)

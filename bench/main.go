@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string) error {
 	f.StringVar(&b.extauthz, "extauthz", "../bin/extauthz", "the program that is measured")
 	f.StringVar(&b.envoy, "envoy", "../.tools/envoy", "the Envoy that it is measured with")
 	f.StringVar(&b.module, "module", "../bin/libextauthz.so", "the dynamic module that is measured")
-	only := f.Bool("inside", false, "measure only what is inside Envoy beside a sidecar, and only show it")
+	only := f.String("only", "", "measure and show only this: inside (the dynamic module beside a sidecar) or reload")
 	out := f.String("out", "", "the folder for the results, the tables and the plots")
 	short := f.Bool("quick", false, "measure less, and less often")
 	rounds := f.Int("rounds", 0, "how often each thing is measured")
@@ -60,8 +60,14 @@ func run(ctx context.Context, args []string) error {
 	if f.NArg() > 0 {
 		return compare(ctx, b, f.Args(), p.rounds, p.time)
 	}
-	if *only {
+	switch *only {
+	case "":
+	case "inside":
 		return showInside(ctx, b, p)
+	case "reload":
+		return showReload(ctx, b, p)
+	default:
+		return fmt.Errorf("-only %s: it is inside or reload", *only)
 	}
 	r, err := everything(ctx, b, p, name)
 	if err != nil {

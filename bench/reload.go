@@ -69,6 +69,16 @@ func (s *stage) measureReload(ctx context.Context) (*reload, error) {
 	return r, nil
 }
 
+// showReload measures only the reload, and prints it.
+func showReload(ctx context.Context, b *bed, p plan) error {
+	r, err := (&stage{bed: b, plan: p}).measureReload(ctx)
+	if err == nil {
+		fmt.Printf("p99 at rest %.0f µs, during a reload %.0f µs: %.2f; live after %.0f ms\n", r.AtRest.Median, r.During.Median,
+			r.During.Median/r.AtRest.Median, r.Took.Median)
+	}
+	return err
+}
+
 // put replaces a file by a hard link to another one, atomically.
 func put(path, from string) error {
 	if err := os.Link(from, path+".new"); err != nil {
