@@ -28,8 +28,25 @@ func inside(ctx context.Context, b *bed, p plan) (*results, error) {
 		return nil, err
 	}
 	r := &results{Machine: thisMachine(b), Envoy: s.envoys, Memory: s.memories()}
+	if err := r.halves(ctx, p); err != nil {
+		return nil, err
+	}
 	r.Targets = r.insideTargets(p)
 	return r, ctx.Err()
+}
+
+// halves measures the p99 of the dynamic module and of no filter in many short rounds more, because it varies
+// much between rounds: it is that of whichever thread the scheduler makes wait.
+func (r *results) halves(ctx context.Context, p plan) error {
+	for range 8 * p.rounds {
+		for _, name := range []string{nameNoFilter, nameInside} {
+			c := r.envoyOf(name)
+			if err := c.half(ctx, p.time/2); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // envoyOf returns the case with this name, or an empty one if it was not measured.
@@ -62,7 +79,7 @@ func (r *results) insideTargets(p plan) []target {
 		{What: "the same", Against: nameUnix, Is: rate / r.rate(nameUnix), Target: 2.5, Limit: 1.7, More: true},
 		{What: "the same", Against: matcher, Is: rate / r.rate(matcher), Target: 1.0, Limit: 0.9, More: true},
 		{What: "CPU per request over that of no filter, dynamic module", Against: nameUnix + ", with Envoy", Is: (cpu(module) - cpu(none)) / (cpu(sidecar) - cpu(none)), Target: 0.2, Limit: 0.35},
-		{What: "p99 at half of saturation, dynamic module", Against: nameNoFilter, Is: module.Half.P99.Median / none.Half.P99.Median, Target: 1.2, Limit: 1.5},
+		{What: "p99 at half of saturation, dynamic module", Against: nameNoFilter, Is: module.Half.P99.over(&none.Half.P99), Target: 1.2, Limit: 1.5},
 		{What: fmt.Sprintf("resident memory over that of no filter, dynamic module, %d keys", usual.keys), Against: nameUnix, Is: (r.memoryOf(nameInside) - r.memoryOf(nameNoFilter)) / r.memoryOf(nameUnix), Target: 1.0, Limit: 1.5},
 	}
 }

@@ -58,6 +58,9 @@ func everything(ctx context.Context, b *bed, p plan, name string) (*results, err
 		return nil, err
 	}
 	r.Memory = s.memories()
+	if err := r.halves(ctx, p); err != nil {
+		return nil, err
+	}
 	// Before the changes, because changes of 20,000 keys in Envoy keep a processor busy afterwards.
 	say("checks while a large key file is reloaded")
 	if r.Reload, err = s.measureReload(ctx); err != nil {

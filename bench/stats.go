@@ -36,3 +36,12 @@ func (s *series) add(v float64) {
 	s.Rounds = append(s.Rounds, v)
 	s.Median = median(s.Rounds)
 }
+
+// over returns the median of the ratios to another series, round by round.
+func (s *series) over(other *series) float64 {
+	var ratios []float64
+	for i := range min(len(s.Rounds), len(other.Rounds)) {
+		ratios = append(ratios, s.Rounds[i]/other.Rounds[i])
+	}
+	return median(ratios)
+}

@@ -11,6 +11,10 @@ func (c *envoyCase) measure(ctx context.Context, d time.Duration) error {
 	if err := c.flow(ctx, &c.Saturation, d, 0); err != nil {
 		return err
 	}
+	return c.half(ctx, d)
+}
+
+func (c *envoyCase) half(ctx context.Context, d time.Duration) error {
 	return c.flow(ctx, &c.Half, d, c.Saturation.Rate.Rounds[0]/2)
 }
 
