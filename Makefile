@@ -18,7 +18,7 @@ BUILDVCS := $(if $(shell git rev-parse HEAD 2>/dev/null),auto,false)
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: .tools/envoy build ## run Envoy and extauthz, send requests, show the answers (ONCE=1: then exit)
@@ -42,12 +42,8 @@ test: .tools/envoy .tools/envoy-of-gateway databases browser ## run every test a
 	@$(if $(filter ./...,$(PKG)),for module in $(TEST_MODULES); do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done)
 
 .PHONY: test-cluster
-test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway databases ## test the chart, the manifests, and policies through Envoy Gateway and Istio's pilot
+test-cluster: .tools/envoy .tools/envoy-gateway .tools/envoy-of-gateway .tools/kube-apiserver databases etcd ## test the chart and the manifests with a Kubernetes API server, and policies through Envoy Gateway and Istio's pilot
 	@for module in e2e/cluster e2e/istio; do (cd $$module && $(CURDIR)/scripts/test -timeout=8m $(TESTFLAGS) ./...); done
-
-.PHONY: test-apiserver
-test-apiserver: .tools/kube-apiserver etcd ## apply the chart and the manifests to a real kube-apiserver, which is built first; not part of CI
-	@cd e2e/cluster && $(CURDIR)/scripts/test -tags=apiserver -run='^TestApply$$' -timeout=8m $(TESTFLAGS) ./...
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target with new inputs (FUZZTIME=1m each)

@@ -1,5 +1,3 @@
-//go:build apiserver
-
 package cluster_test
 
 import (
@@ -113,7 +111,7 @@ func startEtcd(t *testing.T) string {
 	t.Helper()
 	path, err := exec.LookPath("etcd")
 	if err != nil {
-		t.Fatalf("no etcd: run `make test-apiserver`, which installs it (%v)", err)
+		t.Fatalf("no etcd: run `make test-cluster`, which installs it (%v)", err)
 	}
 	client, peer := "http://"+harness.FreeAddr(t), "http://"+harness.FreeAddr(t)
 	command := exec.Command(path, "--data-dir", t.TempDir(),

@@ -1,5 +1,3 @@
-//go:build apiserver
-
 package cluster_test
 
 import (
