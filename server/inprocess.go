@@ -18,9 +18,10 @@ type InProcess struct {
 }
 
 // Open opens all that a configuration names. o.Signals is not used, and the configuration that o.Load
-// returns must have been read with InProcess. It waits for servers of the key store, the rate limiter and usage, but no
-// longer than a moment: requests that need one which does not answer are refused as UNAVAILABLE. The admin listener is opened in the background, and as soon
-// as its address is free: a front end may open the next configuration before it closes the last one.
+// returns must have been read with InProcess. It waits up to connectTimeout for the servers of the key store, the rate
+// limiter and usage: until one answers, requests that need it are refused as UNAVAILABLE. The admin listener is opened
+// in the background, and as soon as its address is free: a front end may open the next configuration before it closes
+// the last one.
 func Open(ctx context.Context, o Options) (*InProcess, error) {
 	s := newServer(o)
 	s.inProcess = true

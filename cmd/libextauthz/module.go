@@ -130,6 +130,7 @@ func view(b C.bytes) string {
 //
 //export extauthzCheck
 func extauthzCheck(r *C.request) {
+	defer func() { _ = recover() }() // from a handle that is not a filter's
 	filter := cgo.Handle(r.config).Value().(*envoymodule.Filter)
 	defer filter.Recover() // Check recovers by itself
 	c := envoymodule.NewCall()
