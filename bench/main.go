@@ -60,14 +60,8 @@ func run(ctx context.Context, args []string) error {
 	if f.NArg() > 0 {
 		return compare(ctx, b, f.Args(), p.rounds, p.time)
 	}
-	switch *only {
-	case "":
-	case "inside":
-		return showInside(ctx, b, p)
-	case "reload":
-		return showReload(ctx, b, p)
-	default:
-		return fmt.Errorf("-only %s: it is inside or reload", *only)
+	if *only != "" {
+		return show(ctx, b, p, *only)
 	}
 	r, err := everything(ctx, b, p, name)
 	if err != nil {
@@ -78,4 +72,15 @@ func run(ctx context.Context, args []string) error {
 		err = r.write(*out)
 	}
 	return err
+}
+
+// show measures and prints a part of everything.
+func show(ctx context.Context, b *bed, p plan, part string) error {
+	switch part {
+	case "inside":
+		return showInside(ctx, b, p)
+	case "reload":
+		return showReload(ctx, b, p)
+	}
+	return fmt.Errorf("-only %s: it is inside or reload", part)
 }

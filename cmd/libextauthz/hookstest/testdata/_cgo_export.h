@@ -1,5 +1,5 @@
 // What cgo writes for module.go, for hooks.c in a program without Go.
-#include "../module.h"
+#include "../../module.h"
 
 uintptr_t extauthzOpen(bytes text);
 void extauthzClose(uintptr_t handle);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../hooks.c"
+#include "../../hooks.c"
 
 // ---- Envoy
 
