@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A Login decides who gets in. It is safe for concurrent use.
+// A Login authenticates users. It is safe for concurrent use.
 type Login interface {
 	// Page returns what the login page offers for a request.
 	Page(r *http.Request) LoginPage

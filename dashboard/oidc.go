@@ -25,7 +25,7 @@ type OIDCConfig struct {
 	RedirectURL                    string   // the dashboard's /login/callback, as browsers reach it
 	Scopes                         []string // beside openid; empty: email, profile
 
-	// Viewers and Editors are who gets in: verified email addresses, and names in the groups
+	// Viewers and Editors are the users who may log in: verified email addresses, and names in the groups
 	// claim, which have no @ in them. Nobody else does.
 	Viewers, Editors []string
 

@@ -17,7 +17,7 @@ const (
 	maxRefusals    = 200
 )
 
-// A refusal is a key that was refused from an address lately.
+// A refusal is a key that was recently refused from an address.
 type refusal struct {
 	KeyID, KeyName string
 	Version        string // of the key, for the form that allows the address
@@ -59,7 +59,7 @@ func (d *Dashboard) refusalsPage(w http.ResponseWriter, r *http.Request, s *sess
 				d.failStore(w, r, err)
 				return
 			}
-			keys[row.KeyID] = k // nil: it is gone
+			keys[row.KeyID] = k // nil: it was deleted
 		}
 		data.Rows = append(data.Rows, newRefusal(&row, k, d.cfg.Now()))
 	}

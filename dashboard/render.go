@@ -59,7 +59,7 @@ func keyPath(id string) string { return "/keys/" + url.PathEscape(id) }
 // A layoutData is what every page has.
 type layoutData struct {
 	Title  string
-	User   string // empty: nobody is logged in
+	User   string // empty if not logged in
 	Editor bool
 	Path   string
 	Data   any
@@ -97,7 +97,7 @@ func (d *Dashboard) failKey(w http.ResponseWriter, r *http.Request, err error) {
 
 func (d *Dashboard) failStore(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
-		return // the browser is gone
+		return // the browser has disconnected
 	}
 	d.cfg.Log.Error("the store does not answer", "path", r.URL.Path, "error", err)
 	d.fail(w, r, http.StatusBadGateway, "The store does not answer. The program's log says why.")

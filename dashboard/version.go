@@ -8,7 +8,7 @@ import (
 	"extauthz/keystore"
 )
 
-// version returns what a page shows of a key, in short, so that a form can tell whether the key
+// version returns what a page shows of a key, in short, so that a form can detect whether the key
 // has changed since the page was made.
 func version(k *keystore.Key) string {
 	c := k.Clone()

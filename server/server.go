@@ -36,7 +36,7 @@ type Options struct {
 }
 
 // Run serves until a signal or the end of ctx stops it, and then drains. While it starts, a signal
-// stops it at once. It returns an error if it cannot start, or has to stop by itself.
+// stops it at once. It returns an error if it cannot start, or fails while it runs.
 func Run(ctx context.Context, o Options) error {
 	s := newServer(o)
 	defer s.close()

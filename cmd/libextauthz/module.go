@@ -62,7 +62,7 @@ func start(source envoymodule.Source) (envoymodule.Backend, error) {
 }
 
 // Envoy ignores SIGPIPE. Go would otherwise end the process if a write to standard output or standard error
-// failed, because its reader is gone.
+// failed, because its reader has closed.
 func init() { signal.Ignore(syscall.SIGPIPE) }
 
 // fail writes each line of an error to Envoy's log.
@@ -132,7 +132,7 @@ func view(b C.bytes) string {
 func extauthzCheck(r *C.request) {
 	defer func() { _ = recover() }() // from a handle that is not a filter's
 	filter := cgo.Handle(r.config).Value().(*envoymodule.Filter)
-	defer filter.Recover() // Check recovers by itself
+	defer filter.Recover() // Check itself recovers
 	c := envoymodule.NewCall()
 	defer c.Release()
 	for _, h := range unsafe.Slice(r.headers, r.header_count) {

@@ -207,7 +207,7 @@ type Stats struct {
 	Negatives   int
 	StoreOutage bool // the store is unavailable
 
-	// OldestStale is the age of the oldest of the stale records that were returned lately: how long
+	// OldestStale is the age of the oldest of the stale records that were returned recently: how long
 	// ago the store confirmed it. It is 0 a minute after the last of them.
 	OldestStale time.Duration
 }

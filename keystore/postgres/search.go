@@ -59,7 +59,7 @@ func (c *search) query(ctx context.Context, q *keystore.Query) (string, error) {
 		}
 		return "SELECT " + columnList + " FROM " + from + " WHERE " + conditions + order, nil
 	}
-	// Each column is searched by itself, by its own index. The operators are those of
+	// Each column is searched separately, with its own index. The operators are those of
 	// text_pattern_ops: they compare bytes.
 	var parts []string
 	for _, column := range []string{"id", "name", "external_id"} {
@@ -101,7 +101,7 @@ const (
 	fewFound = 20_000
 )
 
-// narrow returns where to look for the rows that a condition finds. The planner cannot tell how
+// narrow returns where to look for the rows that a condition finds. The planner does not know how
 // many there are: few are read by the condition's index first, and many come soon in any order.
 func (c *search) narrow(ctx context.Context, condition string) (from string, err error) {
 	var n int
@@ -109,7 +109,7 @@ func (c *search) narrow(ctx context.Context, condition string) (from string, err
 	if err != nil || n > fewFound {
 		return keysTable, err
 	}
-	return "(SELECT * FROM " + keysTable + " WHERE " + condition + " OFFSET 0) AS keys", nil // OFFSET keeps it by itself
+	return "(SELECT * FROM " + keysTable + " WHERE " + condition + " OFFSET 0) AS keys", nil // OFFSET keeps it separate
 }
 
 // rangesHolding returns every range that holds the address.

@@ -61,7 +61,7 @@ func Handler(seen func(Request)) http.Handler {
 		out := json.NewEncoder(w)
 		out.SetEscapeHTML(false)
 		out.SetIndent("", "  ")
-		_ = out.Encode(request) // the client is gone: no one is left to tell
+		_ = out.Encode(request) // the client has disconnected
 	})
 }
 
