@@ -143,6 +143,9 @@ func (r *replica) recovers(t *testing.T, known *keystore.Key) {
 func TestStoreBehindACache(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Backend {
 		r := newReplica(t, server.URL(freshDatabase(t, server), server.Addr()), brief)
+		patient := cache.DefaultConfig()
+		patient.TTL, patient.NegativeTTL, patient.LookupTimeout = brief, brief, 10*time.Second
+		must(t, r.cache.Configure(patient))
 		r.await(t, true)
 		return struct {
 			keystore.Store
